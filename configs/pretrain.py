@@ -1,0 +1,90 @@
+"""System 1: pre-train the crossmodal byte language model.
+
+    python -m xmodal_jax.main --config=configs/pretrain.py
+        built-in scenes, English and Korean: about 6 minutes on 2 CPU cores
+    python -m xmodal_jax.main --config=configs/pretrain.py:data=captions,path=DIR
+        your own pairs: a folder of pictures and a JSONL or CSV of captions
+    python -m xmodal_jax.main --config=configs/pretrain.py:data=emoji,path=DIR,lang=ko
+        the emoji pack
+
+Arguments (all optional): data, path, lang, size (model: tiny, small, base), image_bytes (raw or file), second (image or
+audio), image_size, variant (none, third, dictionary, both), inventory, debug (a run of seconds).
+"""
+
+from ml_collections import ConfigDict
+
+from xmodal_jax.config import choose, defaults, parse_arg
+from xmodal_jax.data.examples import ByteExamples
+from xmodal_jax.data.loader import LoaderConfig
+from xmodal_jax.models import CrossmodalBytes
+from xmodal_jax.train.optimizers import OptimizerConfig
+
+SIZES = {
+    "tiny": dict(width=32, heads=2, layers=1, text_layers=1, second_layers=1, decoder_layers=1, slots=8),
+    "small": dict(width=128, heads=4, layers=2, text_layers=1, second_layers=2, decoder_layers=2, slots=16),
+    "base": dict(width=768, heads=12, layers=8, text_layers=4, second_layers=6, decoder_layers=6, slots=32),
+}
+VARIANTS = {"none": (0.0, 0.0), "third": (0.5, 0.0), "dictionary": (0.0, 0.5), "both": (0.5, 0.5)}
+DATA = {
+    "scenes": dict(lang=("en", "ko"), cache=True),
+    "captions": dict(lang="en"),
+    "emoji": dict(lang="ko"),
+    "coco": dict(),
+    "tfds": dict(),
+}
+
+
+def get_config(arg=""):
+    args = parse_arg(
+        arg, data="scenes", path="", lang="", size="small", image_bytes="raw", second="image", image_size=64,
+        variant="both", inventory="", debug=False,
+    )  # fmt: skip
+    size = dict(choose(SIZES, "tiny" if args.debug else args.size, "config argument size"))
+    third, gloss = choose(VARIANTS, args.variant, "config argument variant")
+    data = dict(choose(DATA, args.data, "config argument data"), name=args.data)
+    if args.path:
+        data["path"] = args.path
+    if args.lang:
+        data["lang"] = tuple(args.lang.split("+")) if "+" in args.lang else args.lang
+
+    config = ConfigDict()
+    config.seed = 0
+    config.total_steps = 20 if args.debug else 1500
+    config.batch_size = 8 if args.debug else 32
+    config.accumulate = 1
+    config.log_every = 5 if args.debug else 20
+    config.eval_every = 0
+    config.checkpoint_every = 10 if args.debug else 250
+    config.keep_checkpoints = 2
+    config.precision = "params=float32,compute=float32,output=float32"
+    config.ema = 0.0
+    config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+    config.data = ConfigDict(data)
+    config.inventory = args.inventory
+
+    patch = 8 if args.image_size <= 128 else 14
+    config.examples = defaults(
+        ByteExamples,
+        second=args.second, image_bytes=args.image_bytes, image_size=args.image_size, patch=patch, third=third, gloss=gloss,
+    )  # fmt: skip
+    config.loader = defaults(LoaderConfig)
+    config.model = defaults(CrossmodalBytes, name="crossmodal_bytes", **size)
+    config.model.update(second_modality(args, patch))
+    config.objectives = ConfigDict(
+        dict(masked_words=dict(weight=1.0), generation=dict(weight=0.5), contrastive=dict(weight=0.2))
+    )
+    config.optimizer = defaults(OptimizerConfig)
+    count = 16 if args.debug else 256
+    config.evaluators = ConfigDict(
+        dict(sense=dict(count=count), masked=dict(count=count), retrieval=dict(count=count), generation=dict(count=count // 4))
+    )
+    return config
+
+
+def second_modality(args, patch):
+    """How the model groups the bytes of the second modality."""
+    if args.second == "audio":
+        return dict(second="audio", group=320, grid=0, table_width=4)  # 20 ms of 16-bit sound at 8 kHz a token
+    if args.image_bytes == "file":
+        return dict(second="file", stride=16)
+    return dict(second="raw", group=patch * patch * 3, grid=args.image_size // patch)

@@ -1,0 +1,92 @@
+"""Configurations: arguments of a config file, defaults taken from the parts they configure, unknown keys refused."""
+
+import dataclasses
+import difflib
+import json
+
+from ml_collections import ConfigDict
+
+from xmodal_jax.errors import UserError
+
+INTERNAL = ("parent", "name")  # fields that linen adds to every module
+
+
+def parse_arg(arg, **known):
+    """`"captions,path=DIR,size=base"` -> ConfigDict over `known` defaults; values take the type of their default.
+
+    A bare word sets the boolean of that name, else the first entry of `known` (`configs/pretrain.py:captions`).
+    Raises UserError for an unknown name (with the nearest one) or a value of another type.
+    """
+    given = dict(known)
+    for part in filter(None, (part.strip() for part in arg.split(","))):
+        name, has_value, value = part.partition("=")
+        if not has_value and name not in known:
+            name, value = next(iter(known)), name
+        elif not has_value:
+            value = "true"
+        if name not in known:
+            raise UserError(unknown(f"config argument {name!r} (in {arg!r})", name, known))
+        given[name] = _typed(name, value, known[name])
+    return ConfigDict(given, convert_dict=False)
+
+
+def _typed(name, value, default):
+    if isinstance(default, bool):
+        if value.lower() not in ("true", "false", "1", "0", "yes", "no"):
+            raise UserError(f"Config argument {name}={value!r}: must be true or false.")
+        return value.lower() in ("true", "1", "yes")
+    try:
+        return type(default)(value)
+    except ValueError:
+        raise UserError(f"Config argument {name}={value!r}: must be of type {type(default).__name__}.") from None
+
+
+def unknown(what, name, known):
+    """The sentence for an unknown name: what it is, the nearest valid one, all valid ones."""
+    known = sorted(map(str, known))
+    near = difflib.get_close_matches(str(name), known, 1, 0.5)
+    return f"Unknown {what}{f': did you mean {near[0]!r}?' if near else '.'} Valid: {', '.join(known)}."
+
+
+def defaults(part, **different):
+    """A part's own default settings (fields of a dataclass or linen module), with what differs in this config."""
+    values = {}
+    for field in dataclasses.fields(part):
+        if field.name in (*INTERNAL, "dtype") or not field.init:
+            continue
+        if field.default is not dataclasses.MISSING:
+            values[field.name] = field.default
+    for name in different.keys() - {"name"}:
+        if name not in {field.name for field in dataclasses.fields(part)}:
+            raise UserError(unknown(f"setting {name!r} of {part.__name__}", name, values))
+    return ConfigDict(values | different)
+
+
+def build(part, settings, where):
+    """`part(**settings)`, an unknown setting refused with the nearest valid name. `where`: its place in the config."""
+    fields = [field.name for field in dataclasses.fields(part) if field.name not in INTERNAL]
+    for name in settings:
+        if name not in fields:
+            raise UserError(unknown(f"config key {where}.{name}", name, fields))
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return part(**plain)
+
+
+def choose(table, name, where):
+    """table[name], an unknown name refused with the nearest valid one."""
+    if name not in table:
+        raise UserError(unknown(f"{where} {name!r}", name, table))
+    return table[name]
+
+
+def to_json(config):
+    """The config as canonical JSON text."""
+    return json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True, ensure_ascii=False)
+
+
+def flat(tree, prefix=""):
+    """Nested dictionaries -> {"a.b": value}."""
+    out = {}
+    for key, value in tree.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out

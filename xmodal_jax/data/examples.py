@@ -1,0 +1,255 @@
+"""From an example dictionary to the fixed-shape arrays of the crossmodal byte language model.
+
+Letters: T text length, S target length, C caption length, L bytes of the second modality.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from xmodal_jax.data import bytes as byte_ids
+from xmodal_jax.data import masking, senses
+from xmodal_jax.errors import UserError
+
+FILL, CAPTION, ANSWER = 0, 1, 2  # what a row asks of the decoder
+
+
+@dataclasses.dataclass(frozen=True)
+class ByteExamples:
+    """How training examples are made (claims 1, 5, 6, 7). Shares and probabilities lie in 0..1.
+
+    Attributes:
+      second: the modality beside text: "image", "audio" or "none".
+      image_bytes: "raw" (RGB values in patch order) or "file" (bytes of the encoded file, nothing decoded before the model).
+      image_size, patch: pixels; raw images are image_size x image_size.
+      file_length, audio_length: bytes kept of a file or of PCM sound.
+      text_length, target_length, caption_length: T, S and C in bytes.
+      caption_share, answer_share: rows that ask for a caption or an answer; the rest fill masked words.
+      mask_most: a first text has 1..mask_most different things masked.
+      mask_span: sentinels per masked word: 1, or a length-blind span of so many.
+      third, gloss: probability that a row gets third-modality text (claim 5) or a dictionary gloss (claims 6, 7).
+      gloss_threshold: a sense scored lower adds nothing (noise filter, claim 7).
+      drop_second: probability that a fill row goes without its second modality.
+    """
+
+    second: str = "image"
+    image_bytes: str = "raw"
+    image_size: int = 64
+    patch: int = 8
+    file_length: int = 4096
+    audio_length: int = 8000
+    text_length: int = 128
+    target_length: int = 64
+    caption_length: int = 64
+    caption_share: float = 0.15
+    answer_share: float = 0.15
+    mask_most: int = 1
+    mask_span: int = 1
+    third: float = 0.5
+    gloss: float = 0.5
+    gloss_threshold: float = 0.05
+    drop_second: float = 0.1
+
+    def __post_init__(self):
+        for field, choices in {"second": ("image", "audio", "none"), "image_bytes": ("raw", "file")}.items():
+            if getattr(self, field) not in choices:
+                raise UserError(f"examples.{field}={getattr(self, field)!r}: must be one of {', '.join(choices)}.")
+        for field in ("caption_share", "answer_share", "third", "gloss", "drop_second"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise UserError(f"examples.{field}={getattr(self, field)}: must lie between 0 and 1.")
+        if self.caption_share + self.answer_share > 1:
+            raise UserError("examples.caption_share + examples.answer_share: together at most 1.")
+        if self.image_bytes == "raw" and self.image_size % self.patch:
+            raise UserError(f"examples.image_size={self.image_size} is no multiple of examples.patch={self.patch}.")
+
+    @property
+    def second_length(self):
+        """L: bytes of the second modality in a row."""
+        raw = self.image_size**2 * 3
+        return {"image": raw if self.image_bytes == "raw" else self.file_length, "audio": self.audio_length, "none": 0}[
+            self.second
+        ]
+
+    def second_modality(self, example):
+        """-> (uint8 [L], used bytes); used is 0 where the example has none."""
+        if self.second == "none":
+            return np.zeros(0, np.uint8), 0
+        if self.second == "audio":
+            raw = byte_ids.audio_bytes(example["audio"]) if "audio" in example else np.zeros(0, np.uint8)
+        elif self.image_bytes == "file":
+            raw = np.frombuffer(example["image_file"], np.uint8)
+        else:
+            shape = example["image"].shape
+            if shape != (self.image_size, self.image_size, 3):
+                raise UserError(
+                    f"{example['id']}: picture of shape {shape}, but examples.image_size={self.image_size} wants "
+                    f"({self.image_size}, {self.image_size}, 3): give the source the same size."
+                )
+            raw = byte_ids.image_bytes(example["image"], self.patch)
+        return byte_ids.fit(raw, self.second_length)
+
+
+class ExampleMaker:
+    """`ByteExamples` with a source's senses: maps (example, position) to arrays. Deterministic in (seed, position)."""
+
+    def __init__(self, config, seed=0, inventories=None, scorer=None, third_texts=None):
+        """inventories: {language: Inventory}; third_texts: position-free `(example) -> [(text, mentions)]` of other images."""
+        self.config, self.seed = config, seed
+        self.inventories = inventories or {}
+        self.scorer = scorer or senses.LeskScorer()
+        self.third_texts = third_texts
+        self._sense = functools.lru_cache(maxsize=1 << 16)(self._choose_sense)
+
+    def __getstate__(self):  # the cache does not travel to worker processes
+        return {k: v for k, v in self.__dict__.items() if k != "_sense"}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._sense = functools.lru_cache(maxsize=1 << 16)(self._choose_sense)
+
+    def __call__(self, example, position):
+        """-> {"text", "segments" [T], "inputs", "target" [S], "task" [], "caption" [C], "second" [L], "second_length" []}.
+
+        `inputs` is what the decoder reads (the target, one place later, a PAD first), `target` what it should answer.
+        """
+        config = self.config
+        rng = np.random.default_rng((self.seed, position))
+        second, used = config.second_modality(example)
+        captions = example["captions"]
+        mentions = example.get("mentions") or [None] * len(captions)
+        first = int(rng.integers(len(captions)))
+        task, masked = self._task(example, rng), None
+        if task == FILL:
+            masked = self._fill(example, captions, mentions, first, rng)
+            if masked is None:  # nothing to mask in this caption: it still teaches to write one
+                task = CAPTION
+            elif rng.random() < config.drop_second:
+                used = 0
+        if task == FILL:
+            text, segments, target = masking.finish(masked)
+        else:
+            if task == CAPTION:
+                prompt, answer = caption_prompt(example["lang"]), captions[first]
+            else:
+                question = example["questions"][int(rng.integers(len(example["questions"])))]
+                prompt, answer = question["question"], question["answers"][int(rng.integers(len(question["answers"])))]
+            text, target = with_end(prompt, config.text_length), with_end(answer, config.target_length)
+            segments = np.zeros_like(text)
+        target = byte_ids.fit(target, config.target_length)[0]
+        return {
+            "text": byte_ids.fit(text, config.text_length)[0],
+            "segments": byte_ids.fit(segments, config.text_length)[0],
+            "inputs": shift_right(target),
+            "target": target,
+            "task": np.int32(task),
+            "caption": byte_ids.fit(with_end(captions[first], config.caption_length), config.caption_length)[0],
+            "second": second,
+            "second_length": np.int32(used),
+        }
+
+    def _task(self, example, rng):
+        draw = rng.random()
+        if draw < self.config.caption_share:
+            return CAPTION
+        wants_answer = draw < self.config.caption_share + self.config.answer_share
+        return ANSWER if wants_answer and example.get("questions") else FILL
+
+    def _entities(self, example, caption, mentions):
+        found = masking.entities(caption, mentions, self.inventories.get(example["lang"]))
+        if self.config.second == "audio" and "audio_object" in example:  # only the sounding thing matches this modality
+            name = example["objects"][example["audio_object"]]["name"]
+            found = [entity for entity in found if entity.name == name]
+        return found
+
+    def _fill(self, example, captions, mentions, first, rng):
+        """First text, then third text and gloss where they are drawn and fit. None if nothing can be masked."""
+        config = self.config
+        room = config.text_length - 1
+        text = cut(captions[first], room)
+        found = [e for e in self._entities(example, captions[first], mentions[first]) if e.end <= len(text)]
+        chosen = masking.choose_entities(found, rng, config.mask_most)
+        if not chosen:
+            return None
+        masked = masking.append_text(
+            masking.Masked(), text, [(e.start, e.end) for e in chosen], 0, mask_span=config.mask_span
+        )
+        if target_bytes(masked) > config.target_length:
+            return None
+        names = [e.name for e in chosen]
+        want_third, want_gloss = rng.random() < config.third, rng.random() < config.gloss
+        if want_third:
+            self._append_third(masked, example, captions, mentions, first, names, rng)
+        if want_gloss:
+            self._append_gloss(masked, example, captions, names, text[chosen[0].start : chosen[0].end])
+        return masked
+
+    def _append_third(self, masked, example, captions, mentions, first, names, rng):
+        """Claim 5: one more text tied to the image, its words related to the masked one masked as targets too."""
+        pool = [(c, m) for i, (c, m) in enumerate(zip(captions, mentions, strict=True)) if i != first]
+        if self.third_texts is not None:
+            pool += self.third_texts(example)
+        if not pool:
+            return
+        text, mention = pool[int(rng.integers(len(pool)))]
+        inventory = self.inventories.get(example["lang"])
+        related = inventory.related if inventory is not None else lambda name: frozenset((name,))
+        hits = masking.related_entities(self._entities(example, text, mention), names, related)
+        if hits:
+            self._append_if_fits(masked, text, [(e.start, e.end) for e in hits], 1)
+
+    def _append_gloss(self, masked, example, captions, names, word):
+        """Claims 6, 7: the best sense's gloss as its own segment, the masked word masked inside it too."""
+        sense = self._sense(example["lang"], names[0], word, tuple(captions))
+        if sense is None:
+            return
+        line, spans = senses.gloss_line(word, sense)
+        self._append_if_fits(masked, line, spans, 2, shared=0)
+
+    def _choose_sense(self, lang, name, word, captions):
+        inventory = self.inventories.get(lang)
+        lemma = inventory.lemma(word) if inventory is not None else None
+        if lemma is None:
+            return None
+        return senses.choose_sense(inventory.senses(lemma), captions, word, self.scorer, self.config.gloss_threshold)
+
+    def _append_if_fits(self, masked, text, spans, segment, shared=None):
+        """Append a whole further segment, or nothing: half a text would be noise."""
+        trial = masking.append_text(
+            masking.Masked(words=list(masked.words)), text, spans, segment, mask_span=self.config.mask_span, shared=shared
+        )
+        owed = sum(len(piece) for piece in trial.target)
+        if (
+            len(masked) + len(trial) <= self.config.text_length
+            and target_bytes(masked) + owed <= self.config.target_length
+        ):
+            masked.ids += trial.ids
+            masked.segments += trial.segments
+            masked.target += trial.target
+            masked.words = trial.words
+
+
+def shift_right(target):
+    """Decoder input of a target [S]: PAD starts, the last id falls away."""
+    return np.concatenate([[byte_ids.PAD], target[:-1]]).astype(np.int32)
+
+
+def caption_prompt(lang):
+    """What the encoder reads when a caption in `lang` is asked for."""
+    return f"{lang}:"
+
+
+def with_end(text, length):
+    """Ids of `text` and an end mark, at most `length` long."""
+    return np.append(byte_ids.encode_text(cut(text, length - 1)), np.int32(byte_ids.END))
+
+
+def cut(text, size):
+    """The longest prefix of `text` of at most `size` UTF-8 bytes that breaks no character."""
+    raw = text.encode("utf-8", errors="replace")
+    return text if len(raw) <= size else raw[:size].decode("utf-8", errors="ignore")
+
+
+def target_bytes(masked):
+    """Length of the target with its end mark."""
+    return sum(len(piece) for piece in masked.target) + 1

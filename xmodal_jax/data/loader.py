@@ -1,0 +1,77 @@
+"""Batches in an order that is a pure function of (seed, epoch, index): step k is the same whoever asks, and whenever.
+
+Grain shuffles, repeats and prefetches; one element of its data set is one global batch, so the state to save is the number of
+the next step, and neither worker nor process count is part of it.
+"""
+
+import dataclasses
+import math
+
+import grain
+import jax
+import numpy as np
+
+from xmodal_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class LoaderConfig:
+    """threads: read-ahead threads; workers: processes (0: none); prefetch: batches made ahead; shuffle: per-epoch order."""
+
+    threads: int = 1
+    workers: int = 0
+    prefetch: int = 4
+    shuffle: bool = True
+
+
+class Batches:
+    """Random access to training batches: `self[step]` is a dictionary of arrays [rows, ...] for this process' rows."""
+
+    def __init__(self, source, make, batch_size, seed, shuffle=True, process=None):
+        """process: (index, count), default JAX's own. Rows [index * B / count, (index + 1) * B / count) are made here."""
+        if len(source) == 0:
+            raise UserError("The training data is empty: the source has no example in this split.")
+        index, count = process or (jax.process_index(), jax.process_count())
+        if batch_size % count:
+            raise UserError(f"batch_size={batch_size} must be a multiple of the {count} processes.")
+        self.source, self.make, self.batch_size = source, make, batch_size
+        self.rows = range(index * batch_size // count, (index + 1) * batch_size // count)
+        order = grain.MapDataset.range(len(source)).seed(seed)
+        self.order = (order.shuffle() if shuffle else order).repeat().batch(batch_size)
+
+    def indices(self, step):
+        """Example numbers of the whole global batch of `step`, int [B]."""
+        return np.asarray(self.order[step])
+
+    def __getitem__(self, step):
+        return self.assemble(self.order[step], step)
+
+    def assemble(self, indices, step):
+        rows = [self.make(self.source[int(indices[row])], step * self.batch_size + row) for row in self.rows]
+        return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+    def iterate(self, start, config=LoaderConfig()):
+        """Iterator over steps start, start + 1, ... with grain's read-ahead threads or worker processes."""
+        batches = self.order[start:].map_with_index(lambda number, indices: self.assemble(indices, start + number))
+        options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch)
+        dataset = batches.to_iter_dataset(options)
+        if config.workers:
+            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
+        return iter(dataset)
+
+
+def to_device(iterator, sharding, ahead=2):
+    """Move batches to the device(s) ahead of their use, laid out by `sharding` (the rows of all processes joined)."""
+    queue = []
+    for batch in iterator:
+        queue.append(
+            {key: jax.make_array_from_process_local_data(sharding(value.ndim), value) for key, value in batch.items()}
+        )
+        if len(queue) >= ahead:
+            yield queue.pop(0)
+    yield from queue
+
+
+def epochs_of(steps, batch_size, examples):
+    """How many times each example is seen."""
+    return math.ceil(steps * batch_size / examples)

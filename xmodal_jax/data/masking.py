@@ -1,0 +1,105 @@
+"""Masked training texts whose answers only the other modality can settle (claims 5-7).
+
+A text is a string; a span is (start, end) in characters. Masking replaces a whole word by its sentinel, so that the
+length of the gap tells nothing; the target lists `<sentinel> word` for each masked word and an end mark.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from xmodal_jax.data import bytes as byte_ids
+
+
+@dataclasses.dataclass(frozen=True)
+class Entity:
+    """A word that names a thing: text[start:end], and the key (thing or lemma) that it stands for."""
+
+    start: int
+    end: int
+    name: str
+
+
+@dataclasses.dataclass
+class Masked:
+    """Masked text under construction: byte ids of the input and of the target, sentinels used so far."""
+
+    ids: list = dataclasses.field(default_factory=list)  # int32 pieces, concatenated at the end
+    segments: list = dataclasses.field(default_factory=list)
+    target: list = dataclasses.field(default_factory=list)
+    words: list = dataclasses.field(default_factory=list)  # the masked words, in order of their sentinels
+
+    def __len__(self):
+        return sum(len(piece) for piece in self.ids)
+
+
+def entities(caption, mentions, inventory):
+    """The entity words of a caption: the source's own mentions, else nouns of the sense inventory (no tagger)."""
+    if mentions is not None:
+        return [Entity(*mention) for mention in mentions]
+    if inventory is None:
+        return []
+    return [Entity(start, end, lemma) for start, end, lemma in inventory.find(caption)]
+
+
+def choose_entities(found, rng, most=1):
+    """Claim 5, first modality: at least one entity to mask, with all other mentions of the same thing in the text.
+
+    Without the latter "a bat; the bat is red" would give its answer away. Returns [] only where nothing was found.
+    """
+    if not found:
+        return []
+    names = sorted({entity.name for entity in found})
+    count = min(len(names), int(rng.integers(1, most + 1)))
+    chosen = set(rng.choice(names, size=count, replace=False).tolist())
+    return [entity for entity in found if entity.name in chosen]
+
+
+def related_entities(found, names, related):
+    """Claim 5, third modality: its words that are semantically related to a masked word of the first.
+
+    `related(name)` is the set of names with the same sense, synonyms, hypernyms and hyponyms.
+    """
+    wanted = set(names)
+    near = set().union(*(related(name) for name in names)) if names else set()
+    return [e for e in found if e.name in wanted or e.name in near or wanted & related(e.name)]
+
+
+def append_text(masked, text, spans, segment, *, mask_span=1, shared=None):
+    """Add `text` with `spans` masked as one more segment, closed by an end mark.
+
+    Args:
+      spans: (start, end) character spans, in any order; overlapping ones are merged into the first.
+      segment: 0 first text, 1 third text, 2 gloss.
+      mask_span: how many times the sentinel is repeated in the gap: 1, or a fixed length that is blind to the word's.
+      shared: sentinel number of a word already masked: its further occurrences carry the same symbol and owe no target.
+    """
+    pieces, at = [], 0
+    for start, end in sorted(spans):
+        if start < at:
+            continue
+        pieces.append(byte_ids.encode_text(text[at:start]))
+        word = text[start:end]
+        number = len(masked.words) if shared is None else shared
+        symbol = byte_ids.sentinel(number)
+        pieces.append(np.full(mask_span, symbol, np.int32))
+        if shared is None:
+            masked.words.append(word)
+            masked.target += [np.array([symbol], np.int32), byte_ids.encode_text(word)]
+        at = end
+    pieces += [byte_ids.encode_text(text[at:]), np.array([byte_ids.END], np.int32)]
+    ids = np.concatenate(pieces)
+    masked.ids.append(ids)
+    masked.segments.append(np.full(len(ids), segment, np.int32))
+    return masked
+
+
+def mask_text(text, spans, mask_span=1):
+    """One text with `spans` masked, as the encoder sees it: int32 ids with a closing end mark."""
+    return append_text(Masked(), text, spans, 0, mask_span=mask_span).ids[0]
+
+
+def finish(masked):
+    """-> (ids [n], segments [n], target [m] closed by an end mark), int32."""
+    target = [*masked.target, np.array([byte_ids.END], np.int32)]
+    return np.concatenate(masked.ids), np.concatenate(masked.segments), np.concatenate(target)

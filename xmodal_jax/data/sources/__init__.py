@@ -1,0 +1,16 @@
+"""Sources of example dictionaries by name. `open_source` takes a config's `data` section."""
+
+import inspect
+
+from xmodal_jax.data.sources.captions import Captions
+from xmodal_jax.data.sources.coco import CocoCaptions
+from xmodal_jax.data.sources.emoji import Emoji
+from xmodal_jax.data.sources.scenes import Scenes
+from xmodal_jax.data.sources.tfds import TFDS
+
+SOURCES = {"scenes": Scenes, "captions": Captions, "coco": CocoCaptions, "emoji": Emoji, "tfds": TFDS}
+
+
+def source_settings(name):
+    """Names of the settings that a source's constructor takes."""
+    return [parameter for parameter in inspect.signature(SOURCES[name]).parameters if parameter != "split"]

@@ -1,0 +1,183 @@
+"""Sprites, backgrounds and their composition into uint8 pictures.
+
+A thing is rasterised once a (thing, colour, side in pixels) at four times its size, reduced, and kept: a scene then
+costs a few small numpy operations.
+"""
+
+import hashlib
+import io
+import threading
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from xmodal_jax.data.sources.scenes.figures import FIGURES
+
+COLORS = {
+    "red": (214, 40, 40),
+    "orange": (243, 134, 22),
+    "yellow": (240, 212, 40),
+    "green": (44, 150, 60),
+    "blue": (42, 92, 210),
+    "purple": (126, 60, 172),
+    "pink": (244, 128, 180),
+    "gray": (120, 124, 130),
+}
+BACKGROUNDS = ((246, 240, 224), (214, 232, 244), (222, 240, 218), (244, 224, 228), (232, 226, 244), (226, 230, 230))
+TEXTURES = 4  # different grounds and grains of one background colour
+_FIXED = {"k": (34, 32, 38), "w": (252, 252, 252), "t": (236, 190, 150), "b": (130, 84, 48), "g": (70, 130, 60),
+          "y": (250, 220, 90)}
+_SUPERSAMPLE = 4
+_BUDGET = 128 * 2**20  # bytes of sprites and backgrounds kept
+
+
+class Sprite(NamedTuple):
+    """A drawn thing: out = (under * keep + add) >> 8."""
+
+    add: np.ndarray  # uint16 [s, s, 3], colour times alpha (0..256)
+    keep: np.ndarray  # uint16 [s, s, 1], 256 - alpha
+    box: tuple[int, int, int, int]  # x0, y0, x1, y1 of its visible pixels
+
+
+class _Cache:
+    """What was made last, up to a number of bytes; first in, first out."""
+
+    def __init__(self, budget: int):
+        self.budget, self.used, self.items, self.lock = budget, 0, {}, threading.Lock()
+
+    def get(self, key, make):
+        """The item of that key; make() -> (item, bytes) where it is not kept."""
+        held = self.items.get(key)
+        if held is None:
+            held = make()
+            with self.lock:
+                if key not in self.items:
+                    self.items[key] = held
+                    self.used += held[1]
+                    while self.used > self.budget and len(self.items) > 1:
+                        self.used -= self.items.pop(next(iter(self.items)))[1]
+        return held[0]
+
+
+_cache = _Cache(_BUDGET)
+
+
+def _palette(color: str) -> dict[str, tuple[int, int, int]]:
+    main = COLORS[color]
+    dark = tuple(int(0.62 * value) for value in main)
+    light = tuple(int(0.5 * value + 127) for value in main)
+    return {"m": main, "d": dark, "l": light, **_FIXED}
+
+
+def _paint(draw: ImageDraw.ImageDraw, kind: str, numbers: tuple, unit: float, grow: float, fill) -> None:
+    """One primitive, `grow` units larger on every side."""
+    if kind in "es":
+        cx, cy, rx, ry = numbers[:4]
+        box = [unit * (cx - rx - grow), unit * (cy - ry - grow), unit * (cx + rx + grow), unit * (cy + ry + grow)]
+        if kind == "e":
+            draw.ellipse(box, fill=fill)
+        else:
+            draw.pieslice(box, numbers[4], numbers[5], fill=fill)
+    elif kind == "a":
+        width, cx, cy, rx, ry, start, end = numbers
+        half = width / 2 + grow
+        box = [unit * (cx - rx - half), unit * (cy - ry - half), unit * (cx + rx + half), unit * (cy + ry + half)]
+        draw.arc(box, start, end, fill=fill, width=max(1, round(2 * half * unit)))
+    else:
+        points = numbers[1:] if kind == "l" else numbers
+        width = (numbers[0] if kind == "l" else 0) + 2 * grow
+        points = [(unit * x, unit * y) for x, y in zip(points[::2], points[1::2], strict=True)]
+        if kind == "p":
+            draw.polygon(points, fill=fill)
+            points = [*points, points[0]]
+        if width:
+            draw.line(points, fill=fill, width=max(1, round(unit * width)))
+            radius = unit * width / 2
+            for x, y in points:
+                draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill)
+
+
+def rasterise(key: str, color: str, side: int) -> np.ndarray:
+    """The thing in a square of `side` pixels: uint8 [side, side, 4], alpha not multiplied in."""
+    large = side * _SUPERSAMPLE
+    canvas = Image.new("RGBA", (large, large), (0, 0, 0, 0))
+    draw, palette, unit = ImageDraw.Draw(canvas), _palette(color), large / 104
+    for grow in (2.0, 0.0):  # a dark rim round the whole figure first, so that it stands out on any background
+        for role, kind, numbers in FIGURES[key]:
+            shifted = _shift(kind, numbers)
+            _paint(draw, kind, shifted, unit, grow, (40, 36, 44, 255) if grow else (*palette[role], 255))
+    rgba = np.asarray(canvas, np.float32).reshape(side, _SUPERSAMPLE, side, _SUPERSAMPLE, 4)
+    alpha = rgba[..., 3:].mean((1, 3))  # [s, s, 1]
+    color_sum = (rgba[..., :3] * rgba[..., 3:]).mean((1, 3))
+    rgb = color_sum / np.maximum(alpha, 1e-6)
+    return np.concatenate([rgb, alpha], -1).round().clip(0, 255).astype(np.uint8)
+
+
+def _shift(kind: str, numbers: tuple) -> tuple:
+    """Figures are drawn in 100 units; the rim needs two more on every side."""
+    if kind == "p":
+        return tuple(number + 2 for number in numbers)
+    if kind == "l":
+        return numbers[0], *(number + 2 for number in numbers[1:])
+    if kind == "a":
+        return numbers[0], numbers[1] + 2, numbers[2] + 2, *numbers[3:]
+    return numbers[0] + 2, numbers[1] + 2, *numbers[2:]
+
+
+def sprite(key: str, color: str, side: int) -> Sprite:
+    """The thing ready to be pasted, kept from call to call."""
+
+    def make():
+        rgba = rasterise(key, color, side).astype(np.uint16)
+        alpha = (rgba[..., 3:] * 256 + 127) // 255
+        add, keep = rgba[..., :3] * alpha, 256 - alpha
+        rows, columns = np.flatnonzero(alpha.any((1, 2))), np.flatnonzero(alpha.any((0, 2)))
+        box = (0, 0, side, side)
+        if rows.size:
+            box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+        return Sprite(add, keep, box), add.nbytes + keep.nbytes
+
+    return _cache.get((key, color, side), make)
+
+
+def background(color: int, texture: int, size: int) -> np.ndarray:
+    """uint8 [size, size, 3], shared: do not write to it. A darker ground, a slow wave and a grain, periodic in x."""
+
+    def make():
+        digest = hashlib.blake2b(f"ground {texture}".encode(), digest_size=8).digest()
+        noise = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+        x, y = np.arange(size) / size, (np.arange(size) / size)[:, None]
+        wave = 3.0 * np.sin(2 * np.pi * ((texture % 2 + 1) * x + 1.7 * y + texture / 4))
+        ground = np.where(y > 0.7 + 0.06 * texture, -16.0, 0.0)
+        grain = noise.normal(0, 2.5, (size, size))
+        picture = np.asarray(BACKGROUNDS[color], np.float64) + (wave + ground + grain)[..., None]
+        picture = picture.round().clip(0, 255).astype(np.uint8)
+        return picture, picture.nbytes
+
+    return _cache.get((color, texture, size), make)
+
+
+def compose(under: tuple[int, int, float], placed: list[tuple[Sprite, int, int]], size: int) -> np.ndarray:
+    """Sprites at their top left corners (x, y) in pixels, in order, over background (color, texture, roll in 0..1)."""
+    color, texture, roll = under
+    base, cut = background(color, texture, size), int(roll * size)
+    picture = np.concatenate([base[:, cut:], base[:, :cut]], 1) if cut else base.copy()
+    for thing, x, y in placed:
+        side = thing.keep.shape[0]
+        left, top, right, bottom = max(x, 0), max(y, 0), min(x + side, size), min(y + side, size)
+        if left < right and top < bottom:
+            rows, columns = slice(top - y, bottom - y), slice(left - x, right - x)
+            region = picture[top:bottom, left:right]
+            blended = region * thing.keep[rows, columns]
+            blended += thing.add[rows, columns]
+            blended >>= 8
+            region[...] = blended
+    return picture
+
+
+def png(picture: np.ndarray) -> bytes:
+    """The picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

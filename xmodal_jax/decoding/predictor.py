@@ -1,0 +1,249 @@
+"""A trained crossmodal byte model as plain functions of pictures and strings.
+
+Shapes are padded to a few sizes, so that only the first call of a kind compiles.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xmodal_jax.data import bytes as byte_ids
+from xmodal_jax.data import images, masking
+from xmodal_jax.data.examples import caption_prompt, cut, shift_right, with_end
+from xmodal_jax.decoding.greedy import greedy, log_likelihood
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.crossmodal_bytes import over_groups
+
+BLANK = "___"
+
+
+class Predictor:
+    """Association, masked words, senses and generation from one set of parameters.
+
+    Args:
+      model, params: a `CrossmodalBytes` and its parameters; examples: the `ByteExamples` that it was trained on.
+      inventories: {language: Inventory}, for senses by name.
+    Images may be None (text alone), uint8 [H, W, 3], or a path; sounds int16 [samples] where the second modality is audio.
+    """
+
+    def __init__(self, model, params, examples, inventories=None):
+        self.model, self.params, self.examples = model, params, examples
+        self.inventories = inventories or {}
+
+    # -- one picture, one text ------------------------------------------------------------------------------------
+
+    def associate(self, image, text):
+        """The association matrix (claim 4): which part of the second modality each character of `text` goes with.
+
+        Returns:
+          (pieces: list of the text's tokens as strings, weights float32 [tokens, groups], rows sum to 1; groups are
+          patches in rows where the second modality is a raw image).
+        """
+        fused, second = self.encode([image], [with_end(text, self.examples.text_length)])
+        weights = over_groups(fused.association, second.reduced.assignment)[0]
+        window = self.model.text_window
+        raw = cut(text, self.examples.text_length - 1).encode("utf-8", errors="replace")
+        pieces = [raw[i : i + window] for i in range(0, len(raw), window)]
+        return pieces, np.asarray(weights)[: len(pieces)]
+
+    def associate_word(self, image, text, span):
+        """Mean association of the characters text[start:end]: float32 [groups]."""
+        start, end = (len(text[:at].encode("utf-8", errors="replace")) for at in span)
+        _, weights = self.associate(image, text)
+        window = self.model.text_window
+        return weights[start // window : max(start // window + 1, -(-end // window))].mean(0)
+
+    def associate_blank(self, image, text, span):
+        """Where the masked word text[start:end] is looked for: float32 [groups]."""
+        masked = self.mask(text, span)
+        fused, second = self.encode([image], [masked])
+        weights = np.asarray(over_groups(fused.association, second.reduced.assignment)[0])
+        gap = np.flatnonzero(masked >= byte_ids.FIRST_SENTINEL) // self.model.text_window
+        return weights[gap].mean(0)
+
+    def relation(self, image):
+        """(assignment [K, N], relation [N, N] or [K, K] or None) of the reducer (claim 3)."""
+        _, second = self.encode([image], [with_end("", 2)])
+        reduced = second.reduced
+        return np.asarray(reduced.assignment[0]), None if reduced.relation is None else np.asarray(reduced.relation[0])
+
+    def fill(self, image, text):
+        """The word for the first blank (`___`) of `text` -> (word, log-probability)."""
+        if BLANK not in text:
+            raise UserError(f"The text {text!r} has no blank: write {BLANK} where the word is to be filled in.")
+        start = text.index(BLANK)
+        words, scores = self.fill_batch([image], [text], [(start, start + len(BLANK))])
+        return words[0], float(scores[0])
+
+    def pick_sense(self, image, text, word, lang="en"):
+        """Which sense `word` has in `text` beside `image` -> list of (Sense, probability), likeliest first."""
+        if word not in text:
+            raise UserError(f"The word {word!r} does not stand in the text {text!r}.")
+        inventory = self.inventories.get(lang)
+        lemma = inventory.lemma(word) if inventory is not None else None
+        if lemma is None:
+            raise UserError(f"No sense inventory for language {lang!r} lists {word!r}; there are {sorted(self.inventories)}.")
+        known = inventory.senses(lemma)
+        start = text.index(word)
+        item = {"text": text, "span": (start, start + len(word)), "expressions": expressions(known, lemma)}
+        probabilities = self.sense_probabilities([image], [item])[0]
+        order = np.argsort(-probabilities, kind="stable")
+        return [(known[i], float(probabilities[i])) for i in order]
+
+    def generate(self, image, prompt=None, lang="en", length=None):
+        """A caption of `image` in `lang`, or the answer to a question given as `prompt`."""
+        return self.generate_batch([image], [caption_prompt(lang) if prompt is None else prompt], length)[0]
+
+    # -- batches --------------------------------------------------------------------------------------------------
+
+    def generate_batch(self, seconds, prompts, length=None):
+        """One string per (second modality, prompt)."""
+        texts = [with_end(prompt, self.examples.text_length) for prompt in prompts]
+        fused, _ = self.encode(seconds, texts)
+        ids, _ = greedy(self.model, self.params, fused, (byte_ids.PAD,), length or self.examples.target_length)
+        return [byte_ids.decode_text(row) for row in np.asarray(ids)[: len(prompts)]]
+
+    def fill_batch(self, seconds, texts, spans):
+        """The words for the masked spans, one a text -> (list of words, log-probabilities [B])."""
+        masked = [self.mask(text, span) for text, span in zip(texts, spans, strict=True)]
+        fused, _ = self.encode(seconds, masked)
+        prefix = (byte_ids.PAD, byte_ids.sentinel(0))
+        ids, scores = greedy(self.model, self.params, fused, prefix, min(48, self.examples.target_length))
+        return [byte_ids.decode_text(row) for row in np.asarray(ids)[: len(texts)]], np.asarray(scores)[: len(texts)]
+
+    def sense_probabilities(self, seconds, items):
+        """P(sense | second modality, text with the word masked) from what could stand in the gap instead.
+
+        A sense's score is the summed probability of its own expressions (words that no other sense of the word shares).
+
+        Args:
+          items: dictionaries with "text", "span" and "expressions" (list over senses of lists of strings).
+        Returns:
+          list of float64 [senses]; uniform where no sense has an expression of its own.
+        """
+        masked = [self.mask(item["text"], item["span"]) for item in items]
+        counts = [[len(e) for e in item["expressions"]] for item in items]
+        most = max(1, max(sum(count) for count in counts))
+        scores = self.score_candidates(seconds, masked, [sum(item["expressions"], []) for item in items], most)
+        out = []
+        for row, count in zip(scores, counts, strict=True):
+            parts = np.split(row[: sum(count)], np.cumsum(count)[:-1])
+            logs = np.array([np.logaddexp.reduce(part) if len(part) else -np.inf for part in parts])
+            if not np.isfinite(logs).any():
+                out.append(np.full(len(count), 1 / len(count)))
+                continue
+            weights = np.exp(logs - logs.max())
+            out.append(weights / weights.sum())
+        return out
+
+    def score_candidates(self, seconds, masked, candidates, most):
+        """log p(candidate fills the first gap), float64 [B, most], -inf where a row has fewer candidates."""
+        length = round_up(max([len(with_end(c, 4096)) for row in candidates for c in row] + [1]) + 1, 16)
+        rows = round_up_rows(len(masked))
+        target = np.zeros((rows, most, length), np.int32)
+        weights = np.zeros((rows, most, length), np.float32)
+        scores = np.full((len(masked), most), -np.inf)
+        for i, row in enumerate(candidates):
+            for j, candidate in enumerate(row):
+                ids = np.append(np.int32(byte_ids.sentinel(0)), with_end(candidate, length - 1))
+                target[i, j, : len(ids)] = ids
+                weights[i, j, 1 : len(ids)] = 1
+        fused, _ = self.encode(seconds, masked)
+        flat = target.reshape(-1, length)
+        inputs = np.stack([shift_right(row) for row in flat])
+        found = log_likelihood(self.model, self.params, fused, inputs, flat, weights.reshape(-1, length))
+        found = np.asarray(found, np.float64).reshape(rows, most)
+        for i, row in enumerate(candidates):
+            scores[i, : len(row)] = found[i, : len(row)]
+        return scores
+
+    def pooled(self, seconds=None, texts=None):
+        """Unit vectors of the shared space: (second modality [B, P] or None, texts [B, P] or None)."""
+        left = right = None
+        if seconds is not None:
+            raw, used = self._stack_seconds(seconds)
+            left = np.asarray(self._encode_second(self.params, raw, used).pooled)[: len(seconds)]
+        if texts is not None:
+            ids = self._stack_texts([with_end(text, self.examples.caption_length) for text in texts])
+            right = np.asarray(self._encode_text(self.params, ids).pooled)[: len(texts)]
+        return left, right
+
+    def encode(self, seconds, texts):
+        """Fused tokens and second-modality tokens of rows; texts are int32 ids. Rows are padded to a few batch sizes."""
+        raw, used = self._stack_seconds(seconds)
+        return self._encode(self.params, raw, used, self._stack_texts(texts))
+
+    def mask(self, text, span):
+        """Ids of `text` with characters start..end masked, cut to the text length behind the gap."""
+        ids = masking.mask_text(text, [span], self.examples.mask_span)
+        if len(ids) > self.examples.text_length:
+            ids = np.append(ids[: self.examples.text_length - 1], byte_ids.END).astype(np.int32)
+        return ids
+
+    def _stack_texts(self, texts):
+        out = np.zeros((round_up_rows(len(texts)), self.examples.text_length), np.int32)
+        for row, ids in zip(out, texts, strict=False):
+            row[: len(ids)] = ids[: len(row)]
+        return out
+
+    def _stack_seconds(self, seconds):
+        rows = round_up_rows(len(seconds))
+        raw, used = np.zeros((rows, self.examples.second_length), np.uint8), np.zeros(rows, np.int32)
+        for i, second in enumerate(seconds):
+            if second is not None:
+                raw[i], used[i] = self.examples.second_modality(self._as_example(second))
+        return raw, used
+
+    def _as_example(self, second):
+        examples = self.examples
+        if isinstance(second, dict):
+            return second
+        if examples.second == "audio":
+            return {"id": "sound", "audio": np.asarray(second)}
+        if examples.image_bytes == "file":
+            if not isinstance(second, bytes):
+                with open(second, "rb") as file:
+                    second = file.read()
+            return {"id": "picture", "image_file": second}
+        if not isinstance(second, np.ndarray) or second.shape[:2] != (examples.image_size,) * 2:
+            second = images.decode_image(second, examples.image_size)
+        return {"id": "picture", "image": second}
+
+    @functools.cached_property
+    def _encode(self):
+        def encode(params, raw, used, ids):
+            variables = {"params": params}
+            second = self.model.apply(variables, raw, used, method="encode_image")
+            text = self.model.apply(variables, ids, jnp.zeros_like(ids), method="encode_text")
+            return self.model.apply(variables, text, second, method="fuse"), second
+
+        return jax.jit(encode)
+
+    @functools.cached_property
+    def _encode_second(self):
+        return jax.jit(lambda params, raw, used: self.model.apply({"params": params}, raw, used, method="encode_image"))
+
+    @functools.cached_property
+    def _encode_text(self):
+        return jax.jit(lambda params, ids: self.model.apply({"params": params}, ids, method="encode_text"))
+
+
+def expressions(known, lemma):
+    """For each sense, its synonyms and hypernyms that no other sense of the word has and that are not the word itself."""
+    owned = [list(dict.fromkeys((*sense.synonyms, *sense.hypernyms))) for sense in known]
+    return [
+        [e for e in own if e != lemma and not any(e in other for j, other in enumerate(owned) if j != i)]
+        for i, own in enumerate(owned)
+    ]
+
+
+def round_up(value, step):
+    """The next multiple of `step`."""
+    return -(-value // step) * step
+
+
+def round_up_rows(rows):
+    """Batch sizes that programs are compiled for: powers of two."""
+    return 1 << max(0, rows - 1).bit_length()

@@ -1,0 +1,41 @@
+"""Evaluators by name: `run(predictor) -> ({metric: value}, [samples for the report])`. The loop and evaluate.py use them."""
+
+import inspect
+
+from xmodal_jax.config import choose, unknown
+from xmodal_jax.decoding.predictor import Predictor
+from xmodal_jax.errors import UserError
+from xmodal_jax.evaluators.generation import GenerationEvaluator
+from xmodal_jax.evaluators.masked import MaskedEvaluator
+from xmodal_jax.evaluators.retrieval import RetrievalEvaluator
+from xmodal_jax.evaluators.sense import SenseEvaluator
+
+EVALUATORS = {
+    "sense": SenseEvaluator,
+    "masked": MaskedEvaluator,
+    "retrieval": RetrievalEvaluator,
+    "generation": GenerationEvaluator,
+}
+
+
+def make(recipe):
+    """-> params -> (results of all evaluators of the config, samples). The held-out data is read once, here."""
+    judges = []
+    for name, settings in recipe.config.evaluators.items():
+        kind = choose(EVALUATORS, name, "config.evaluators")
+        known = [parameter for parameter in inspect.signature(kind).parameters if parameter != "recipe"]
+        for key in settings:
+            if key not in known:
+                raise UserError(unknown(f"config key evaluators.{name}.{key}", key, known))
+        judges.append(kind(recipe, **settings))
+
+    def judge(params):
+        predictor = Predictor(recipe.model, params, recipe.maker.config, recipe.inventories)
+        results, samples = {}, []
+        for one in judges:
+            more, pictures = one.run(predictor)
+            results |= more
+            samples += pictures
+        return results, samples
+
+    return judge

@@ -1,0 +1,91 @@
+"""Does the image settle the word? Accuracy of an ambiguous word's sense with the right, a wrong, a swapped and no image.
+
+Claims 5-7 and the point of the whole system. Source: spec "What must hold"; the metrics' names are stable.
+"""
+
+import numpy as np
+
+from xmodal_jax.decoding.predictor import expressions
+from xmodal_jax.draw.blocks import Condition, Sample
+
+CONDITIONS = {"right_image": "image", "wrong_image": "wrong_image", "no_image": None, "swapped_follows": "swapped_image"}
+
+
+class SenseEvaluator:
+    """On the held-out source's sense items; nothing where the source has none.
+
+    Metrics, shares in 0..1: right_image; wrong_image (a picture that shows none of the senses); no_image;
+    swapped_follows (the swapped picture's sense is chosen); chance (mean of 1 / senses); each per language too; items.
+    """
+
+    def __init__(self, recipe, count=256, rows=64, samples=12):
+        self.inventories, self.rows, self.shown = recipe.inventories, rows, samples
+        made = recipe.held_out.sense_items(count, recipe.config.seed) if hasattr(recipe.held_out, "sense_items") else []
+        self.items = [item for item in map(self._with_expressions, made) if item]
+
+    def _with_expressions(self, item):
+        inventory = self.inventories.get(item["lang"])
+        known = [sense for sense in inventory.senses(item["word"]) if sense.id in item["senses"]] if inventory else []
+        found = expressions(known, item["word"])
+        if len(known) < 2 or not all(found):
+            return None  # a sense without a word of its own cannot be scored
+        return item | {"senses": [sense.id for sense in known], "expressions": found, "known": known}
+
+    def run(self, predictor):
+        if not self.items:
+            return {}, []
+        truth = [item["senses"].index(item["sense"]) for item in self.items]
+        swapped = [item["senses"].index(item["swapped_sense"]) for item in self.items]
+        right, probabilities = {}, {}
+        for name, field in CONDITIONS.items():
+            probabilities[name] = self._probabilities(predictor, field)
+            wanted = swapped if name == "swapped_follows" else truth
+            right[name] = np.array([p.argmax() == w for p, w in zip(probabilities[name], wanted, strict=True)])
+        right["chance"] = np.array([1 / len(item["senses"]) for item in self.items])
+        results = {name: float(values.mean()) for name, values in right.items()}
+        langs = np.array([item["lang"] for item in self.items])
+        for lang in sorted(set(langs)) if len(set(langs)) > 1 else ():
+            results |= {f"{name}/{lang}": float(values[langs == lang].mean()) for name, values in right.items()}
+        results["items"] = len(self.items)
+        return {f"sense_accuracy/{name}": value for name, value in results.items()}, self._samples(predictor, right, probabilities)
+
+    def _probabilities(self, predictor, field):
+        out = []
+        for start in range(0, len(self.items), self.rows):
+            part = self.items[start : start + self.rows]
+            out += predictor.sense_probabilities([item[field] if field else None for item in part], part)
+        return out
+
+    def _samples(self, predictor, right, probabilities):
+        """As many failures as successes, while there are any."""
+        good = right["right_image"] & right["swapped_follows"]
+        order = np.concatenate([np.flatnonzero(~good)[: self.shown // 2], np.flatnonzero(good)])[: self.shown]
+        return [self._sample(predictor, self.items[i], {n: p[i] for n, p in probabilities.items()}) for i in sorted(order)]
+
+    def _sample(self, predictor, item, probabilities):
+        names = [sense.id for sense in item["known"]]
+
+        def condition(label, name, image, expected):
+            heat = None
+            if image is not None:
+                heat = predictor.associate_blank(image, item["text"], item["span"])
+            picture = image if isinstance(image, np.ndarray) and image.ndim == 3 else None
+            return Condition(label, probabilities[name], picture, expected, heat if picture is not None else None)
+
+        return Sample(
+            "sense",
+            image=item["image"] if isinstance(item["image"], np.ndarray) else None,
+            text=item["text"],
+            spans=(item["span"],),
+            truth=item["sense"],
+            answer=names[int(probabilities["right_image"].argmax())],
+            correct=bool(names[int(probabilities["right_image"].argmax())] == item["sense"]),
+            lang=item["lang"],
+            senses=names,
+            glosses={sense.id: sense.gloss for sense in item["known"]},
+            conditions=(
+                condition("right image", "right_image", item["image"], item["sense"]),
+                condition("swapped image", "swapped_follows", item["swapped_image"], item["swapped_sense"]),
+                condition("no image", "no_image", None, None),
+            ),
+        )

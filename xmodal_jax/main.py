@@ -1,0 +1,27 @@
+"""Train: `python -m xmodal_jax.main --config=configs/pretrain.py [--workdir=DIR] [--config.NAME=VALUE ...]`."""
+
+import os
+import time
+
+from absl import flags
+from ml_collections import config_flags
+
+from xmodal_jax import cli
+from xmodal_jax.errors import UserError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with arguments after a colon.", lock_config=True)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run: a new one is made, an old one is gone on with. Default: a new folder under runs/."
+)
+
+
+def main():
+    from xmodal_jax.train.loop import train  # after the flags: --help answers at once
+
+    if CONFIG.value is None:
+        raise UserError("Which config? For example: python -m xmodal_jax.main --config=configs/pretrain.py")
+    train(CONFIG.value, WORKDIR.value or os.path.join("runs", time.strftime("%Y-%m-%d-%H%M%S")))
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)

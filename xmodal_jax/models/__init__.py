@@ -1,0 +1,5 @@
+"""Architectures by name. Each is a linen module whose fields are its configuration and whose methods are its verbs."""
+
+from xmodal_jax.models.crossmodal_bytes import CrossmodalBytes
+
+MODELS = {"crossmodal_bytes": CrossmodalBytes}

@@ -1,0 +1,118 @@
+"""Byte sequences to token vectors, one embedding per modality (claim 2), grouped so that bytes never become as many tokens.
+
+Letters: B batch, T text bytes, L bytes, N groups, g bytes per group, e width of a byte's embedding, D width.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from xmodal_jax.data.bytes import OFFSET, PAD, VOCABULARY
+
+
+def sincos_1d(positions, width):
+    """Fixed sine-cosine code of integer positions: [n] -> [n, width] (Vaswani et al., 2017, section 3.5)."""
+    frequency = np.exp(-np.log(10_000.0) * np.arange(width // 2) / max(1, width // 2))
+    angle = np.asarray(positions)[:, None] * frequency[None]
+    code = np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)
+    return np.pad(code, ((0, 0), (0, width - code.shape[1]))).astype(np.float32)
+
+
+def sincos_2d(rows, columns, width):
+    """[rows * columns, width]: half of the code for the row, half for the column."""
+    y, x = np.divmod(np.arange(rows * columns), columns)
+    return np.concatenate([sincos_1d(y, width - width // 2), sincos_1d(x, width // 2)], axis=-1)
+
+
+class TextBytes(nn.Module):
+    """Byte ids [B, T] -> vectors [B, T / window, D]: byte table, local convolution, position and segment codes.
+
+    Attributes:
+      window: bytes per token (1: a token each); kernel: bytes that the convolution sees (0: none).
+    """
+
+    width: int
+    window: int = 1
+    kernel: int = 5
+    segments: int = 4
+    dtype: str = "float32"
+
+    def setup(self):
+        self.table = nn.Embed(VOCABULARY, self.width, embedding_init=nn.initializers.normal(0.5), dtype=self.dtype)
+        self.segment = nn.Embed(self.segments, self.width, embedding_init=nn.initializers.normal(0.1), dtype=self.dtype)
+        if self.kernel or self.window > 1:
+            size = max(self.kernel, self.window)
+            self.local = nn.Conv(self.width, (size,), strides=(self.window,), padding="SAME", dtype=self.dtype)
+
+    def __call__(self, ids, segments=None):
+        """-> (x [B, N, D], mask bool [B, N])."""
+        mask = ids != PAD
+        x = self.table(ids) * mask[..., None]
+        if segments is not None:
+            x = x + self.segment(segments)
+        if self.kernel or self.window > 1:
+            y = nn.gelu(self.local(x))
+            x = x + y if self.window == 1 else y
+            mask = mask[:, :: self.window]
+        return x + sincos_1d(np.arange(x.shape[1]), self.width).astype(x.dtype), mask
+
+    def decoder_input(self, ids, start):
+        """Ids [B, S] of a decoder (no look-ahead: no convolution) -> [B, S, D]; start: position of the first one."""
+        positions = jnp.asarray(sincos_1d(np.arange(2048), self.width))
+        code = jnp.take(positions, start + jnp.arange(ids.shape[1]), axis=0)
+        return self.table(ids) + code.astype(self.dtype)
+
+
+class ByteGroups(nn.Module):
+    """Raw bytes [B, N * g] -> [B, N, D]: each byte through a table, each group of g through one projection.
+
+    With `table_width=0` the table is the fixed one-wide E(b) = b / 255, and the whole is ViT's patch projection on
+    pixels in 0..1; otherwise it is learned, [256, e].
+
+    Attributes:
+      group: bytes per token: patch * patch * 3 of an image, a frame of audio, one record of a series.
+      grid: columns of the image's patch grid for 2-D positions, or 0 for 1-D.
+    """
+
+    width: int
+    group: int
+    grid: int = 0
+    table_width: int = 0
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, raw, length):
+        """raw uint8 [B, L], length [B] used bytes -> (x [B, N, D], mask bool [B, N])."""
+        batch, size = raw.shape
+        if size % self.group:
+            raise ValueError(f"{size} bytes are no whole number of groups of {self.group}")
+        tokens = size // self.group
+        if self.table_width:
+            table = nn.Embed(256, self.table_width, embedding_init=nn.initializers.normal(0.5), dtype=self.dtype)
+            values = table(raw.astype(jnp.int32)).reshape(batch, tokens, self.group * self.table_width)  # [B, N, g e]
+        else:
+            values = (raw.astype(self.dtype) / 255).reshape(batch, tokens, self.group)  # [B, N, g]
+        x = nn.Dense(self.width, dtype=self.dtype, name="project")(values)
+        code = sincos_2d(tokens // self.grid, self.grid, self.width) if self.grid else sincos_1d(range(tokens), self.width)
+        mask = jnp.arange(tokens)[None] * self.group < length[:, None]
+        return x + code.astype(x.dtype), mask
+
+
+class FileBytes(nn.Module):
+    """Bytes of an encoded file [B, L] -> [B, L / stride, D] by strided convolution, as ByteFormer (arXiv 2306.00238)."""
+
+    width: int
+    stride: int = 16
+    table_width: int = 32
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, raw, length):
+        """raw uint8 [B, L], length [B] -> (x [B, N, D], mask bool [B, N])."""
+        used = jnp.arange(raw.shape[1])[None] < length[:, None]
+        ids = jnp.where(used, raw.astype(jnp.int32) + OFFSET, PAD)
+        table = nn.Embed(256 + OFFSET, self.table_width, embedding_init=nn.initializers.normal(0.5), dtype=self.dtype)
+        x = table(ids) * used[..., None]
+        x = nn.Conv(self.width, (2 * self.stride,), strides=(self.stride,), dtype=self.dtype, name="group")(x)
+        x = x + nn.Dense(self.width, dtype=self.dtype, name="mix")(nn.gelu(x))
+        return x + sincos_1d(range(x.shape[1]), self.width).astype(x.dtype), used[:, :: self.stride]

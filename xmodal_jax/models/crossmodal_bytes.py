@@ -1,0 +1,181 @@
+"""System 1: the crossmodal byte language model (US 12,393,789 B2, claims 1-10) behind the four verbs.
+
+Letters: B batch, T text tokens, N groups of second-modality bytes, K vectors left after reduction, S target bytes, D width,
+P width of the shared space for retrieval.
+"""
+
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from xmodal_jax.data.bytes import VOCABULARY
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.byte_embedding import ByteGroups, FileBytes, TextBytes
+from xmodal_jax.models.reducers import REDUCERS, masked_softmax, pool
+from xmodal_jax.models.transformer import Stack, empty_cache
+
+
+@flax.struct.dataclass
+class Tokens:
+    """One modality: x [B, n, D], mask bool [B, n], pooled [B, P] of unit length, reduced (second modality only)."""
+
+    x: Any
+    mask: Any
+    pooled: Any
+    reduced: Any = None
+
+
+@flax.struct.dataclass
+class Fused:
+    """Both modalities: x [B, T + K, D], mask bool [B, T + K], association [B, T, K] (rows sum to 1, or 0 without K)."""
+
+    x: Any
+    mask: Any
+    association: Any
+
+
+class CrossmodalBytes(nn.Module):
+    """Bytes of text and of a second modality -> association matrix and generated text.
+
+    Attributes:
+      second: "raw" (image pixels), "file" (encoded file), "audio" (PCM) or "series" (float32 records): who groups the bytes.
+      group: bytes per group (image: patch * patch * 3); grid: columns of the patch grid; stride: file bytes per token.
+      table_width: width of the byte table of raw groups; 0 is the fixed E(b) = b / 255, i.e. ViT's patch projection.
+      text_window, text_kernel: bytes per text token, bytes that its local convolution sees.
+      text_layers, second_layers: unimodal blocks before the fusion; layers, decoder_layers: crossmodal blocks and decoder.
+      reducer, slots: how the second modality is brought down to K vectors.
+      second_width: width of its tower if it differs from `width` (the reducer projects back).
+      shared_width: P.
+    """
+
+    second: str = "raw"
+    group: int = 192
+    grid: int = 8
+    stride: int = 16
+    table_width: int = 0
+    width: int = 128
+    heads: int = 4
+    text_layers: int = 1
+    text_window: int = 1
+    text_kernel: int = 5
+    second_layers: int = 2
+    second_width: int = 0
+    layers: int = 2
+    decoder_layers: int = 2
+    mlp_ratio: float = 4.0
+    reducer: str = "relation"
+    slots: int = 16
+    shared_width: int = 64
+    dropout: float = 0.0
+    remat: str = "none"
+    dtype: str = "float32"
+
+    def setup(self):
+        if self.reducer not in REDUCERS:
+            raise UserError(f"model.reducer={self.reducer!r}: must be one of {', '.join(REDUCERS)}.")
+
+        def stack(layers, width=self.width, cross=False):
+            heads = max(1, self.heads * width // self.width)
+            return Stack(layers, width, heads, self.mlp_ratio, cross, self.dropout, self.remat, self.dtype)
+
+        second_width = self.second_width or self.width
+        self.text_bytes = TextBytes(self.width, self.text_window, self.text_kernel, dtype=self.dtype)
+        if self.second == "file":
+            self.second_bytes = FileBytes(second_width, self.stride, dtype=self.dtype)
+        else:
+            self.second_bytes = ByteGroups(second_width, self.group, self.grid, self.table_width, dtype=self.dtype)
+        self.text_tower = stack(self.text_layers)
+        self.second_tower = stack(self.second_layers, second_width)
+        out_width = self.width if second_width != self.width else 0
+        self.reduce = REDUCERS[self.reducer](self.slots, out_width, dtype=self.dtype)
+        self.modality = self.param("modality", nn.initializers.normal(0.1), (2, self.width))
+        self.fusion = stack(self.layers)
+        self.associate = Association(self.width, self.dtype)
+        self.decoder = stack(self.decoder_layers, cross=True)
+        self.logits = nn.Dense(VOCABULARY, dtype=self.dtype)
+        self.to_shared_text = nn.Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+        self.to_shared_second = nn.Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+        self.log_scale = self.param("log_scale", nn.initializers.constant(2.659), ())  # log(1 / 0.07), as CLIP
+
+    def encode_image(self, raw, length, train=False):
+        """Bytes of the second modality: raw uint8 [B, L], length [B] -> Tokens with x [B, K, D]."""
+        x, mask = self.second_bytes(raw, length)  # [B, N, D2]
+        x, _ = self.second_tower(x, mask[:, None, None], train=train)
+        reduced = self.reduce(x, mask)  # [B, K, D]
+        return Tokens(reduced.x, reduced.mask, self._pooled(reduced.x, reduced.mask, self.to_shared_second), reduced)
+
+    def encode_text(self, ids, segments=None, train=False):
+        """ids int32 [B, T'] -> Tokens with x [B, T, D], T = T' / text_window."""
+        x, mask = self.text_bytes(ids, segments)
+        x, _ = self.text_tower(x, mask[:, None, None], train=train)
+        return Tokens(x, mask, self._pooled(x, mask, self.to_shared_text))
+
+    def fuse(self, text, second, train=False):
+        """The crossmodal encoder (claims 4, 8-10): attention over both, then the association of every text token."""
+        x = jnp.concatenate([text.x + self.modality[0].astype(text.x.dtype), second.x + self.modality[1].astype(text.x.dtype)], 1)
+        mask = jnp.concatenate([text.mask, second.mask], axis=1)
+        x, _ = self.fusion(x, mask[:, None, None], train=train)
+        told, seen = jnp.split(x, [text.x.shape[1]], axis=1)  # [B, T, D], [B, K, D]
+        told, association = self.associate(told, seen, second.mask)
+        return Fused(jnp.concatenate([told, seen], axis=1), mask, association)
+
+    def decode(self, inputs, fused, cache=None, index=None, train=False):
+        """Next-byte logits, float32 [B, S, 384], of inputs int32 [B, S] (a PAD starts a text), causal.
+
+        With `cache` (`empty_cache`), the inputs stand at positions index ...; returns (logits, cache).
+        """
+        start = 0 if index is None else index
+        x = self.text_bytes.decoder_input(inputs, start)
+        keys = inputs.shape[1] if cache is None else cache["k"].shape[3]
+        mask = (start + jnp.arange(inputs.shape[1]))[:, None] >= jnp.arange(keys)[None]  # [S, keys]
+        x, cache = self.decoder(x, mask[None, None], fused.x, fused.mask[:, None, None], cache, index, train=train)
+        return self.logits(x).astype(jnp.float32), cache
+
+    def scale(self):
+        """1 / temperature of the retrieval similarities, at most 100."""
+        return jnp.exp(jnp.minimum(self.log_scale, jnp.log(100.0)))
+
+    def cache(self, batch, length):
+        """An empty key-value cache for `length` decoded bytes."""
+        return empty_cache(self.decoder_layers, batch, self.heads, length, self.width, self.dtype)
+
+    def __call__(self, batch, train=False):
+        """Touches every parameter once (initialisation): logits and pooled vectors."""
+        second = self.encode_image(batch["second"], batch["second_length"], train)
+        text = self.encode_text(batch["text"], batch["segments"], train)
+        fused = self.fuse(text, second, train)
+        return self.decode(batch["inputs"], fused, train=train)[0], text.pooled, second.pooled, self.scale()
+
+    def _pooled(self, x, mask, to_shared):
+        weights = mask / jnp.maximum(mask.sum(1, keepdims=True), 1)
+        y = to_shared(jnp.einsum("bn,bnd->bd", weights.astype(x.dtype), x)).astype(jnp.float32)
+        return y * jax.lax.rsqrt(jnp.sum(y * y, -1, keepdims=True) + 1e-6)
+
+
+class Association(nn.Module):
+    """Semantic association information matched for each token unit (claim 4), and its use for the masked words.
+
+    A = softmax_K(W_q h_t . W_k z_k / sqrt D); every text token takes up what it is associated with: h_t + W_v (A z)_t.
+    """
+
+    width: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, text, second, second_mask):
+        """text [B, T, D], second [B, K, D], second_mask bool [B, K] -> (text [B, T, D], association [B, T, K])."""
+
+        def dense(name):
+            return nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=name)
+
+        scores = jnp.einsum("btd,bkd->btk", dense("q")(text), dense("k")(second)) * self.width**-0.5
+        association = masked_softmax(scores, second_mask[:, None])
+        return text + dense("v")(pool(association, second)), association
+
+
+def over_groups(association, assignment):
+    """Association with the original groups (patches): [B, T, K] x [B, K, N] -> [B, T, N], rows still sum to 1 (or 0)."""
+    return jnp.einsum("btk,bkn->btn", association, assignment)

@@ -1,0 +1,43 @@
+"""The verbs of one architecture bound to parameters, as objectives and evaluators use them."""
+
+import jax
+
+from xmodal_jax.errors import UserError
+
+VERBS = ("encode_image", "encode_text", "fuse", "decode")
+
+
+class Verbs:
+    """`verbs.encode_text(ids)` applies the model's verb; equal calls within one trace are computed once.
+
+    Args:
+      key: for dropout (train=True); every different call folds in its own number.
+    """
+
+    def __init__(self, model, params, key=None, train=False):
+        self.model, self.params, self.key, self.train = model, params, key, train
+        self._done = {}
+
+    def __getattr__(self, verb):
+        if verb.startswith("_") or not hasattr(type(self.model), verb):
+            raise UserError(f"The model {type(self.model).__name__} offers no verb {verb!r}; it has {offered(self.model)}.")
+
+        def call(*args, **kwargs):
+            leaves, shape = jax.tree.flatten((args, kwargs))
+            known = (verb, shape, tuple(map(id, leaves)))
+            if known not in self._done:
+                rngs = None
+                if verb in VERBS:
+                    kwargs = {"train": self.train, **kwargs}
+                    if self.train and self.key is not None:
+                        rngs = {"dropout": jax.random.fold_in(self.key, len(self._done))}
+                result = self.model.apply({"params": self.params}, *args, **kwargs, method=verb, rngs=rngs)
+                self._done[known] = result, leaves  # the leaves stay alive, so that their ids stay theirs
+            return self._done[known][0]
+
+        return call
+
+
+def offered(model):
+    """The verbs that an architecture has."""
+    return tuple(verb for verb in VERBS if hasattr(type(model), verb))

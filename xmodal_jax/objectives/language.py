@@ -1,0 +1,54 @@
+"""Next-byte cross-entropy of the decoder, for rows of chosen tasks: masked words (claims 5-7) and generated strings.
+
+    L = - sum_{b, s} w_bs log p(target_bs | target_b,<s, text_b, image_b) / sum w
+w is 1 on target bytes (the closing end mark included, so that generation stops) of rows of the objective's tasks.
+"""
+
+import jax.numpy as jnp
+import optax
+
+from xmodal_jax.data.bytes import FIRST_SENTINEL, PAD
+from xmodal_jax.data.examples import ANSWER, CAPTION, FILL
+from xmodal_jax.objectives.sums import weighted
+
+
+def target_logits(verbs, batch):
+    """Teacher-forced logits [B, S, V] of a batch: both objectives below share one computation."""
+    second = verbs.encode_image(batch["second"], batch["second_length"])
+    text = verbs.encode_text(batch["text"], batch["segments"])
+    return verbs.decode(batch["inputs"], verbs.fuse(text, second))[0]
+
+
+def masked_words(verbs, batch, key, config):
+    """The masked words of fill rows. Sentinels are given, not guessed: they carry no weight after the first.
+
+    Metrics: masked_byte (share of right bytes), masked_word (share of rows with every masked word right).
+    """
+    del key
+    logits, target = target_logits(verbs, batch), batch["target"]
+    is_word = (target != PAD) & (target < FIRST_SENTINEL)
+    weights = is_word & (batch["task"] == FILL)[:, None]
+    loss, right = byte_loss(logits, target, config.get("label_smoothing", 0.0))
+    rows = weights.any(1)
+    return weighted(loss, weights), {
+        "masked_byte": weighted(right, weights),
+        "masked_word": weighted((right | ~is_word).all(1), rows),
+    }
+
+
+def generation(verbs, batch, key, config):
+    """Captions and answers, written byte by byte. Metric: generated_byte (share of right bytes)."""
+    del key
+    logits, target = target_logits(verbs, batch), batch["target"]
+    task = batch["task"]
+    weights = (target != PAD) & ((task == CAPTION) | (task == ANSWER))[:, None]
+    loss, right = byte_loss(logits, target, config.get("label_smoothing", 0.0))
+    return weighted(loss, weights), {"generated_byte": weighted(right, weights)}
+
+
+def byte_loss(logits, target, smoothing=0.0):
+    """Cross-entropy [B, S] (nats per byte) and whether the likeliest byte is right [B, S]."""
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, target)
+    if smoothing:
+        loss = (1 - smoothing) * loss + smoothing * (jnp.log(jnp.sum(jnp.exp(logits), -1)) - logits.mean(-1))
+    return loss, logits.argmax(-1) == target

@@ -1,0 +1,80 @@
+"""Checkpoints: state, the number of the next step (all that the data order needs), and what wrote them. Orbax, asynchronous."""
+
+import os
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from xmodal_jax.errors import UserError
+
+
+class Checkpoints:
+    """`save` returns at once, `restore` takes the newest readable checkpoint, `close` waits until all is on disk."""
+
+    def __init__(self, folder, keep=2, asynchronous=True):
+        self.folder = os.path.abspath(folder)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.LatestN(max(1, keep)),
+            enable_async_checkpointing=asynchronous,
+            create=True,
+        )
+        self.manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
+
+    def save(self, step, state, meta):
+        """Write `state` (a pytree of arrays) and `meta` (JSON values) as the checkpoint of `step`."""
+        self.manager.save(
+            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)), force=True
+        )
+
+    def latest(self):
+        """Newest step, or None."""
+        return self.manager.latest_step()
+
+    def restore(self, target, step=None):
+        """(state, meta) of `step` or of the newest readable checkpoint; None where there is none at all.
+
+        Args:
+          target: tree of ShapeDtypeStructs with shardings (any topology), which says where the arrays go.
+        A checkpoint that cannot be read is set aside as `broken-STEP` with a warning, and the one before it is used.
+        """
+        steps = sorted(self.manager.all_steps(), reverse=True) if step is None else [step]
+        if not steps:
+            return None
+        for number in steps:
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
+            try:
+                restored = self.manager.restore(number, args=args)
+                jax.block_until_ready(restored.state)
+                return restored.state, restored.meta
+            except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+                if step is not None:
+                    raise UserError(f"The checkpoint of step {step} in {self.folder} cannot be read: {brief(error)}") from error
+                logging.warning("The checkpoint of step %d cannot be read (%s): trying the one before.", number, brief(error))
+                broken = number
+                self._set_aside(broken)
+        raise UserError(
+            f"No checkpoint in {self.folder} can be read (tried {', '.join(map(str, steps))}; they are kept as broken-STEP). "
+            "Was it written by another config or version? Give a new --workdir to start afresh."
+        )
+
+    def _set_aside(self, step):
+        place = os.path.join(self.folder, str(step))
+        if jax.process_index() == 0 and os.path.isdir(place):
+            os.replace(place, os.path.join(os.path.dirname(self.folder), f"broken-{step}"))
+        self.manager.reload()
+
+    def wait(self):
+        """Block until what was saved is on disk."""
+        self.manager.wait_until_finished()
+
+    def close(self):
+        self.manager.wait_until_finished()
+        self.manager.close()
+
+
+def brief(error):
+    """First line of an error, at most 200 characters."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"

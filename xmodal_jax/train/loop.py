@@ -1,0 +1,245 @@
+"""The training loop of every system, top to bottom.
+
+Order of a step: evaluate and save the old state, take the next batch, step, write. A run is a function of its config alone:
+started again in the same folder it goes on from its newest checkpoint, and every further loss is bit for bit the same.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+
+import jax
+from absl import logging
+
+from xmodal_jax import config as configuration
+from xmodal_jax import evaluators
+from xmodal_jax.data.loader import to_device
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.flops import count_flops
+from xmodal_jax.train import mesh as layout
+from xmodal_jax.train import progress, recipe, report
+from xmodal_jax.train.checkpoints import Checkpoints
+from xmodal_jax.train.step import evaluate_objectives, init_state, make_step
+
+MAY_CHANGE = ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
+
+
+def train(config, workdir):
+    """Train (or go on training) in `workdir`; returns the last evaluation, a flat dictionary.
+
+    Raises UserError for a config that cannot run, a folder of another config, a loss that is not finite.
+    """
+    parts = recipe.make(config)
+    claim_workdir(config, workdir)
+    mesh = layout.make_mesh(config.mesh)
+    with jax.set_mesh(mesh), stop_on_sigterm() as stopped:
+        batch_sharding = layout.batch_sharding(mesh)
+        make_state, shapes, state_shardings = state_maker(parts, mesh)
+        step, flops, facts = compile_step(parts, shapes, state_shardings, batch_sharding)
+        checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), config.keep_checkpoints)
+        restored = checkpoints.restore(shapes)
+        state, meta = restored or (make_state(), {"next_step": 0, "seconds": 0.0})
+        first = meta["next_step"]
+        logging.info("%s step %d of %d in %s", "going on from" if restored else "starting at", first, config.total_steps, workdir)
+
+        board = progress.Progress(workdir, config.total_steps, first)
+        batches = to_device(parts.batches.iterate(first, parts.loader), batch_sharding)
+        clock = Clock(first, meta["seconds"], flops, config.batch_size)
+        judge = evaluators.make(parts)
+        in_flight, pending, saved = collections.deque(), None, first if restored else None
+
+        def write(step_number, values):
+            values = {f"train/{name}": float(value) for name, value in jax.device_get(values).items()}
+            if values.pop("train/bad_step") >= 0:
+                stop_at_bad_step(parts, int(jax.device_get(state.bad_step)), workdir)
+            values |= clock.rates(step_number)
+            board.write(step_number, values)
+            board.line(step_number, values, ("loss", *parts.objectives))
+
+        def save(step_number):
+            if int(jax.device_get(state.bad_step)) >= 0:
+                stop_at_bad_step(parts, int(state.bad_step), workdir)
+            checkpoints.save(step_number, state, {"next_step": step_number, "seconds": clock.seconds()})
+
+        for number in range(first, config.total_steps):
+            if config.eval_every and number > first and number % config.eval_every == 0:
+                with clock.paused():
+                    board.write(number, evaluate(judge, state, number)[0])
+            if number and number != saved and (number % config.checkpoint_every == 0 or stopped.is_set()):
+                save(number)
+            if stopped.is_set():
+                break
+            with clock.waiting():
+                batch = next(batches)
+            state, values = step(state, batch)
+            if pending:
+                write(*pending)
+                pending = None
+            if (number + 1) % config.log_every == 0 or number + 1 == config.total_steps:
+                jax.tree.map(lambda value: value.copy_to_host_async(), values)
+                pending = number + 1, values
+            in_flight.append(values["loss"])
+            if len(in_flight) > 2:  # never more than two steps ahead of the device, so that batches do not pile up there
+                in_flight.popleft().block_until_ready()
+        else:
+            if pending:
+                write(*pending)
+            if config.total_steps != saved:
+                save(config.total_steps)
+            results, samples = evaluate(judge, state, config.total_steps)
+            board.write(config.total_steps, results)
+            board.close()
+            checkpoints.close()
+            return report.finish(parts, workdir, results, samples, facts)
+        if pending:
+            write(*pending)
+        board.close()
+        checkpoints.close()
+        logging.info("stopped at step %d, saved: the same command with --workdir=%s goes on from here.", number, workdir)
+        return None
+
+
+def state_maker(parts, mesh):
+    """-> (function that makes a fresh, laid-out state; its ShapeDtypeStructs with shardings; its shardings)."""
+    batch = parts.example_batch()
+
+    def fresh():
+        return init_state(parts.model, parts.optimizer, batch, parts.config.seed, parts.config.ema)
+
+    shapes = jax.eval_shape(fresh)
+    shardings = layout.shardings(shapes, mesh)
+    shapes = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings)
+    return jax.jit(fresh, out_shardings=shardings), shapes, shardings
+
+
+def compile_step(parts, shapes, state_shardings, batch_sharding):
+    """Compile the training step ahead of time and print what it is: parameters, memory, compile time.
+
+    -> (compiled step, FLOPs of one step: three times the forward pass, facts for the report). It cannot recompile.
+    """
+    config = parts.config
+    for line in progress.parameter_table(shapes.params):
+        logging.info("%s", line)
+    scale = config.batch_size // len(parts.batches.rows)
+    batch = {
+        name: jax.ShapeDtypeStruct((len(value) * scale, *value.shape[1:]), value.dtype, sharding=batch_sharding(value.ndim))
+        for name, value in parts.example_batch().items()
+    }
+    function = make_step(parts.model, parts.objectives, parts.optimizer, parts.schedule, config.accumulate, config.ema)
+    start = time.monotonic()
+    jitted = jax.jit(function, donate_argnums=0, out_shardings=(state_shardings, None))
+    compiled = jitted.lower(shapes, batch).compile()
+    seconds, memory = time.monotonic() - start, progress.memory_line(compiled)
+    logging.info("compiled the training step in %.1f s; %s", seconds, memory)
+
+    def forward(params, batch):
+        return evaluate_objectives(parts.model, parts.objectives, params, batch, jax.random.PRNGKey(0), train=False)
+
+    flops = 3 * count_flops(forward, shapes.params, batch)
+    facts = {
+        "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(shapes.params)):,}",
+        "FLOPs per example": f"{flops / config.batch_size:.3g} (forward and backward)",
+        "compile time": f"{seconds:.1f} s",
+        "memory": memory,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {jax.process_count()} process(es)",
+    }
+    return compiled, flops, facts
+
+
+def evaluate(judge, state, step):
+    """Run every evaluator on the averaged parameters where there are some -> (flat metrics, samples)."""
+    start = time.monotonic()
+    results, samples = judge(state.ema if state.ema is not None else state.params)
+    logging.info("evaluation at step %d took %.1f s", step, time.monotonic() - start)
+    for name, value in results.items():
+        logging.info("  %-36s %.4g", name, value)
+    return results, samples
+
+
+def claim_workdir(config, workdir):
+    """Write config.json into a new folder; refuse the folder of a run with another config."""
+    path = os.path.join(workdir, "config.json")
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            old = configuration.flat(json.load(file))
+        new = configuration.flat(json.loads(configuration.to_json(config)))
+        differing = [
+            f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
+            for key in sorted(set(old) | set(new))
+            if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
+        ]
+        if differing:
+            raise UserError(
+                f"The folder {workdir} holds a run of another config ({'; '.join(differing)}). Give a new --workdir, or the "
+                "same config to go on with that run."
+            )
+    os.makedirs(workdir, exist_ok=True)
+    if jax.process_index() == 0:
+        progress.replace_text(path, configuration.to_json(config) + "\n")
+
+
+def stop_at_bad_step(parts, step, workdir):
+    """The NaN guard's end: name the step and the examples of its batch."""
+    ids = [parts.train[int(i)]["id"] for i in parts.batches.indices(step)]
+    raise UserError(
+        f"The loss or its gradient is not finite at step {step}; the parameters were left as they were before it and the last "
+        f"checkpoint in {workdir} is good. The batch of that step: {', '.join(ids)}. A lower config.optimizer.learning_rate or a "
+        "look at these examples may help."
+    )
+
+
+@contextlib.contextmanager
+def stop_on_sigterm():
+    """An event that SIGTERM sets: the loop saves and ends cleanly, as pre-emptible machines ask for."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Clock:
+    """Rates between log steps, without the time of evaluations; the time that steps waited for data."""
+
+    def __init__(self, step, seconds, flops, batch_size):
+        self.flops, self.batch_size, self.before = flops, batch_size, seconds
+        self.start = self.last = time.monotonic()
+        self.first_step = self.last_step = step
+        self.waited = 0.0
+
+    def seconds(self):
+        """Training time of the run so far, earlier starts included."""
+        return self.before + time.monotonic() - self.start
+
+    @contextlib.contextmanager
+    def paused(self):
+        begin = time.monotonic()
+        yield
+        self.last += time.monotonic() - begin
+
+    @contextlib.contextmanager
+    def waiting(self):
+        begin = time.monotonic()
+        yield
+        self.waited += time.monotonic() - begin
+
+    def rates(self, step):
+        """Since the last call: examples/s, TFLOP/s (analytic) per device, share of the time spent waiting for data."""
+        now = time.monotonic()
+        per_second = (step - self.last_step) / max(now - self.last, 1e-9)
+        waited = self.waited / max(now - self.last, 1e-9)
+        self.last, self.last_step, self.waited = now, step, 0.0
+        return {
+            "examples_per_s": per_second * self.batch_size,
+            "tflops_per_s": per_second * self.flops / 1e12 / jax.device_count(),
+            "data_wait_share": waited,
+            "seconds": self.seconds(),
+        }

@@ -1,0 +1,115 @@
+"""What a run tells: a console line with ETA, `metrics.jsonl`, TensorBoard; and the tables printed before step 1."""
+
+import json
+import os
+import time
+
+import jax
+import numpy as np
+from absl import logging
+
+from xmodal_jax.train.mesh import path_of
+
+
+class Progress:
+    """Writes metrics as they arrive; on resume, lines of steps that will be run again are dropped first.
+
+    Only the first process writes files.
+    """
+
+    def __init__(self, workdir, total_steps, first_step, tensorboard=True):
+        self.path = os.path.join(workdir, "metrics.jsonl")
+        self.total_steps, self.writes = total_steps, jax.process_index() == 0
+        self.started, self.started_step = time.monotonic(), first_step
+        self.board = None
+        if not self.writes:
+            return
+        kept = [line for line in read_jsonl(self.path) if line["step"] <= first_step]
+        replace_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.file = open(self.path, "a", encoding="utf-8", buffering=1)
+        if tensorboard:
+            from tensorboardX import SummaryWriter  # here: its import takes half a second
+
+            self.board = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=first_step + 1)
+
+    def write(self, step, values):
+        """One line of metrics for a finished step."""
+        if not self.writes:
+            return
+        values = {name: round_off(value) for name, value in values.items()}
+        self.file.write(json.dumps({"step": step, **values}) + "\n")
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, np.nan if value is None else value, step)
+
+    def line(self, step, values, losses):
+        """The console line of a log step."""
+        rate = (step - self.started_step) / max(time.monotonic() - self.started, 1e-9)
+        eta = duration((self.total_steps - step) / max(rate, 1e-9))
+        shown = " ".join(f"{name} {values[f'train/{name}']:.3f}" for name in losses if f"train/{name}" in values)
+        speed = f"{values.get('examples_per_s', 0):.0f} examples/s {values.get('tflops_per_s', 0):.3g} TFLOP/s"
+        logging.info("step %*d/%d  %s  %s  ETA %s", len(str(self.total_steps)), step, self.total_steps, shown, speed, eta)
+
+    def close(self):
+        if self.writes:
+            self.file.close()
+            if self.board is not None:
+                self.board.close()
+
+
+def read_jsonl(path):
+    """Lines of a JSONL file that is still being written: a last line cut off by a kill is left out."""
+    lines = []
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                try:
+                    lines.append(json.loads(line))
+                except json.JSONDecodeError:
+                    logging.warning("%s: a line cut short is dropped.", path)
+    return lines
+
+
+def replace_text(path, text):
+    """Write a file as a whole or not at all."""
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(path + ".tmp", path)
+
+
+def round_off(value):
+    """A JSON number with float32's digits, None where it is not finite."""
+    value = float(value)
+    return float(np.format_float_positional(value, 9, fractional=False)) if np.isfinite(value) else None
+
+
+def duration(seconds):
+    """1:02:03 or 2:03."""
+    minutes, seconds = divmod(int(max(0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def parameter_table(params, depth=2):
+    """Lines "part  parameters  bytes", grouped by the first `depth` names of their paths, and the total."""
+    groups = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = "/".join(path_of(path).split("/")[:depth])
+        count, size = groups.get(name, (0, 0))
+        groups[name] = count + leaf.size, size + leaf.size * leaf.dtype.itemsize
+    groups["total"] = tuple(map(sum, zip(*groups.values(), strict=True)))
+    width = max(map(len, groups))
+    return [f"{name:{width}}  {count:>12,}  {size / 2**20:>9.2f} MiB" for name, (count, size) in groups.items()]
+
+
+def memory_line(compiled):
+    """What the compiled step needs on one device, as the compiler reports it."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return "memory analysis: not offered by this platform"
+    parts = {
+        "arguments": memory.argument_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+    }
+    return "memory per device: " + ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in parts.items())

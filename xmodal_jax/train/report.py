@@ -1,0 +1,77 @@
+"""What a finished run leaves behind: `results.json` and the self-contained `report.html`."""
+
+import json
+import os
+
+import jax
+from absl import logging
+
+from xmodal_jax.draw.blocks import Bar, Figure
+from xmodal_jax.draw.report import write_report
+from xmodal_jax.train import progress
+
+# metric -> (label, what it means, what it should be, whether a value is good)
+HEADLINES = {
+    "sense_accuracy/right_image": (
+        "sense, right image", "the ambiguous word is read as what the picture shows", ">= 95 %", lambda value: value >= 0.95
+    ),
+    "sense_accuracy/no_image": ("sense, no image", "without the picture there is only guessing", "near chance", None),
+    "sense_accuracy/swapped_follows": (
+        "sense, swapped image", "another picture moves the answer to that picture's sense", ">= 90 %", lambda v: v >= 0.90
+    ),
+    "masked/right_image/word": ("masked words, right image", "held-out masked words restored byte for byte", "", None),
+    "masked/no_image/word": ("masked words, no image", "the same without the picture", "", None),
+    "retrieval/i2t_r1": ("image to text R@1", "the nearest caption is one of the picture's own", "", None),
+    "generation/answer_accuracy": ("answers", "questions answered as the annotators did", "", None),
+}
+CONDITIONS = (
+    ("right_image", "right image", "the picture that the text was written for"),
+    ("wrong_image", "wrong image", "a picture that shows none of the senses"),
+    ("no_image", "no image", "text alone"),
+    ("swapped_follows", "swapped image", "a picture of another sense: how often the answer follows it"),
+)
+
+
+def finish(parts, workdir, results, samples, facts):
+    """Write results.json and report.html (first process alone) and say where they are; returns the results."""
+    if jax.process_index() == 0:
+        progress.replace_text(os.path.join(workdir, "results.json"), json.dumps(results, indent=2, sort_keys=True) + "\n")
+        path = os.path.abspath(os.path.join(workdir, "report.html"))
+        write_report(
+            path,
+            title="Crossmodal byte language model",
+            summary=headlines(results),
+            results=results,
+            metrics=progress.read_jsonl(os.path.join(workdir, "metrics.jsonl")),
+            config=parts.config.to_dict(),
+            samples=samples,
+            ablation=ablation(results),
+            facts=facts,
+        )
+        logging.info("report: %s", path)
+    return results
+
+
+def headlines(results):
+    """The figures at the top of the report, as far as they were measured."""
+    out = []
+    for name, (label, meaning, target, good) in HEADLINES.items():
+        if name in results:
+            value = results[name]
+            out.append(Figure(label, f"{100 * value:.1f} %", meaning, target, good(value) if good else None))
+    return out
+
+
+def ablation(results):
+    """The image ablation of senses and of masked words, as bars."""
+    groups = {}
+    chance = results.get("sense_accuracy/chance")
+    for title, key in {"Sense of the ambiguous word": "sense_accuracy/{}", "Masked words": "masked/{}/word"}.items():
+        bars = [
+            Bar(label, results[key.format(name)], chance if "sense" in key else None, meaning)
+            for name, label, meaning in CONDITIONS
+            if key.format(name) in results
+        ]
+        if bars:
+            groups[title] = bars
+    return groups
