@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from xmodal_jax.data.senses.words import UNSPACED, edge_words, english_base, korean_base, stop_words
+from xmodal_jax.data.senses.words import UNSPACED, end_words, english_base, korean_base, stop_words
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’]t\b)?")  # words and numbers; hyphens and apostrophes part, but "don't" stays whole
 _GAP = re.compile(r"[ \t\u00a0]+|-")  # what may stand between the words of one multi-word lemma
@@ -133,9 +133,13 @@ class Inventory:
                 return None
             hit = self._match(surface)
             return (start, start + hit[1], hit[0]) if hit else None
-        edges = edge_words(self.lang)  # a hyphen ties ("t-shirt"), a space does not ("in the")
-        if (text[run[0][1]] != "-" and text[slice(*run[0])].lower() in edges) or (
-            text[run[-1][0] - 1] != "-" and text[slice(*run[-1])].lower() in edges
+        # "little girl" is a lemma of WordNet, but a "girl" in captions. A hyphen ties ("t-shirt"), a space does not.
+        first, last = text[slice(*run[0])].lower(), text[slice(*run[-1])].lower()
+        if (
+            text[run[0][1]] != "-"
+            and first in self.stop
+            or text[run[-1][0] - 1] != "-"
+            and last in end_words(self.lang)
         ):
             return None
         words = [text[a:b] for a, b in run]
@@ -154,12 +158,10 @@ class Inventory:
                     word = text[i:stop]
                     if stop < len(text) and _inside_latin(text, stop):
                         continue
-                    if (
-                        word in self.stop
-                        or word.isdigit()
-                        or len(word) == 1
-                        and (word.isascii() or _HIRAGANA.match(word))
-                    ):
+                    if word in self.stop:  # passed over whole, not searched for shorter nouns
+                        end = stop
+                        break
+                    if word.isdigit() or (len(word) == 1 and (word.isascii() or _HIRAGANA.match(word))):
                         continue
                     listed = self._listed(word)
                     if listed is not None:

@@ -26,14 +26,16 @@ whose why will with within without would yes yet you your yours
 # Adjectives, colours, verbs and relational nouns that WordNet also lists as nouns; in captions they are hardly ever
 # the entity.
 _EN_SPURIOUS = """
-appears attempts back bare big black blond blonde blue bright brown clear close cold covered crossing dark different
-double dressed drinking dry eating empty fight first flat flying front full gray green grey half hanging heavy high
-holding jump jumping jumps kind large last leaning left light little living long look looking looks low lying make
-makes making middle new old open outdoor outdoors pink play playing plays point pointing posing purple red reading
-rest resting ride rides riding right round run running runs second set shallow short show shows shown side sit
-sitting sits skiing sleeping small smiling sort stand standing stands start stop swimming swinging talk talking
-talks tall tan third throw throwing throws top try trying turn turning type use using various waiting walk walking
-walks watching way wearing wet white wide work working yellow young
+air appears area attempt attempts back background bare big black blond blonde blue bright brown busy carrying catch
+catching clear climb climbing climbs close cold colored coloured covered crossing dark different digging double
+dressed drink drinking drinks dry eating edge empty fight first fishing flat flying front full gray green grey group
+half hanging heavy high hiking hold holding holds jump jumping jumps kicking kind large last laying leaning leap
+leaping leaps left light little living long look looking looks low lying make makes making middle multiple new old
+open outdoor outdoors pink play playing plays point pointing pose poses posing pull pulling pulls purple reading
+ready red rest resting ride rides riding right round run running runs second set shaking shallow short show shown
+shows side sit sits sitting skiing sleeping small smile smiles smiling sort stand standing stands start stop
+swimming swinging talk talking talks tall tan third throw throwing throws top try trying turn turning type use using
+various view waiting walk walking walks watching way wear wearing wears wet white wide work working yellow young
 """
 
 _FUNCTION_WORDS = {
@@ -44,6 +46,7 @@ _FUNCTION_WORDS = {
     "二 三 上 下 中 前 後 人々 する いる ある",
     "zh": "的 了 着 在 是 有 和 与 或 一 二 两 三 四 五 六 七 八 九 十 个 上 下 里 中 前 后 "
     "左 右 这 那 他 她 它 我 你 们 不 也 都 就 "
+    "站 地 群 名 滑 背 行 墨 顶 抱 打 面 带 长 张 道 台 美 毛 女 男 东西 休息 一对 坐 跑 跳 玩 看 穿 拿 走 游 飞 咬 骑 "
     "很 被 把 从 向 到 对 对着 为 个人 只 正 正在 大 小 红 黄 蓝 白 黑 绿 起 出 去 来 一个 的话 只是",
     "de": "der die das ein eine einer eines einem einen und oder in im an am auf mit von zu "
     "zum zur aus bei für ist sind er sie es "
@@ -56,7 +59,7 @@ _FUNCTION_WORDS = {
     "ar": "في من على إلى عن مع و أو هو هي هذا هذه ذلك لا ما",
 }
 STOP_WORDS = {lang: frozenset(words.split()) for lang, words in _FUNCTION_WORDS.items()}
-_EDGES = frozenset(_EN_FUNCTION.split())
+_ENDS = frozenset(_EN_FUNCTION.split())
 
 # WordNet's noun detachment rules (morphy(7WN)), in its order.
 _DETACH = (
@@ -115,11 +118,9 @@ def stop_words(lang: str) -> frozenset[str]:
     return STOP_WORDS.get(lang, frozenset())
 
 
-def edge_words(lang: str) -> frozenset[str]:
-    """Words that a multi-word noun neither begins nor ends with ("in the", but "traffic light" and "black bear" are
-    nouns).
-    """
-    return _EDGES if lang == "en" else stop_words(lang)
+def end_words(lang: str) -> frozenset[str]:
+    """Words that no multi-word noun ends with: the function words alone ("traffic light" is a noun)."""
+    return _ENDS if lang == "en" else stop_words(lang)
 
 
 def english_base(word: str, known: Callable[[str], bool], exceptions: Mapping[str, str]) -> str | None:

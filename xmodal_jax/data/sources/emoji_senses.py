@@ -21,6 +21,7 @@ from xmodal_jax.data.senses.scorers import LeskScorer, choose_sense
 _DICE = 0.2  # a keyword that overlaps less is no translation ("man" beside 배)
 _LANGUAGES = 2  # languages that must agree before two pictures are of one sense
 _LESK = 0.1  # glosses that match worse give way to the keywords
+_SYNONYMS = 16  # kept per sense
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def table(
                 gloss = ", ".join(own[:4]) or part.id.split("@")[1].replace("-", " ").replace("_", " ")
             else:
                 gloss, related = gloss
-            entries.append(Sense(part.id, gloss, synonyms=tuple(own[:8]), related_glosses=related))
+            entries.append(Sense(part.id, gloss, synonyms=tuple(own[:_SYNONYMS]), related_glosses=related))
         made[word] = tuple(entries)
     return made
 

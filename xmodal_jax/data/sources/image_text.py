@@ -118,7 +118,9 @@ class ImageTextSource:
             return
         self.bad[i] = str(error)
         logging.warning("%s: example skipped (%d so far). %s", self.name, len(self.bad), error)
-        too_many(self.name, len(self.bad), sum(self._touched), self.max_bad_fraction, self.bad.values())
+        # Bad files often stand together: of the first few touched, assume that some more had been good.
+        floor = min(len(self._rows), round(3 / self.max_bad_fraction) if self.max_bad_fraction else len(self._rows))
+        too_many(self.name, len(self.bad), max(sum(self._touched), floor), self.max_bad_fraction, self.bad.values())
 
 
 def too_many(name: str, bad: int, touched: int, fraction: float, messages) -> None:
@@ -126,7 +128,7 @@ def too_many(name: str, bad: int, touched: int, fraction: float, messages) -> No
     if bad >= 3 and bad > fraction * touched:
         shown = " ".join(list(messages)[:3])
         raise UserError(
-            f"{name}: {bad} of the {touched} examples touched have missing or undecodable pictures: more "
+            f"{name}: {bad} of {touched} examples have pictures that are missing or cannot be decoded: more "
             f"than max_bad_fraction={fraction:g} allows. {shown}"
         )
 

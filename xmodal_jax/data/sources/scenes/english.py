@@ -9,7 +9,7 @@ def article(following: str) -> str:
 
 
 def join(adjectives: tuple[str, ...], noun: str, particle: str) -> tuple[str, str]:
-    """What stands before and after a noun with its adjectives; particle "the" asks for the definite article, "bare" for none."""
+    """What stands before and after a noun with its adjectives; particle "the": definite, "bare": no article."""
     lead = "".join(adjective + " " for adjective in adjectives)
     if particle == "bare":
         return lead, ""

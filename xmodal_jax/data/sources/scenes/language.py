@@ -29,7 +29,7 @@ class Grammar:
     sizes: dict[str, str]
     at: dict[str, str]  # by place
     relations: dict[str, str]
-    join: Callable[[tuple[str, ...], str, str], tuple[str, str]]  # (adjectives, noun, particle) -> (before, after the noun)
+    join: Callable[[tuple[str, ...], str, str], tuple[str, str]]  # (adjectives, noun, particle) -> before, after
     bare: Callable[[str, str], str]  # (noun, particle) -> what follows a noun without adjectives
 
 
@@ -78,7 +78,7 @@ def _adjectives(grammar: Grammar, thing: Placed, draw: float) -> tuple[str, ...]
     return _choose(draw, options)
 
 
-def captions(grammar: Grammar, scene: Scene, seed: int, split: str, index: int) -> tuple[list[str], list[list[Mention]]]:
+def captions(grammar: Grammar, scene: Scene, seed: int, split: str, index: int) -> tuple[list[str], list]:
     """Five captions and the mentions in each. The first uses the main object's ambiguous word, if it has one here."""
     rng = generator("captions", seed, split, index, grammar.lang)
     main = THINGS[scene.objects[0].key].words[grammar.lang]

@@ -95,7 +95,7 @@ def pick(rng: random.Random, items):
 
 
 def signature(scene: Scene) -> tuple:
-    """What makes two scenes the same scene: objects (the main one up to its senses), colours, sizes, places, background."""
+    """What makes scenes the same scene: things (the main one up to its senses), colours, sizes, places, background."""
     main = scene.objects[0]
     others = tuple((other.key, other.color, other.size, other.place) for other in scene.objects[1:])
     return min(FAMILY[main.key]), main.color, main.size, main.place, scene.color, others
@@ -142,7 +142,8 @@ def _try(rng: random.Random, word: str | None, key: str, lang: str) -> Scene:
     keys = {thing.key for thing in objects}
     if len(keys) < len(objects):  # twice the same thing: the later one goes
         objects.pop()
-    return Scene(tuple(objects), word, lang, int(rng.random() * len(BACKGROUNDS)), int(rng.random() * TEXTURES), rng.random())
+    color, texture = int(rng.random() * len(BACKGROUNDS)), int(rng.random() * TEXTURES)
+    return Scene(tuple(objects), word, lang, color, texture, rng.random())
 
 
 def _place_main(rng: random.Random, key: str, size: str) -> Placed:
@@ -156,7 +157,8 @@ def _place_main(rng: random.Random, key: str, size: str) -> Placed:
 
 def _place_other(rng: random.Random, key: str, size: str, objects: list[Placed]) -> Placed:
     """Where it overlaps least with the others, among nine spots in random order."""
-    width, color, first, step = pick(rng, SIZES[size]), pick(rng, _COLOR_NAMES), int(rng.random() * 9), pick(rng, (1, 2, 4))
+    width, color = pick(rng, SIZES[size]), pick(rng, _COLOR_NAMES)
+    first, step = int(rng.random() * 9), pick(rng, (1, 2, 4))
     jitter, best, least = rng.random() * 0.04 - 0.02, None, 9.0
     low, span = width / 2 + 0.02, 1 - width - 0.04
     for turn in range(9):

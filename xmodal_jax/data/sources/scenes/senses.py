@@ -31,8 +31,8 @@ def sense_items(source, count: int, seed: int) -> list[dict]:
         items += made
     if not items:
         raise UserError(
-            f"scenes: {count} sense items asked of {source.count} scenes ({source.split}); it takes at least as many items "
-            "as a word has senses (2 or 3), and scenes enough that every sense occurs (some 200)."
+            f"scenes: {count} sense items asked of {source.count} scenes ({source.split}); it takes at least as many "
+            "items as a word has senses (2 or 3), and scenes enough that every sense occurs (some 200)."
         )
     return items
 

@@ -201,4 +201,5 @@ class Scenes:
 def _check(what: str, given: tuple, known: tuple) -> None:
     unknown = [one for one in given if one not in known]
     if unknown or not given:
-        raise UserError(f"scenes: there is no {what} {unknown[0] if unknown else '(empty)'!r}; known are {', '.join(known)}.")
+        wrong = unknown[0] if unknown else "(empty)"
+        raise UserError(f"scenes: there is no {what} {wrong!r}; known are {', '.join(known)}.")
