@@ -7,7 +7,8 @@
     python -m xmodal_jax.main --config=configs/pretrain.py:data=emoji,path=DIR,lang=ko
         the emoji pack
 
-Arguments (all optional): data, path, lang, size (model: tiny, small, base), image_bytes (raw or file), second (image or
+Arguments (all optional): data, path (of data=coco its JSON file, beside images=DIR; of data=tfds its data_dir, beside
+name=DATASET), lang, size (model: tiny, small, base), image_bytes (raw or file), second (image or
 audio), image_size, variant (none, third, dictionary, both), inventory, debug (a run of seconds).
 """
 
@@ -36,14 +37,15 @@ DATA = {
 
 def get_config(arg=""):
     args = parse_arg(
-        arg, data="scenes", path="", lang="", size="small", image_bytes="raw", second="image", image_size=64,
+        arg, data="scenes", path="", images="", name="", lang="", size="small", image_bytes="raw", second="image", image_size=64,
         variant="both", inventory="", debug=False,
     )  # fmt: skip
     size = dict(choose(SIZES, "tiny" if args.debug else args.size, "config argument size"))
     third, gloss = choose(VARIANTS, args.variant, "config argument variant")
-    data = dict(choose(DATA, args.data, "config argument data"), name=args.data)
+    data = dict(choose(DATA, args.data, "config argument data"), source=args.data)
     if args.path:
-        data["path"] = args.path
+        data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
+    data |= {name: args[name] for name in ("images", "name") if args[name]}
     if args.lang:
         data["lang"] = tuple(args.lang.split("+")) if "+" in args.lang else args.lang
 
@@ -71,7 +73,9 @@ def get_config(arg=""):
     config.model = defaults(CrossmodalBytes, name="crossmodal_bytes", **size)
     config.model.update(second_modality(args, patch))
     config.objectives = ConfigDict(
-        dict(masked_words=dict(weight=1.0), generation=dict(weight=0.5), contrastive=dict(weight=0.2))
+        dict(
+            masked_words=dict(weight=1.0), generation=dict(weight=0.5), contrastive=dict(weight=1.0), naming=dict(weight=1.0)
+        )
     )
     config.optimizer = defaults(OptimizerConfig)
     count = 16 if args.debug else 256
@@ -87,4 +91,5 @@ def second_modality(args, patch):
         return dict(second="audio", group=320, grid=0, table_width=4)  # 20 ms of 16-bit sound at 8 kHz a token
     if args.image_bytes == "file":
         return dict(second="file", stride=16)
-    return dict(second="raw", group=patch * patch * 3, grid=args.image_size // patch)
+    bright = args.data in ("scenes", "emoji")  # drawn on light grounds: centred pixels are learned from far sooner
+    return dict(second="raw", group=patch * patch * 3, grid=args.image_size // patch, stem="conv", mean=0.8 if bright else 0.45)

@@ -56,6 +56,8 @@ def explain(error):
             f"No space is left on the disk ({text.splitlines()[0][:300]}). What was saved before is kept: free some space, or "
             "choose another --workdir, and start the same command again."
         )
+    if isinstance(error, OSError) and "failure to load" in text:  # ml_collections, when the config is first looked at
+        return "The config file cannot be loaded: " + " ".join(text.split("Attempted", 1)[-1].split())
     if isinstance(error, (AttributeError, KeyError)) and "Did you mean" in text:  # ml_collections, while flags are parsed
         return f"Unknown config key: {text.strip(chr(34) + chr(39)).encode().decode('unicode_escape')}".replace("\n", " ")
     return None

@@ -5,6 +5,7 @@ Letters: T text length, S target length, C caption length, L bytes of the second
 
 import dataclasses
 import functools
+import zlib
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from xmodal_jax.data import masking, senses
 from xmodal_jax.errors import UserError
 
 FILL, CAPTION, ANSWER = 0, 1, 2  # what a row asks of the decoder
+NAMES, NAME_BUCKETS = 24, 1024  # words kept of an example's captions, and the hash buckets that they fall into
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,22 +96,29 @@ class ExampleMaker:
     """`ByteExamples` with a source's senses: maps (example, position) to arrays. Deterministic in (seed, position)."""
 
     def __init__(self, config, seed=0, inventories=None, scorer=None, third_texts=None):
-        """inventories: {language: Inventory}; third_texts: position-free `(example) -> [(text, mentions)]` of other images."""
+        """inventories: {language: Inventory}; scorer: of senses, for all languages (default: each language's Lesk scorer).
+
+        third_texts: `(example) -> [(text, mentions)]` of other images that share its entities.
+        """
         self.config, self.seed = config, seed
         self.inventories = inventories or {}
-        self.scorer = scorer or senses.LeskScorer()
+        self.scorers = {lang: scorer or senses.LeskScorer(lang) for lang in self.inventories}
         self.third_texts = third_texts
-        self._sense = functools.lru_cache(maxsize=1 << 16)(self._choose_sense)
+        self._keep_caches()
 
-    def __getstate__(self):  # the cache does not travel to worker processes
-        return {k: v for k, v in self.__dict__.items() if k != "_sense"}
+    def _keep_caches(self):
+        self._sense = functools.lru_cache(maxsize=1 << 16)(self._choose_sense)
+        self._names = functools.lru_cache(maxsize=1 << 16)(name_ids)
+
+    def __getstate__(self):  # the caches do not travel to worker processes
+        return {k: v for k, v in self.__dict__.items() if k not in ("_sense", "_names")}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._sense = functools.lru_cache(maxsize=1 << 16)(self._choose_sense)
+        self._keep_caches()
 
     def __call__(self, example, position):
-        """-> {"text", "segments" [T], "inputs", "target" [S], "task" [], "caption" [C], "second" [L], "second_length" []}.
+        """-> {"text", "segments" [T], "inputs", "target" [S], "task" [], "caption" [C], "names" [24], "second" [L], "second_length" []}.
 
         `inputs` is what the decoder reads (the target, one place later, a PAD first), `target` what it should answer.
         """
@@ -144,6 +153,7 @@ class ExampleMaker:
             "target": target,
             "task": np.int32(task),
             "caption": byte_ids.fit(with_end(captions[first], config.caption_length), config.caption_length)[0],
+            "names": self._names(tuple(captions), example["lang"]),
             "second": second,
             "second_length": np.int32(used),
         }
@@ -211,7 +221,7 @@ class ExampleMaker:
         lemma = inventory.lemma(word) if inventory is not None else None
         if lemma is None:
             return None
-        return senses.choose_sense(inventory.senses(lemma), captions, word, self.scorer, self.config.gloss_threshold)
+        return senses.choose_sense(inventory.senses(lemma), captions, word, self.scorers[lang], self.config.gloss_threshold)
 
     def _append_if_fits(self, masked, text, spans, segment, shared=None):
         """Append a whole further segment, or nothing: half a text would be noise."""
@@ -227,6 +237,13 @@ class ExampleMaker:
             masked.segments += trial.segments
             masked.target += trial.target
             masked.words = trial.words
+
+
+def name_ids(captions, lang):
+    """Hash buckets of the content words of an example's captions, int32 [NAMES], -1 where there are fewer."""
+    words = dict.fromkeys(word for caption in captions for word in senses.tokenise(caption, lang))
+    ids = [zlib.crc32(word.encode()) % NAME_BUCKETS for word in words][:NAMES]
+    return np.array(ids + [-1] * (NAMES - len(ids)), np.int32)
 
 
 def shift_right(target):

@@ -193,10 +193,10 @@ class Predictor:
         raw, used = np.zeros((rows, self.examples.second_length), np.uint8), np.zeros(rows, np.int32)
         for i, second in enumerate(seconds):
             if second is not None:
-                raw[i], used[i] = self.examples.second_modality(self._as_example(second))
+                raw[i], used[i] = self.examples.second_modality(self.as_example(second))
         return raw, used
 
-    def _as_example(self, second):
+    def as_example(self, second):
         examples = self.examples
         if isinstance(second, dict):
             return second

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xmodal_jax.data.bytes import OFFSET, PAD, VOCABULARY
+from xmodal_jax.errors import UserError
 
 
 def sincos_1d(positions, width):
@@ -66,8 +67,8 @@ class TextBytes(nn.Module):
 class ByteGroups(nn.Module):
     """Raw bytes [B, N * g] -> [B, N, D]: each byte through a table, each group of g through one projection.
 
-    With `table_width=0` the table is the fixed one-wide E(b) = b / 255, and the whole is ViT's patch projection on
-    pixels in 0..1; otherwise it is learned, [256, e].
+    With `table_width=0` the table is the fixed one-wide E(b) = (b / 255 - mean) / std, and the whole is ViT's patch
+    projection on pixels normalised so; otherwise it is learned, [256, e].
 
     Attributes:
       group: bytes per token: patch * patch * 3 of an image, a frame of audio, one record of a series.
@@ -78,6 +79,8 @@ class ByteGroups(nn.Module):
     group: int
     grid: int = 0
     table_width: int = 0
+    mean: float = 0.5
+    std: float = 0.25
     dtype: str = "float32"
 
     @nn.compact
@@ -91,11 +94,47 @@ class ByteGroups(nn.Module):
             table = nn.Embed(256, self.table_width, embedding_init=nn.initializers.normal(0.5), dtype=self.dtype)
             values = table(raw.astype(jnp.int32)).reshape(batch, tokens, self.group * self.table_width)  # [B, N, g e]
         else:
-            values = (raw.astype(self.dtype) / 255).reshape(batch, tokens, self.group)  # [B, N, g]
+            values = (raw.astype(self.dtype) / 255 - self.mean) / self.std
+            values = values.reshape(batch, tokens, self.group)  # [B, N, g]
         x = nn.Dense(self.width, dtype=self.dtype, name="project")(values)
         code = sincos_2d(tokens // self.grid, self.grid, self.width) if self.grid else sincos_1d(range(tokens), self.width)
         mask = jnp.arange(tokens)[None] * self.group < length[:, None]
         return x + code.astype(x.dtype), mask
+
+
+class PixelBytes(nn.Module):
+    """Raw image bytes in patch order [B, N * p * p * 3] -> [B, N, D] by overlapping convolutions of stride 2.
+
+    The tokens are the same p x p patches as `ByteGroups` makes; that the convolutions see over their edges lets a small
+    model learn shapes from far fewer images (Xiao et al., 2021, "Early convolutions help transformers see better").
+
+    Attributes: patch p, a power of two; grid: patches per row.
+    """
+
+    width: int
+    patch: int
+    grid: int
+    mean: float = 0.5
+    std: float = 0.25
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, raw, length):
+        """raw uint8 [B, L], length [B] used bytes -> (x [B, N, D], mask bool [B, N])."""
+        steps, p, columns = self.patch.bit_length() - 1, self.patch, self.grid
+        if 2**steps != p:
+            raise UserError(f"model.stem='conv' halves the picture until a patch is left: a patch of {p} is no power of two.")
+        x = raw.reshape(raw.shape[0], -1, columns, p, p, 3).swapaxes(2, 3)  # [B, rows, p, columns, p, 3]
+        x = x.reshape(raw.shape[0], -1, columns * p, 3).astype(self.dtype)  # [B, H, W, 3]
+        x = (x / 255 - self.mean) / self.std
+        for i in range(steps):
+            features = max(16, self.width >> (steps - 1 - i))
+            x = nn.Conv(features, (3, 3), strides=(2, 2), dtype=self.dtype, name=f"conv_{i}")(x)
+            if i < steps - 1:
+                x = nn.gelu(nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x))
+        x = x.reshape(x.shape[0], -1, self.width)  # [B, N, D]
+        mask = jnp.arange(x.shape[1])[None] * (p * p * 3) < length[:, None]
+        return x + sincos_2d(x.shape[1] // columns, columns, self.width).astype(x.dtype), mask
 
 
 class FileBytes(nn.Module):

@@ -4,6 +4,7 @@ Letters: B batch, T text tokens, N groups of second-modality bytes, K vectors le
 P width of the shared space for retrieval.
 """
 
+import math
 from typing import Any
 
 import flax
@@ -12,29 +13,38 @@ import jax
 import jax.numpy as jnp
 
 from xmodal_jax.data.bytes import VOCABULARY
+from xmodal_jax.data.examples import NAME_BUCKETS
 from xmodal_jax.errors import UserError
-from xmodal_jax.models.byte_embedding import ByteGroups, FileBytes, TextBytes
+from xmodal_jax.models.byte_embedding import ByteGroups, FileBytes, PixelBytes, TextBytes
 from xmodal_jax.models.reducers import REDUCERS, masked_softmax, pool
 from xmodal_jax.models.transformer import Stack, empty_cache
 
 
 @flax.struct.dataclass
 class Tokens:
-    """One modality: x [B, n, D], mask bool [B, n], pooled [B, P] of unit length, reduced (second modality only)."""
+    """One modality: x [B, n, D], mask bool [B, n], pooled [B, P] of unit length.
+
+    Of a second modality also: reduced, what the reducer gave; names [B, buckets], logits of the words that name it.
+    """
 
     x: Any
     mask: Any
     pooled: Any
     reduced: Any = None
+    names: Any = None
 
 
 @flax.struct.dataclass
 class Fused:
-    """Both modalities: x [B, T + K, D], mask bool [B, T + K], association [B, T, K] (rows sum to 1, or 0 without K)."""
+    """Both modalities: x [B, T + K, D], mask bool [B, T + K], association [B, T, K] (rows sum to 1, or 0 without K).
+
+    summary [B, D]: mean vector of the second modality, 0 where there is none.
+    """
 
     x: Any
     mask: Any
     association: Any
+    summary: Any
 
 
 class CrossmodalBytes(nn.Module):
@@ -42,8 +52,10 @@ class CrossmodalBytes(nn.Module):
 
     Attributes:
       second: "raw" (image pixels), "file" (encoded file), "audio" (PCM) or "series" (float32 records): who groups the bytes.
+      stem: how raw pixels become vectors: "patch" (ViT's projection) or "conv" (overlapping convolutions, learns sooner).
       group: bytes per group (image: patch * patch * 3); grid: columns of the patch grid; stride: file bytes per token.
-      table_width: width of the byte table of raw groups; 0 is the fixed E(b) = b / 255, i.e. ViT's patch projection.
+      table_width: width of the byte table of raw groups; 0 is the fixed E(b) = (b / 255 - mean) / std, i.e. ViT's patch
+        projection of normalised pixels.
       text_window, text_kernel: bytes per text token, bytes that its local convolution sees.
       text_layers, second_layers: unimodal blocks before the fusion; layers, decoder_layers: crossmodal blocks and decoder.
       reducer, slots: how the second modality is brought down to K vectors.
@@ -52,10 +64,13 @@ class CrossmodalBytes(nn.Module):
     """
 
     second: str = "raw"
+    stem: str = "patch"
     group: int = 192
     grid: int = 8
     stride: int = 16
     table_width: int = 0
+    mean: float = 0.5
+    std: float = 0.25
     width: int = 128
     heads: int = 4
     text_layers: int = 1
@@ -74,6 +89,8 @@ class CrossmodalBytes(nn.Module):
     dtype: str = "float32"
 
     def setup(self):
+        if self.stem not in ("patch", "conv") or (self.stem == "conv" and self.second != "raw"):
+            raise UserError(f"model.stem={self.stem!r}: must be patch, or conv where model.second is raw.")
         if self.reducer not in REDUCERS:
             raise UserError(f"model.reducer={self.reducer!r}: must be one of {', '.join(REDUCERS)}.")
 
@@ -85,8 +102,12 @@ class CrossmodalBytes(nn.Module):
         self.text_bytes = TextBytes(self.width, self.text_window, self.text_kernel, dtype=self.dtype)
         if self.second == "file":
             self.second_bytes = FileBytes(second_width, self.stride, dtype=self.dtype)
+        elif self.stem == "conv":
+            patch = math.isqrt(self.group // 3)
+            self.second_bytes = PixelBytes(second_width, patch, self.grid, self.mean, self.std, dtype=self.dtype)
         else:
-            self.second_bytes = ByteGroups(second_width, self.group, self.grid, self.table_width, dtype=self.dtype)
+            table = (self.table_width, self.mean, self.std)
+            self.second_bytes = ByteGroups(second_width, self.group, self.grid, *table, dtype=self.dtype)
         self.text_tower = stack(self.text_layers)
         self.second_tower = stack(self.second_layers, second_width)
         out_width = self.width if second_width != self.width else 0
@@ -95,9 +116,11 @@ class CrossmodalBytes(nn.Module):
         self.fusion = stack(self.layers)
         self.associate = Association(self.width, self.dtype)
         self.decoder = stack(self.decoder_layers, cross=True)
+        self.from_summary = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
         self.logits = nn.Dense(VOCABULARY, dtype=self.dtype)
         self.to_shared_text = nn.Dense(self.shared_width, use_bias=False, dtype=self.dtype)
         self.to_shared_second = nn.Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+        self.to_names = nn.Dense(NAME_BUCKETS, dtype=self.dtype)
         self.log_scale = self.param("log_scale", nn.initializers.constant(2.659), ())  # log(1 / 0.07), as CLIP
 
     def encode_image(self, raw, length, train=False):
@@ -105,7 +128,9 @@ class CrossmodalBytes(nn.Module):
         x, mask = self.second_bytes(raw, length)  # [B, N, D2]
         x, _ = self.second_tower(x, mask[:, None, None], train=train)
         reduced = self.reduce(x, mask)  # [B, K, D]
-        return Tokens(reduced.x, reduced.mask, self._pooled(reduced.x, reduced.mask, self.to_shared_second), reduced)
+        pooled = self._pooled(reduced.x, reduced.mask, self.to_shared_second)
+        names = self.to_names(masked_mean(reduced.x, reduced.mask)).astype(jnp.float32)
+        return Tokens(reduced.x, reduced.mask, pooled, reduced, names)
 
     def encode_text(self, ids, segments=None, train=False):
         """ids int32 [B, T'] -> Tokens with x [B, T, D], T = T' / text_window."""
@@ -120,7 +145,7 @@ class CrossmodalBytes(nn.Module):
         x, _ = self.fusion(x, mask[:, None, None], train=train)
         told, seen = jnp.split(x, [text.x.shape[1]], axis=1)  # [B, T, D], [B, K, D]
         told, association = self.associate(told, seen, second.mask)
-        return Fused(jnp.concatenate([told, seen], axis=1), mask, association)
+        return Fused(jnp.concatenate([told, seen], axis=1), mask, association, masked_mean(second.x, second.mask))
 
     def decode(self, inputs, fused, cache=None, index=None, train=False):
         """Next-byte logits, float32 [B, S, 384], of inputs int32 [B, S] (a PAD starts a text), causal.
@@ -129,6 +154,7 @@ class CrossmodalBytes(nn.Module):
         """
         start = 0 if index is None else index
         x = self.text_bytes.decoder_input(inputs, start)
+        x = x + self.from_summary(fused.summary)[:, None]  # a short way from the picture to the bytes: it is learned first
         keys = inputs.shape[1] if cache is None else cache["k"].shape[3]
         mask = (start + jnp.arange(inputs.shape[1]))[:, None] >= jnp.arange(keys)[None]  # [S, keys]
         x, cache = self.decoder(x, mask[None, None], fused.x, fused.mask[:, None, None], cache, index, train=train)
@@ -150,8 +176,7 @@ class CrossmodalBytes(nn.Module):
         return self.decode(batch["inputs"], fused, train=train)[0], text.pooled, second.pooled, self.scale()
 
     def _pooled(self, x, mask, to_shared):
-        weights = mask / jnp.maximum(mask.sum(1, keepdims=True), 1)
-        y = to_shared(jnp.einsum("bn,bnd->bd", weights.astype(x.dtype), x)).astype(jnp.float32)
+        y = to_shared(masked_mean(x, mask)).astype(jnp.float32)
         return y * jax.lax.rsqrt(jnp.sum(y * y, -1, keepdims=True) + 1e-6)
 
 
@@ -174,6 +199,12 @@ class Association(nn.Module):
         scores = jnp.einsum("btd,bkd->btk", dense("q")(text), dense("k")(second)) * self.width**-0.5
         association = masked_softmax(scores, second_mask[:, None])
         return text + dense("v")(pool(association, second)), association
+
+
+def masked_mean(x, mask):
+    """Mean of the unmasked vectors: [B, n, D], bool [B, n] -> [B, D], 0 where there are none."""
+    weights = mask / jnp.maximum(mask.sum(1, keepdims=True), 1)
+    return jnp.einsum("bn,bnd->bd", weights.astype(x.dtype), x)
 
 
 def over_groups(association, assignment):

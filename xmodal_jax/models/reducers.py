@@ -54,7 +54,9 @@ class RelationReducer(nn.Module):
         relation = masked_softmax(jnp.einsum("bnd,bmd->bnm", q, k) * width**-0.5, mask[:, None])  # [B, N, N]
         related = jnp.concatenate([x, pool(relation, x)], axis=-1)  # [B, N, 2 D]
         hidden = nn.gelu(dense(width, "up")(nn.LayerNorm(dtype=self.dtype, name="norm")(related)))
-        scores = dense(self.slots, "slots")(hidden)  # [B, N, K]
+        # Sharp from the start: with flat scores every slot would be the same mean of all inputs, and learn very slowly.
+        sharp = nn.initializers.variance_scaling(100.0, "fan_in", "truncated_normal")
+        scores = nn.Dense(self.slots, kernel_init=sharp, dtype=self.dtype, name="slots")(hidden)  # [B, N, K]
         assignment = masked_softmax(scores.swapaxes(1, 2), mask[:, None])  # [B, K, N]
         z = pool(assignment, x)
         if self.out_width:

@@ -7,6 +7,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered
 from xmodal_jax.objectives.contrastive import contrastive
 from xmodal_jax.objectives.language import generation, masked_words
+from xmodal_jax.objectives.naming import naming
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Objective:
 OBJECTIVES = {
     "masked_words": Objective(masked_words, ("encode_image", "encode_text", "fuse", "decode")),
     "generation": Objective(generation, ("encode_image", "encode_text", "fuse", "decode")),
+    "naming": Objective(naming, ("encode_image",)),
     "contrastive": Objective(contrastive, ("encode_image", "encode_text"), whole_batch=True),
 }
 

@@ -68,7 +68,7 @@ def train(config, workdir):
         for number in range(first, config.total_steps):
             if config.eval_every and number > first and number % config.eval_every == 0:
                 with clock.paused():
-                    board.write(number, evaluate(judge, state, number)[0])
+                    board.write(number, evaluate(judge, averaged(state), number)[0])
             if number and number != saved and (number % config.checkpoint_every == 0 or stopped.is_set()):
                 save(number)
             if stopped.is_set():
@@ -90,7 +90,7 @@ def train(config, workdir):
                 write(*pending)
             if config.total_steps != saved:
                 save(config.total_steps)
-            results, samples = evaluate(judge, state, config.total_steps)
+            results, samples = evaluate(judge, averaged(state), config.total_steps)
             board.write(config.total_steps, results)
             board.close()
             checkpoints.close()
@@ -150,18 +150,31 @@ def compile_step(parts, shapes, state_shardings, batch_sharding):
     return compiled, flops, facts
 
 
-def evaluate(judge, state, step):
-    """Run every evaluator on the averaged parameters where there are some -> (flat metrics, samples)."""
+def evaluate(judge, params, step):
+    """Run every evaluator -> (flat metrics, samples)."""
     start = time.monotonic()
-    results, samples = judge(state.ema if state.ema is not None else state.params)
+    results, samples = judge(params)
     logging.info("evaluation at step %d took %.1f s", step, time.monotonic() - start)
     for name, value in results.items():
         logging.info("  %-36s %.4g", name, value)
     return results, samples
 
 
+def averaged(state):
+    """The parameters to use: their moving average where the run keeps one."""
+    return state.ema if state.ema is not None else state.params
+
+
 def claim_workdir(config, workdir):
-    """Write config.json into a new folder; refuse the folder of a run with another config."""
+    """Write config.json into a new folder, or check that the folder's run has this config."""
+    check_workdir(config, workdir)
+    os.makedirs(workdir, exist_ok=True)
+    if jax.process_index() == 0:
+        progress.replace_text(os.path.join(workdir, "config.json"), configuration.to_json(config) + "\n")
+
+
+def check_workdir(config, workdir):
+    """Refuse the folder of a run with another config; settings that do not change what is learned may differ."""
     path = os.path.join(workdir, "config.json")
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
@@ -177,9 +190,6 @@ def claim_workdir(config, workdir):
                 f"The folder {workdir} holds a run of another config ({'; '.join(differing)}). Give a new --workdir, or the "
                 "same config to go on with that run."
             )
-    os.makedirs(workdir, exist_ok=True)
-    if jax.process_index() == 0:
-        progress.replace_text(path, configuration.to_json(config) + "\n")
 
 
 def stop_at_bad_step(parts, step, workdir):

@@ -20,7 +20,7 @@ RULES = (
     (r"down/kernel", P("tensor", "fsdp")),  # [4 D, D]
     (r"embedding|table", P(None, "fsdp")),  # [ids, D]
     (r"logits/kernel", P("fsdp", "tensor")),  # [D, V]
-    (r"local/kernel|group/kernel", P(None, None, "fsdp")),  # [window, D, D]
+    (r"local/kernel|group/kernel|conv_\d+/kernel", P(None, None, "fsdp")),  # [window, D, D]
     (r"kernel", P(None, "fsdp")),
     (r"bias|scale|modality|slots|^key$", P()),
 )

@@ -4,14 +4,14 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
+from absl import logging
 
 from xmodal_jax import objectives
 from xmodal_jax.config import build, choose, unknown
 from xmodal_jax.data import senses
-from xmodal_jax.data.examples import ByteExamples, ExampleMaker
+from xmodal_jax.data.examples import NAMES, ByteExamples, ExampleMaker
 from xmodal_jax.data.loader import Batches, LoaderConfig
-from xmodal_jax.data.sources import SOURCES, source_settings
+from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import MODELS
 from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
@@ -44,7 +44,7 @@ class Recipe:
         rows = len(self.batches.rows)
         text, target = (rows, spec.text_length), (rows, spec.target_length)
         shapes = {"text": text, "segments": text, "inputs": target, "target": target, "task": (rows,)}
-        shapes |= {"caption": (rows, spec.caption_length), "second_length": (rows,)}
+        shapes |= {"caption": (rows, spec.caption_length), "names": (rows, NAMES), "second_length": (rows,)}
         batch = {name: np.zeros(shape, np.int32) for name, shape in shapes.items()}
         return batch | {"second": np.zeros((rows, spec.second_length), np.uint8)}
 
@@ -82,12 +82,15 @@ def make(config, split="val"):
 
 def open_source(data, examples, split):
     """The source that config.data names, giving what the examples need. Unknown settings are refused."""
-    settings = {name: value for name, value in data.items() if name != "name"}
-    kind = choose(SOURCES, data.name, "config.data.name")
-    known = source_settings(data.name)
+    settings = {name: value for name, value in data.items() if name != "source"}
+    kind = choose(SOURCES, data.source, "config.data.source")
+    known = source_settings(data.source)
     for name in settings:
         if name not in known:
             raise UserError(unknown(f"config key data.{name}", name, known))
+    for name in required_settings(data.source):
+        if not settings.get(name):
+            raise UserError(f"data={data.source} needs {name}: --config=configs/pretrain.py:data={data.source},... (see README).")
     wanted = {"size": examples.image_size, "file_bytes": examples.second == "image" and examples.image_bytes == "file"}
     if "fields" in known:
         fields = ["captions"] + ["image"] * (examples.second == "image") + ["questions"] * (examples.answer_share > 0)
@@ -97,16 +100,26 @@ def open_source(data, examples, split):
 
 
 def open_inventories(spec, source):
-    """{language: Inventory}: `spec` maps languages to inventories (`en=wordnet;ko=FILE`), else the source's own."""
+    """{language: Inventory}. `spec` maps languages to inventories (`en=wordnet;ko=FILE`); else the source's own.
+
+    A source without its own: WordNet for English where it is installed, else the words that its captions repeat.
+    """
     if spec:
         pairs = [part.partition("=") for part in str(spec).split(";")]
         if not all(equals for _, equals, _ in pairs):
             raise UserError(f"config.inventory={spec!r}: write LANGUAGE=INVENTORY, several joined by ';' (en=wordnet;ko=FILE).")
         return {lang: senses.open_inventory(place, lang) for lang, _, place in pairs}
-    own = source.inventory() if hasattr(source, "inventory") else None
-    if own is None:
-        return {}
-    return dict(own) if isinstance(own, dict) else {own.lang: own}
+    if hasattr(source, "inventory"):
+        return {lang: source.inventory(lang) for lang in source.langs}
+    try:
+        if source.lang == "en":
+            inventory = senses.WordNet()
+            logging.info("entities and senses: the installed WordNet (config.inventory chooses another)")
+            return {"en": inventory}
+    except UserError:
+        pass
+    logging.info("entities: words that the captions repeat; no senses (config.inventory names a dictionary, e.g. en=wordnet)")
+    return {source.lang: senses.corpus_inventory(source, source.lang)}
 
 
 def parse_precision(text):
@@ -117,8 +130,3 @@ def parse_precision(text):
     if parts.get("params", "float32") != "float32" or parts.get("output", "float32") != "float32":
         raise UserError(f"config.precision={text!r}: parameters, softmax and losses are kept in float32.")
     return {"params": "float32", "compute": "float32", "output": "float32"} | parts
-
-
-def plain(config):
-    """A ConfigDict as nested dictionaries."""
-    return config.to_dict() if isinstance(config, ConfigDict) else dict(config)

@@ -14,3 +14,12 @@ SOURCES = {"scenes": Scenes, "captions": Captions, "coco": CocoCaptions, "emoji"
 def source_settings(name):
     """Names of the settings that a source's constructor takes."""
     return [parameter for parameter in inspect.signature(SOURCES[name]).parameters if parameter != "split"]
+
+
+def required_settings(name):
+    """Those of them without a default."""
+    return [
+        parameter.name
+        for parameter in inspect.signature(SOURCES[name]).parameters.values()
+        if parameter.default is parameter.empty and parameter.name != "split"
+    ]

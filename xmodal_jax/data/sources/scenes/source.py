@@ -26,7 +26,7 @@ class Scenes:
       count: number of examples; 8192 for train, 1024 else.
       lang: "en", "ko" or several: then example i is in lang[i % len(lang)].
       fields: what an example holds beside `id` and `lang`, of `FIELDS`; `captions` brings `mentions`.
-      cache: keep finished pictures in memory, size * size * 3 bytes each.
+      cache: keep finished examples in memory: size * size * 3 bytes for a picture, about 10 kB for its texts.
       file_bytes: also give `image_file`, the picture as PNG bytes.
 
     Raises:
@@ -56,12 +56,14 @@ class Scenes:
                 raise UserError(f"scenes: {name} is {number!r}; it is a whole number of at least 1.")
         self.split, self.size, self.seed, self.count, self.file_bytes = split, size, seed, count, file_bytes
         self._pictures: dict[int, np.ndarray] | None = {} if cache else None
+        self._examples: dict[int, dict] | None = {} if cache else None
         self._lock = threading.Lock()
         self._by_word: dict | None = None
 
     def __getstate__(self) -> dict:
         """What a copy in another process needs: not the lock, nor the pictures."""
-        return {**self.__dict__, "_lock": None, "_pictures": None if self._pictures is None else {}}
+        kept = None if self._pictures is None else {}
+        return {**self.__dict__, "_lock": None, "_pictures": kept, "_examples": None if kept is None else {}}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
@@ -71,7 +73,12 @@ class Scenes:
 
     def __getitem__(self, i: int) -> dict:
         i = self._index(i)
-        return self._example(i, self.scene(i), f"scenes/{self.split}/{i}")
+        if self._examples is None:
+            return self._example(i, self.scene(i), f"scenes/{self.split}/{i}")
+        found = self._examples.get(i)
+        if found is None:
+            found = self._examples[i] = self._example(i, self.scene(i), f"scenes/{self.split}/{i}")
+        return dict(found)
 
     def _index(self, i: int) -> int:
         if not -self.count <= i < self.count:

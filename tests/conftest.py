@@ -1,0 +1,114 @@
+"""Shared by all tests: fresh random numbers with a printed seed, tiny models with random parameters, compiled verbs."""
+
+import functools
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The tiny programs of the tests take far longer to compile than to run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xmodal_jax.models import CrossmodalBytes
+
+if jax.__version_info__ < (0, 11):  # a third of the compile time; XLA refuses flags that it does not know
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+
+T, S, C, SIZE, PATCH = 20, 10, 12, 16, 4  # bytes of text, target and caption; pixels of a picture and of a patch
+TINY = {
+    "group": 48,
+    "grid": 4,
+    "width": 16,
+    "heads": 2,
+    "second_layers": 1,
+    "layers": 1,
+    "decoder_layers": 2,
+    "slots": 3,
+    "shared_width": 8,
+}
+
+
+def fresh_seed():
+    """A seed that differs from run to run; XMODAL_TEST_SEED repeats a run."""
+    return int(os.environ.get("XMODAL_TEST_SEED") or int.from_bytes(os.urandom(3), "little"))
+
+
+@pytest.fixture
+def rng():
+    """Fresh random numbers; the seed is printed with a failure."""
+    seed = fresh_seed()
+    print(f"XMODAL_TEST_SEED={seed}")
+    return np.random.default_rng(seed)
+
+
+def random_params(model, *args, **kwargs):
+    """Parameters drawn at random, biases and norms included, so that none is at a value that hides it."""
+    rng = np.random.default_rng(fresh_seed())
+    args = [jnp.asarray(value) if isinstance(value, np.ndarray) else value for value in args]
+    shapes = jax.eval_shape(lambda: model.init(jax.random.PRNGKey(0), *args, **kwargs)).get("params", {})
+
+    def draw(path, shape):
+        name, noise = path[-1].key, rng.normal(size=shape.shape).astype(np.float32)
+        if name == "kernel":
+            return noise / np.sqrt(max(1, shape.shape[-2] if len(shape.shape) > 1 else 1)).astype(np.float32)
+        return {"scale": 1 + 0.2 * noise, "embedding": 0.5 * noise, "log_scale": 1 + 0 * noise}.get(name, 0.3 * noise)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@pytest.fixture(scope="session")
+def make_params():
+    return random_params
+
+
+def random_batch(rows, length, seed=None):
+    """A batch of random arrays as `ExampleMaker` shapes them; row 0 fills masked words, row 1 writes, ..."""
+    rng = np.random.default_rng(fresh_seed() if seed is None else seed)
+
+    def texts(longest, first=()):
+        out = np.zeros((rows, longest), np.int32)
+        for row in out:
+            size = int(rng.integers(4, longest + 1))
+            row[:size] = rng.integers(35, 128, size)
+            row[: len(first)], row[size - 1] = first, 1
+        return out
+
+    target = texts(S, first=(259,))
+    return {
+        "text": texts(T, first=(259,)),
+        "segments": np.zeros((rows, T), np.int32),
+        "inputs": np.concatenate([np.zeros((rows, 1), np.int32), target[:, :-1]], axis=1),
+        "target": target,
+        "task": (np.arange(rows) % 3).astype(np.int32),
+        "caption": texts(C),
+        "names": rng.integers(-1, 40, (rows, 6)).astype(np.int32),
+        "second": rng.integers(0, 256, (rows, length)).astype(np.uint8),
+        "second_length": np.full(rows, length, np.int32),
+    }
+
+
+@pytest.fixture(scope="session")
+def make_batch():
+    return random_batch
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def apply(model, method, params, *args):
+    """A module's method, compiled once per module and shapes."""
+    return model.apply({"params": params}, *args, method=method)
+
+
+@pytest.fixture(scope="session")
+def call():
+    """call(module, "method", params, *args)."""
+    return apply
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """(model, params, batch of 4 rows) of a crossmodal byte model on 16 x 16 pictures."""
+    model, batch = CrossmodalBytes(**TINY), random_batch(4, SIZE * SIZE * 3)
+    return model, random_params(model, batch), batch

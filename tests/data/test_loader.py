@@ -1,0 +1,103 @@
+"""Order of the data: a pure function of (seed, epoch, index), whoever asks and whenever."""
+
+import itertools
+
+import numpy as np
+import pytest
+from absl import flags
+
+from xmodal_jax.data.loader import Batches, LoaderConfig, epochs_of
+from xmodal_jax.errors import UserError
+
+
+class Numbers:
+    """A source of n examples that hold their own number."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, i):
+        if not 0 <= i < self.count:
+            raise IndexError(i)
+        return {"id": i}
+
+
+def make(example, position):
+    return {"id": np.int32(example["id"]), "position": np.int64(position), "row": np.full(3, example["id"], np.int16)}
+
+
+def batches(count=11, size=4, seed=0, **more):
+    return Batches(Numbers(count), make, size, seed, **{"process": (0, 1), **more})
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_every_example_once_an_epoch_in_an_order_that_differs(rng):
+    count, seed = int(rng.integers(30, 60)), int(rng.integers(2**31))
+    data = batches(count, 6, seed)
+    flat = np.concatenate([data[step]["id"] for step in range(count)])  # 6 epochs, batches cross their borders
+    epochs = flat.reshape(6, count)
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(count))
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+    assert list(epochs[0]) != list(range(count))
+    again, other = batches(count, 6, seed), batches(count, 6, seed + 1)
+    assert all(same(data[step], again[step]) for step in range(9))
+    assert not all(same(data[step], other[step]) for step in range(3))
+    np.testing.assert_array_equal(data.indices(5), data[5]["id"])
+
+
+def test_without_shuffling_the_order_is_the_sources():
+    data = batches(5, 2, shuffle=False)
+    assert np.concatenate([data[step]["id"] for step in range(5)]).tolist() == [*range(5), *range(5)]
+
+
+def test_positions_number_the_rows_of_the_whole_run():
+    data = batches(11, 4, process=(1, 2))
+    assert [data[step]["position"].tolist() for step in range(3)] == [[2, 3], [6, 7], [10, 11]]
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_iterating_from_a_step_goes_on_exactly(rng, threads):
+    data, start = batches(11, 4, int(rng.integers(2**31))), int(rng.integers(1, 40))
+    config = LoaderConfig(threads=threads, prefetch=3)
+    for step, batch in enumerate(itertools.islice(data.iterate(start, config), 7), start):
+        assert same(batch, data[step])
+        assert batch["row"].shape == (4, 3) and batch["row"].dtype == np.int16
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_rows_of_all_processes_joined_are_the_one_process_batch(rng, count):
+    seed = int(rng.integers(2**31))
+    whole = batches(13, 8, seed)
+    parts = [batches(13, 8, seed, process=(index, count)) for index in range(count)]
+    for step in (0, 1, 17):
+        joined = {key: np.concatenate([part[step][key] for part in parts]) for key in whole[step]}
+        assert same(joined, whole[step])
+    first = [next(part.iterate(3)) for part in parts]
+    np.testing.assert_array_equal(np.concatenate([one["id"] for one in first]), whole[3]["id"])
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_batches():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # as the command line does; grain's workers read absl's flags
+    data = batches(11, 4)
+    found = list(itertools.islice(data.iterate(5, LoaderConfig(workers=2)), 6))
+    assert all(same(batch, data[step]) for step, batch in enumerate(found, 5))
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match="empty"):
+        batches(0)
+    with pytest.raises(UserError, match="multiple of the 3 processes"):
+        batches(11, 4, process=(0, 3))
+
+
+def test_epochs_of_counts_begun_passes():
+    assert [epochs_of(steps, 4, 10) for steps in (1, 2, 3, 5, 6)] == [1, 1, 2, 2, 3]

@@ -1,0 +1,190 @@
+"""Losses against float64 closed forms, on verbs that return given arrays."""
+
+import jax
+import numpy as np
+import pytest
+
+from xmodal_jax import objectives
+from xmodal_jax.data.examples import ANSWER, CAPTION, FILL
+from xmodal_jax.errors import UserError
+from xmodal_jax.models import CrossmodalBytes
+from xmodal_jax.models.crossmodal_bytes import Tokens
+from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.objectives.sums import Sum, weighted
+
+B, S, V = 6, 8, 384
+
+
+class Given:
+    """Verbs that return the arrays they were made with."""
+
+    def __init__(self, logits=None, text=None, second=None, scale=3.0, names=None):
+        self.logits, self.text, self.second, self.factor, self.names = logits, text, second, scale, names
+
+    def encode_text(self, ids, segments=None):
+        return Tokens(None, None, self.text)
+
+    def encode_image(self, raw, length):
+        return Tokens(None, None, self.second, names=self.names)
+
+    def fuse(self, text, second):
+        return None
+
+    def decode(self, inputs, fused):
+        return self.logits, None
+
+    def scale(self):
+        return self.factor
+
+
+@pytest.fixture
+def batch(rng):
+    """Two rows of each task; targets of two masked words (sentinels 259 and 260), random lengths, zeros behind."""
+    target = rng.integers(3, 259, (B, S)).astype(np.int32)
+    target[:, 0], target[:, 3] = 259, 260
+    for row in target:
+        size = int(rng.integers(5, S + 1))
+        row[size - 1], row[size:] = 1, 0
+    task = np.array([FILL, CAPTION, ANSWER, FILL, CAPTION, ANSWER], np.int32)
+    empty = np.zeros((B, 1), np.int32)
+    return {
+        "text": empty, "segments": empty, "caption": empty, "second": empty, "inputs": empty,
+        "second_length": np.array([1, 0, 5, 9, 0, 2]), "target": target, "task": task,
+    }  # fmt: skip
+
+
+def log_softmax(scores):
+    scores = np.asarray(scores, np.float64)
+    shifted = scores - scores.max(-1, keepdims=True, initial=-1e9)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def expected_bytes(logits, target, counted, smoothing=0.0):
+    """(total, weight, right) by a plain loop over bytes."""
+    total = weight = right = 0.0
+    for b, s in zip(*np.nonzero(counted), strict=True):
+        logp = log_softmax(logits[b, s])
+        aim = np.full(V, smoothing / V)
+        aim[target[b, s]] += 1 - smoothing
+        total -= (aim * logp).sum()
+        weight += 1
+        right += np.argmax(logits[b, s]) == target[b, s]
+    return total, weight, right
+
+
+def run(name, verbs, batch, **config):
+    return OBJECTIVES[name].loss(verbs, batch, jax.random.PRNGKey(0), config)
+
+
+def close(ours, theirs):
+    np.testing.assert_allclose(float(ours), theirs, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("name", "tasks"), [("masked_words", (FILL,)), ("generation", (CAPTION, ANSWER))])
+def test_cross_entropy_over_the_bytes_of_its_tasks(rng, batch, name, tasks, smoothing):
+    logits, target = rng.normal(0, 3, (B, S, V)).astype(np.float32), batch["target"]
+    np.put_along_axis(logits, target[..., None], np.where(rng.random((B, S, 1)) < 0.5, 20, 0).astype(np.float32), -1)
+    counted = (target != 0) & np.isin(batch["task"], tasks)[:, None]
+    if name == "masked_words":
+        counted &= target < 259  # sentinels are given
+    loss, metrics = run(name, Given(logits), batch, label_smoothing=smoothing)
+    total, weight, right = expected_bytes(logits, target, counted, smoothing)
+    assert isinstance(loss, Sum) and counted.any()
+    close(loss.total, total)
+    close(loss.weight, weight)
+    close(loss.mean(), total / weight)
+    byte = metrics["masked_byte" if name == "masked_words" else "generated_byte"]
+    close(byte.total, right)
+    close(byte.weight, weight)
+
+
+def test_masked_word_counts_rows_whose_every_byte_is_right(rng, batch):
+    target = batch["target"]
+    logits = np.zeros((B, S, V), np.float32)
+    np.put_along_axis(logits, target[..., None], 5, -1)
+    logits[:, [0, 3]] = rng.normal(size=(B, 2, V))  # what stands at sentinels does not count
+    logits[0, 1, (target[0, 1] + 1) % V] = 9  # one wrong byte in the first fill row
+    word = run("masked_words", Given(logits), batch)[1]["masked_word"]
+    assert (float(word.total), float(word.weight)) == (1.0, 2.0)
+
+
+def test_what_lies_in_the_padding_or_in_rows_of_other_tasks_has_no_influence(rng, batch):
+    logits, target = rng.normal(size=(B, S, V)).astype(np.float32), batch["target"]
+    for name, tasks in (("masked_words", (FILL,)), ("generation", (CAPTION, ANSWER))):
+        other = logits.copy()
+        other[target == 0], other[~np.isin(batch["task"], tasks)] = 7 * rng.normal(size=V), -3 * rng.normal(size=V)
+        close(run(name, Given(other), batch)[0].total, float(run(name, Given(logits), batch)[0].total))
+
+
+def test_a_batch_without_rows_of_the_task_costs_nothing(rng, batch):
+    logits = rng.normal(size=(B, S, V)).astype(np.float32)
+    loss, metrics = run("generation", Given(logits), batch | {"task": np.full(B, FILL)})
+    assert float(loss.total) == float(loss.weight) == float(loss.mean()) == float(metrics["generated_byte"].mean()) == 0
+
+
+@pytest.mark.parametrize(
+    "smoothing", [0.0, pytest.param(0.1, marks=pytest.mark.xfail(strict=True, reason="log of a sum of exp overflows"))]
+)
+def test_large_logits_do_not_overflow(batch, smoothing):
+    logits = np.zeros((B, S, V), np.float32)
+    logits[..., 5] = 200
+    assert np.isfinite(run("masked_words", Given(logits), batch, label_smoothing=smoothing)[0].total)
+
+
+@pytest.mark.parametrize("present", [[1, 1, 1, 1, 1, 1], [1, 0, 5, 9, 0, 2], [0, 0, 0, 4, 0, 0], [0] * 6])
+def test_contrastive_is_info_nce_over_the_rows_with_a_second_modality(rng, batch, present):
+    u, v = (rng.normal(size=(B, 5)) for _ in range(2))
+    u, v = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (u, v))
+    there = np.flatnonzero(present)
+    scores = 3.0 * u[there] @ v[there].T
+    total = -(np.trace(log_softmax(scores)) + np.trace(log_softmax(scores.T))) / 2
+    verbs = Given(text=u.astype(np.float32), second=v.astype(np.float32))
+    loss, metrics = run("contrastive", verbs, batch | {"second_length": np.array(present)})
+    close(loss.total, total)
+    close(loss.weight, len(there))
+    right = metrics["contrastive_right"]
+    close(right.total, (scores.argmax(-1) == np.arange(len(there))).sum() if len(there) else 0)
+    close(right.weight, len(there))
+
+
+def test_naming_is_the_mean_over_the_words_of_each_picture(rng, batch):
+    logits = rng.normal(0, 2, (B, 30)).astype(np.float32)
+    names = np.stack([rng.choice(30, 4, replace=False) for _ in range(B)]).astype(np.int32)
+    names[0, 2:], names[3] = -1, -1  # two words; none, though there is a picture
+    logits[2, names[2, 1]] = 50
+    counted = [b for b in range(B) if batch["second_length"][b] and (names[b] >= 0).any()]
+    own = [names[b][names[b] >= 0] for b in range(B)]
+    logp = log_softmax(logits)
+    loss, metrics = run("naming", Given(names=logits), batch | {"names": names})
+    close(loss.total, -sum(logp[b, own[b]].mean() for b in counted))
+    close(loss.weight, len(counted))
+    close(metrics["named"].total, sum(logits[b].argmax() in own[b] for b in counted))
+    close(metrics["named"].weight, len(counted))
+
+
+def test_weighted_sums_add_up_over_parts(rng):
+    values, weights = rng.normal(size=(6, 3)).astype(np.float32), rng.random((6, 1)).astype(np.float32)
+    whole, parts = weighted(values, weights), [weighted(values[i::2], weights[i::2]) for i in range(2)]
+    close(whole.total, (values.astype(np.float64) * weights).sum())
+    close(whole.weight, 3 * weights.sum())
+    close(sum(float(part.total) for part in parts), float(whole.total))
+
+
+def test_objectives_are_checked_against_the_model_before_training():
+    class TextOnly:
+        def encode_text(self):
+            pass
+
+    model, some = CrossmodalBytes(), {"weight": 1.0}
+    objectives.check(model, dict.fromkeys(OBJECTIVES, some))
+    objectives.check(model, {"masked_words": {}}, accumulate=4)
+    objectives.check(model, {"masked_words": some, "contrastive": {"weight": 0}}, accumulate=4)
+    for asked, accumulate, told, of in (
+        ({"masked_word": some}, 1, "masked_word is unknown.*masked_words", model),
+        ({"masked_words": {"weight": 0.0}}, 1, "nothing to train", model),
+        ({"contrastive": some}, 2, "accumulate=2", model),
+        ({"contrastive": some}, 1, "needs encode_image.*TextOnly offers only encode_text", TextOnly()),
+    ):
+        with pytest.raises(UserError, match=told):
+            objectives.check(of, asked, accumulate)

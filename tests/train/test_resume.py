@@ -1,0 +1,179 @@
+"""A run killed at any moment and started again goes on bit for bit; damaged checkpoints are set aside."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from configs.pretrain import get_config
+from xmodal_jax.errors import UserError
+from xmodal_jax.train import loop
+from xmodal_jax.train.progress import Progress, read_jsonl
+
+ROOT = pathlib.Path(__file__).parents[2]
+LOSSES = ("train/loss", "train/masked_words", "train/generation", "train/contrastive", "train/gradient_norm")
+
+
+def small_config():
+    config = get_config("debug")
+    config.total_steps, config.log_every, config.checkpoint_every = 8, 1, 3
+    config.batch_size = 4
+    config.data.count = 24
+    config.model.dropout = 0.1  # random numbers must go on as well
+    config.evaluators = {"masked": {"count": 8, "rows": 8}}
+    return config
+
+
+def losses(folder):
+    return {line["step"]: [line[name] for name in LOSSES] for line in read_jsonl(f"{folder}/metrics.jsonl")}
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("whole"))
+    return folder, loop.train(small_config(), folder)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def train_until(monkeypatch, folder, step):
+    """Train, and break off where the metrics of `step` would be written."""
+    write = Progress.write
+
+    def interrupting(self, number, values):
+        if number >= step:
+            raise Interrupted
+        write(self, number, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "write", interrupting)
+        with pytest.raises(Interrupted):
+            loop.train(small_config(), folder)
+
+
+@pytest.mark.parametrize("step", [2, 5, 7])
+def test_interrupted_run_goes_on_bit_for_bit(whole_run, tmp_path, monkeypatch, step):
+    train_until(monkeypatch, tmp_path, step)
+    results = loop.train(small_config(), str(tmp_path))
+    assert losses(tmp_path) == losses(whole_run[0])
+    assert results == whole_run[1]
+    assert sorted(losses(tmp_path)) == list(range(1, 9))
+
+
+def test_finished_run_started_again_only_evaluates(whole_run):
+    before = losses(whole_run[0])
+    assert loop.train(small_config(), whole_run[0]) == whole_run[1]
+    assert losses(whole_run[0]) == before
+
+
+def test_truncated_newest_checkpoint_is_set_aside(whole_run, tmp_path, monkeypatch, caplog):
+    train_until(monkeypatch, tmp_path, 8)
+    newest = tmp_path / "checkpoints" / "6"
+    files = [file for file in newest.rglob("*") if file.is_file() and file.stat().st_size > 64]
+    assert files
+    for file in files:
+        os.truncate(file, file.stat().st_size // 2)
+    loop.train(small_config(), str(tmp_path))
+    assert losses(tmp_path) == losses(whole_run[0])
+    assert (tmp_path / "broken-6").is_dir()
+    assert any("step 6 cannot be read" in record.getMessage() for record in caplog.records)
+
+
+def test_one_truncated_file_at_a_time_is_noticed(whole_run, tmp_path, monkeypatch):
+    """Whichever of the large files is cut: either the checkpoint is refused or what it gives is exact."""
+    train_until(monkeypatch, tmp_path, 8)
+    newest = tmp_path / "checkpoints" / "6"
+    largest = max((file for file in newest.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    os.truncate(largest, largest.stat().st_size - 100)
+    loop.train(small_config(), str(tmp_path))
+    assert losses(tmp_path) == losses(whole_run[0])
+
+
+def test_all_checkpoints_broken_is_a_clear_error(tmp_path, monkeypatch):
+    train_until(monkeypatch, tmp_path, 5)
+    for file in (tmp_path / "checkpoints").rglob("*"):
+        if file.is_file():
+            os.truncate(file, 0)
+    with pytest.raises(UserError, match="No checkpoint .* can be read"):
+        loop.train(small_config(), str(tmp_path))
+
+
+def test_folder_of_another_config_is_refused(whole_run):
+    config = small_config()
+    config.optimizer.learning_rate = 0.5
+    with pytest.raises(UserError, match="optimizer.learning_rate: 0.001 there, 0.5 now"):
+        loop.train(config, whole_run[0])
+
+
+def test_settings_that_change_nothing_learned_may_differ(whole_run):
+    config = small_config()
+    config.log_every = 4
+    loop.check_workdir(config, whole_run[0])
+
+
+def test_nan_guard_names_step_and_examples(tmp_path):
+    config = small_config()
+    config.optimizer.learning_rate = 1e38
+    config.optimizer.clip = 0.0
+    config.optimizer.warmup = 0.0
+    with pytest.raises(UserError, match=r"not finite at step \d+.*scenes/train/\d+"):
+        loop.train(config, str(tmp_path))
+
+
+def command(folder, *more):
+    flags = [f"--config.{name}" for name in ("total_steps=400", "log_every=1", "checkpoint_every=7", "data.count=24")]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    arguments = ["--config=configs/pretrain.py:debug", f"--workdir={folder}", *flags, *more]
+    return subprocess.Popen(
+        [sys.executable, "-m", "xmodal_jax.main", *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_step(folder, step, process):
+    for _ in range(1200):
+        if process.poll() is not None:
+            raise AssertionError(f"ended before step {step}: {process.stderr.read()[-2000:]}")
+        try:
+            with open(folder / "metrics.jsonl", encoding="utf-8") as file:
+                lines = [json.loads(line) for line in file.read().splitlines()[:-1]]
+            if lines and lines[-1]["step"] >= step:
+                return
+        except FileNotFoundError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"step {step} was not reached in two minutes")
+
+
+def test_sigterm_saves_and_ends_cleanly(tmp_path):
+    process = command(tmp_path)
+    wait_for_step(tmp_path, 10, process)
+    process.send_signal(signal.SIGTERM)
+    text = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, text
+    saved = max(int(name) for name in os.listdir(tmp_path / "checkpoints") if name.isdigit())
+    assert f"stopped at step {saved}, saved" in text
+    assert losses(tmp_path)[saved]  # the metrics of all steps up to there are written
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.slow
+def test_sigkill_at_several_moments(tmp_path):
+    reference = tmp_path / "reference"
+    process = command(reference, "--config.total_steps=60")
+    assert process.wait(timeout=300) == 0
+    killed = tmp_path / "killed"
+    for step in (5, 16, 33, 50):
+        process = command(killed, "--config.total_steps=60")
+        wait_for_step(killed, step, process)
+        process.kill()
+        process.wait()
+    assert command(killed, "--config.total_steps=60").wait(timeout=300) == 0
+    assert losses(killed) == losses(reference)
+    assert (killed / "results.json").read_text() == (reference / "results.json").read_text()

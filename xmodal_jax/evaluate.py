@@ -1,0 +1,34 @@
+"""Evaluate a checkpoint: `python -m xmodal_jax.evaluate --workdir=DIR [--config=FILE] [--split=val|test] [--step=N]`.
+
+Without --config the run's own is used. Writes results.json and report.html of the run anew.
+"""
+
+import os
+
+from absl import flags
+from ml_collections import config_flags
+
+from xmodal_jax import cli
+from xmodal_jax.errors import UserError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; default: the run's own config.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+SPLIT = flags.DEFINE_enum("split", "val", ["val", "test"], "Held-out split to evaluate on.")
+STEP = flags.DEFINE_integer("step", None, "Checkpoint to take; default: the newest.")
+
+
+def main():
+    from xmodal_jax import api, evaluators
+    from xmodal_jax.train import loop, report
+
+    if WORKDIR.value is None or not os.path.isdir(WORKDIR.value):
+        raise UserError(f"--workdir={WORKDIR.value}: give the folder of a run (it holds config.json and checkpoints/).")
+    config = CONFIG.value if CONFIG.value is not None else api.run_config(WORKDIR.value)
+    loop.check_workdir(config, WORKDIR.value)
+    predictor, parts, step = api.restore(config, WORKDIR.value, STEP.value, SPLIT.value)
+    results, samples = loop.evaluate(evaluators.make(parts), predictor.params, step)
+    report.finish(parts, WORKDIR.value, results, samples, {"evaluated": f"step {step}, {SPLIT.value} split"})
+
+
+if __name__ == "__main__":
+    cli.run(main, __doc__)
