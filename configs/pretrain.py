@@ -22,7 +22,7 @@ from xmodal_jax.train.optimizers import OptimizerConfig
 
 SIZES = {
     "tiny": dict(width=32, heads=2, layers=1, text_layers=1, second_layers=1, decoder_layers=1, slots=8),
-    "small": dict(width=128, heads=4, layers=2, text_layers=1, second_layers=2, decoder_layers=2, slots=16),
+    "small": dict(width=96, heads=3, layers=2, text_layers=1, second_layers=1, decoder_layers=2, slots=16),
     "base": dict(width=768, heads=12, layers=8, text_layers=4, second_layers=6, decoder_layers=6, slots=32),
 }
 VARIANTS = {"none": (0.0, 0.0), "third": (0.5, 0.0), "dictionary": (0.0, 0.5), "both": (0.5, 0.5)}
@@ -37,8 +37,8 @@ DATA = {
 
 def get_config(arg=""):
     args = parse_arg(
-        arg, data="scenes", path="", images="", name="", lang="", size="small", image_bytes="raw", second="image", image_size=64,
-        variant="both", inventory="", debug=False,
+        arg, data="scenes", path="", images="", name="", lang="", size="small", image_bytes="raw", second="image",
+        image_size=64, variant="both", inventory="", debug=False,
     )  # fmt: skip
     size = dict(choose(SIZES, "tiny" if args.debug else args.size, "config argument size"))
     third, gloss = choose(VARIANTS, args.variant, "config argument variant")
@@ -68,19 +68,28 @@ def get_config(arg=""):
     config.examples = defaults(
         ByteExamples,
         second=args.second, image_bytes=args.image_bytes, image_size=args.image_size, patch=patch, third=third, gloss=gloss,
+        text_length=96, target_length=48, mask_most=2, caption_share=0.25,
     )  # fmt: skip
     config.loader = defaults(LoaderConfig)
     config.model = defaults(CrossmodalBytes, name="crossmodal_bytes", **size)
     config.model.update(second_modality(args, patch))
     config.objectives = ConfigDict(
         dict(
-            masked_words=dict(weight=1.0), generation=dict(weight=0.5), contrastive=dict(weight=1.0), naming=dict(weight=1.0)
+            masked_words=dict(weight=1.0),
+            generation=dict(weight=0.5),
+            contrastive=dict(weight=0.5),
+            naming=dict(weight=1.0),
         )
     )
-    config.optimizer = defaults(OptimizerConfig)
+    config.optimizer = defaults(OptimizerConfig, learning_rate=2e-3)
     count = 16 if args.debug else 256
     config.evaluators = ConfigDict(
-        dict(sense=dict(count=count), masked=dict(count=count), retrieval=dict(count=count), generation=dict(count=count // 4))
+        dict(
+            sense=dict(count=count),
+            masked=dict(count=count),
+            retrieval=dict(count=count),
+            generation=dict(count=count // 4),
+        )
     )
     return config
 

@@ -78,9 +78,7 @@ def test_json_is_canonical_and_flat_joins_names():
     config = ConfigDict({"b": {"y": 1, "x": (1, 2)}, "a": "배"})
     text = to_json(config)
     assert (
-        json.loads(text) == {"a": "배", "b": {"x": [1, 2], "y": 1}}
-        and text.index('"a"') < text.index('"b"')
-        and "배" in text
+        json.loads(text) == {"a": "배", "b": {"x": [1, 2], "y": 1}} and text.index('"a"') < text.index('"b"') and "배" in text
     )
     assert text == to_json(ConfigDict({"a": "배", "b": {"x": (1, 2), "y": 1}}))
     assert flat(json.loads(text)) == {"a": "배", "b.x": [1, 2], "b.y": 1}

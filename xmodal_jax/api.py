@@ -1,12 +1,12 @@
 """The Python door to trained runs.
 
-    from xmodal_jax.api import load
-    model = load("runs/my-run")
-    model.generate("photo.jpg")
-    model.generate("photo.jpg", "what color is the car?")
-    model.fill("photo.jpg", "a child is holding a ___")
-    model.pick_sense("photo.jpg", "a child is holding a bat", "bat")
-    pieces, weights = model.associate("photo.jpg", "a child is holding a bat")
+from xmodal_jax.api import load
+model = load("runs/my-run")
+model.generate("photo.jpg")
+model.generate("photo.jpg", "what color is the car?")
+model.fill("photo.jpg", "a child is holding a ___")
+model.pick_sense("photo.jpg", "a child is holding a bat", "bat")
+pieces, weights = model.associate("photo.jpg", "a child is holding a bat")
 """
 
 import json

@@ -41,7 +41,10 @@ def run(main, usage):
         paragraph = explain(error)
         if paragraph is None or "--traceback" in sys.argv:
             raise
-        print("\n" + textwrap.fill(f"Error: {paragraph}", 110, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
+        print(
+            "\n" + textwrap.fill(f"Error: {paragraph}", 110, break_long_words=False, break_on_hyphens=False),
+            file=sys.stderr,
+        )
         sys.stderr.flush()
         os._exit(2) if jax.process_count() > 1 else sys.exit(2)
 

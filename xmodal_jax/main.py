@@ -11,7 +11,9 @@ from xmodal_jax.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with arguments after a colon.", lock_config=True)
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run: a new one is made, an old one is gone on with. Default: a new folder under runs/."
+    "workdir",
+    None,
+    "Folder of the run: a new one is made, an old one is gone on with. Default: a new folder under runs/.",
 )
 
 

@@ -196,10 +196,7 @@ def test_audio_masks_only_the_sounding_thing(examples):
         if row["task"] == FILL:
             name = example["objects"][example["audio_object"]]["name"]
             heard = {
-                c[a:b]
-                for c, m in zip(example["captions"], example["mentions"], strict=True)
-                for a, b, n in m
-                if n == name
+                c[a:b] for c, m in zip(example["captions"], example["mentions"], strict=True) for a, b, n in m if n == name
             }
             assert set(answers(row)) <= heard
     silent = {k: v for k, v in examples[0][0].items() if k != "audio"}

@@ -39,6 +39,7 @@ def expressions(key, lang):
 
 # ---- the table of things
 
+
 def test_every_thing_is_drawn_named_and_explained():
     assert set(FIGURES) == set(KEYS) and len(KEYS) >= 45
     assert {"person", "animal", "vehicle", "fruit", "tool", "shape"} <= {thing.category for thing in THINGS.values()}
@@ -90,6 +91,7 @@ def test_main_colour_prevails_in_every_figure():
 
 
 # ---- scenes and splits
+
 
 def test_deterministic_and_equal_from_a_pickled_copy():
     source = Scenes(size=32, fields=FIELDS, file_bytes=True, count=64, cache=True)
@@ -163,6 +165,7 @@ def test_senses_are_balanced_and_the_rest_does_not_depend_on_them(lang):
 
 
 # ---- captions
+
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_captions_are_five_short_and_mention_what_is_there(lang):
@@ -245,6 +248,7 @@ def test_korean_particles_follow_the_last_sound():
 
 # ---- objects and sounds
 
+
 @pytest.mark.parametrize("size", (64, 37))
 def test_boxes_hold_what_is_drawn_and_little_else(size):
     source = Scenes(size=size, fields=("objects",))
@@ -289,6 +293,7 @@ def test_audio_tells_its_object():
 
 
 # ---- senses
+
 
 def test_inventory_holds_every_sense():
     for lang in LANGUAGES:
@@ -348,6 +353,7 @@ def test_sense_items_are_balanced_and_swapped_pictures_are_other_scenes():
 
 
 # ---- the source
+
 
 @pytest.mark.parametrize("size", (1, 2, 7, 224, 512))
 def test_any_size(size):

@@ -46,9 +46,7 @@ def spans(inventory, text):
 def test_english_plurals_find_their_lemma(surface, lemma):
     words = ("bat", "box", "church", "berry", "man", "fireman", "child", "octopus", "glass", "ga", "men")
     inventory = table(*words, exceptions={"octopodes": "octopus"})
-    if (
-        surface == "gas"
-    ):  # detachment is only tried on words of more than two letters; "gas" -> "ga" is WordNet's own rule
+    if surface == "gas":  # detachment is only tried on words of more than two letters; "gas" -> "ga" is WordNet's own rule
         lemma = "ga"
     assert inventory.lemma(surface) == lemma
 

@@ -34,8 +34,7 @@ def make(folder, count=6, **extra):
     for i in range(count):
         picture(folder / "images" / f"{i}.png", (i, 0, 0))
     rows = [
-        {"image": f"images/{i}.png", "captions": [f"picture {i}", "again"], "split": "train", **extra}
-        for i in range(count)
+        {"image": f"images/{i}.png", "captions": [f"picture {i}", "again"], "split": "train", **extra} for i in range(count)
     ]
     lines(folder / "captions.jsonl", rows)
     return folder
@@ -45,11 +44,7 @@ def test_jsonl_folder(tmp_path):
     source = Captions(path=make(tmp_path / "set"), size=4, file_bytes=True)
     assert len(source) == 6
     example = source[2]
-    assert (
-        example["id"] == "set/images/2.png"
-        and example["captions"] == ["picture 2", "again"]
-        and example["lang"] == "en"
-    )
+    assert example["id"] == "set/images/2.png" and example["captions"] == ["picture 2", "again"] and example["lang"] == "en"
     assert example["image"].shape == (4, 4, 3) and (example["image"] == [2, 0, 0]).all()
     assert example["image_file"] == (tmp_path / "set/images/2.png").read_bytes()
     assert source.captions(2) == (["picture 2", "again"], None, "en")
@@ -119,9 +114,7 @@ def test_language_chooses_the_field(tmp_path):
     with pytest.raises(UserError, match="found captions_zh"):
         Captions(path=tmp_path, lang="ko")
     shutil.rmtree(tmp_path / "images")
-    assert (
-        Captions(path=make(tmp_path / "de"), lang="de")[0]["lang"] == "de"
-    )  # one unnamed language: taken at the user's word
+    assert Captions(path=make(tmp_path / "de"), lang="de")[0]["lang"] == "de"  # one unnamed language: taken at the user's word
 
 
 def test_boxes_become_objects_and_phrases(tmp_path):

@@ -163,8 +163,7 @@ def test_tfds_with_nested_captions(prepared):
 
 def test_tfds_with_labels_and_one_split(prepared):
     sources = [
-        TFDS(name="tiny_labels", data_dir=prepared, split=s, split_fractions=(0.6, 0.2, 0.2))
-        for s in ("train", "val", "test")
+        TFDS(name="tiny_labels", data_dir=prepared, split=s, split_fractions=(0.6, 0.2, 0.2)) for s in ("train", "val", "test")
     ]
     ids = [row for source in sources for row in source._rows]
     assert sorted(ids) == list(range(40))

@@ -37,9 +37,7 @@ def write_wordnet(folder):
             text += " ".join([*pointers, "|", gloss]) + "  \n"
     (folder / "data.noun").write_bytes(text.encode())
     index = LICENCE + f"animal n 1 1 ~ 1 1 {offsets['animal']:08d}  \nbaseball_bat n 1 0 1 0 {offsets['club']:08d}  \n"
-    index += (
-        f"bat n 2 1 @ 2 1 {offsets['club']:08d} {offsets['bat']:08d}  \nbeast n 1 0 1 0 {offsets['animal']:08d}  \n"
-    )
+    index += f"bat n 2 1 @ 2 1 {offsets['club']:08d} {offsets['bat']:08d}  \nbeast n 1 0 1 0 {offsets['animal']:08d}  \n"
     (folder / "index.noun").write_bytes(index.encode())
     (folder / "noun.exc").write_text("battes bat\n")
     return offsets

@@ -145,9 +145,7 @@ def test_long_texts_are_cut_behind_the_gap(predictor):
     assert len(ids) == LENGTH and ids[2] == byte_ids.sentinel(0) and ids[-1] == byte_ids.END and ids.dtype == np.int32
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the gap itself is cut away, and the model is asked for a word that has no place"
-)
+@pytest.mark.xfail(strict=True, reason="the gap itself is cut away, and the model is asked for a word that has no place")
 def test_a_gap_far_down_a_long_text_is_kept(predictor):
     assert byte_ids.sentinel(0) in predictor.mask("x" * 40 + " a bat", (43, 46))
 

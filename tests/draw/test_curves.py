@@ -83,9 +83,7 @@ def test_thinning_keeps_spikes_and_both_ends():
 
 
 def test_bars_say_their_values_and_what_is_missing():
-    svg = curves.bars(
-        [("right image", 0.972, 0.5), ("배 <b>", None, 0.5), ("no image", float("nan")), ("x", 0.5, None)]
-    )
+    svg = curves.bars([("right image", 0.972, 0.5), ("배 <b>", None, 0.5), ("no image", float("nan")), ("x", 0.5, None)])
     texts = " ".join(ET.fromstring(svg).itertext())
     for text in ("97.2 %", "not measured", "배 <b>", "right image"):
         assert text in texts

@@ -55,9 +55,7 @@ def test_permuting_the_cells_permutes_the_heat():
 
 def test_flat_weights_need_a_grid_unless_square():
     weights = np.random.default_rng(0).random(12)
-    np.testing.assert_array_equal(
-        heatmap.overlay(GREY, weights, grid=(3, 4)), heatmap.overlay(GREY, weights.reshape(3, 4))
-    )
+    np.testing.assert_array_equal(heatmap.overlay(GREY, weights, grid=(3, 4)), heatmap.overlay(GREY, weights.reshape(3, 4)))
     with pytest.raises(ValueError, match="grid"):
         heatmap.overlay(GREY, weights)
 

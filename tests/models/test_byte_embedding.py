@@ -94,9 +94,7 @@ def test_file_bytes_are_grouped_by_strided_convolution_and_masked(rng, make_para
     table, conv = params["Embed_0"]["embedding"].astype(np.float64), params["group"]
     padded = np.zeros((64 + 16, 6))
     padded[8:72] = table[raw[0].astype(int) + 3]
-    y = np.stack(
-        [np.einsum("te,ted->d", padded[16 * i : 16 * i + 32], conv["kernel"]) + conv["bias"] for i in range(4)]
-    )
+    y = np.stack([np.einsum("te,ted->d", padded[16 * i : 16 * i + 32], conv["kernel"]) + conv["bias"] for i in range(4)])
     gelu = np.asarray(jax.nn.gelu(y.astype(np.float32)))
     y = y + gelu @ params["mix"]["kernel"] + params["mix"]["bias"] + sincos_1d(range(4), WIDTH)
     np.testing.assert_allclose(x[0], y, rtol=1e-3, atol=1e-3)

@@ -160,17 +160,11 @@ def test_init_touches_every_parameter_and_all_receive_gradients(variant, make_ba
     model, batch = CrossmodalBytes(**(TINY | settings)), make_batch(6, length)
     params = make_params(model, batch)
     objectives = {name: {"weight": 1.0} for name in OBJECTIVES}
-    total, _, grads = jax.jit(lambda p: loss_and_gradient(model, objectives, p, batch, jax.random.PRNGKey(0), 1))(
-        params
-    )
+    total, _, grads = jax.jit(lambda p: loss_and_gradient(model, objectives, p, batch, jax.random.PRNGKey(0), 1))(params)
     assert np.isfinite(total)
     assert jax.tree.structure(grads) == jax.tree.structure(params)
     # a key's bias shifts all scores of a query alike: softmax removes it, here and in every attention
-    still = [
-        jax.tree_util.keystr(path)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
-        if not np.abs(leaf).max()
-    ]
+    still = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(grads) if not np.abs(leaf).max()]
     assert not [path for path in still if "'k']['bias" not in path], still
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 

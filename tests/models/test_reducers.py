@@ -65,9 +65,7 @@ def test_claim_3_permuting_the_inputs_permutes_only_the_columns_of_the_assignmen
 def test_claim_3_masked_inputs_have_no_influence(request, reducer, x, mask, rng):
     name, reduce = reducer
     if name == "merge":
-        request.applymarker(
-            pytest.mark.xfail(strict=False, reason="masked tokens are matched like others: they use up merges")
-        )
+        request.applymarker(pytest.mark.xfail(strict=False, reason="masked tokens are matched like others: they use up merges"))
     noisy = np.where(np.asarray(mask)[..., None], x, 10 * rng.normal(size=x.shape)).astype(np.float32)
     one, other = reduce(x, mask), reduce(noisy, mask)
     there = np.asarray(one.mask)
@@ -103,9 +101,7 @@ def test_claim_3_merging_joins_what_is_alike(rng):
     x = kinds[pattern][None] * rng.uniform(0.5, 2, (1, 8, 1)).astype(np.float32)
     out = REDUCERS["merge"](4).apply({}, x, np.ones((1, 8), bool))
     groups = np.asarray(out.assignment[0]) > 0
-    assert out.x.shape == (1, 4, D) and groups.sum() == 8 and (groups.sum(0) == 1).all(), (
-        "each input goes to one vector"
-    )
+    assert out.x.shape == (1, 4, D) and groups.sum() == 8 and (groups.sum(0) == 1).all(), "each input goes to one vector"
     assert all(len(set(pattern[row])) == 1 for row in groups), "only like inputs are joined"
 
 

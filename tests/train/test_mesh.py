@@ -102,9 +102,7 @@ def test_shardings_of_a_state_and_a_batch(make_batch):
     assert jax.tree.structure(found) == jax.tree.structure(shapes)
     assert all(isinstance(leaf, NamedSharding) for leaf in jax.tree.leaves(found))
     rows = batch_sharding(mesh)
-    assert (
-        rows(3).spec == P(("data", "fsdp"), None, None) and rows(1).spec == P(("data", "fsdp")) and rows(0).spec == P()
-    )
+    assert rows(3).spec == P(("data", "fsdp"), None, None) and rows(1).spec == P(("data", "fsdp")) and rows(0).spec == P()
     assert jax.device_put(np.ones((4, 2)), rows(2)).shape == (4, 2)
 
 

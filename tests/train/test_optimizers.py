@@ -51,9 +51,7 @@ def test_weight_decay_acts_on_kernels_alone(rng, name):
 
 
 def test_weight_matrices_of_the_model_are_decayed_and_nothing_else(make_batch):
-    shapes = jax.eval_shape(lambda: CrossmodalBytes(group=48, grid=4).init(jax.random.PRNGKey(0), make_batch(1, 768)))[
-        "params"
-    ]
+    shapes = jax.eval_shape(lambda: CrossmodalBytes(group=48, grid=4).init(jax.random.PRNGKey(0), make_batch(1, 768)))["params"]
     marked = jax.tree_util.tree_leaves_with_path(decayed(shapes))
     names = {flag: {path[-1].key for path, value in marked if value is flag} for flag in (True, False)}
     assert names == {True: {"kernel"}, False: {"bias", "scale", "embedding", "modality", "log_scale"}}
@@ -67,9 +65,7 @@ def test_clipping_bounds_the_global_norm_and_leaves_small_gradients(rng):
         config = OptimizerConfig(name="sgd", learning_rate=1.0, schedule="constant", warmup=0.0, clip=clip, b1=0.0)
         optimizer, _ = make_optimizer(config, STEPS)
         updates, _ = optimizer.update(jax.tree.map(lambda g, n=norm: n * g, direction), optimizer.init(params), params)
-        jax.tree.map(
-            lambda u, g, e=expected: np.testing.assert_allclose(u, -e * g, rtol=1e-4, atol=1e-7), updates, direction
-        )
+        jax.tree.map(lambda u, g, e=expected: np.testing.assert_allclose(u, -e * g, rtol=1e-4, atol=1e-7), updates, direction)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -132,7 +132,11 @@ def command(folder, *more):
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     arguments = ["--config=configs/pretrain.py:debug", f"--workdir={folder}", *flags, *more]
     return subprocess.Popen(
-        [sys.executable, "-m", "xmodal_jax.main", *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "xmodal_jax.main", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

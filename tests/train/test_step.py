@@ -148,9 +148,7 @@ def test_a_number_that_is_not_finite_freezes_the_state_and_is_dated(machine, bat
     assert same(new.replace(bad_step=state.bad_step), broken), "nothing but the mark has changed"
     mended = new.replace(params=state.params, step=jnp.int32(7))
     later, report = step(mended, batch)
-    assert np.isfinite(report["loss"]) and int(later.bad_step) == 2 and same(later, mended), (
-        "it stays where it went wrong"
-    )
+    assert np.isfinite(report["loss"]) and int(later.bad_step) == 2 and same(later, mended), "it stays where it went wrong"
 
 
 def test_initialisation_follows_its_seed_and_keeps_an_average_only_where_asked():

@@ -14,7 +14,7 @@ from xmodal_jax.data import masking, senses
 from xmodal_jax.errors import UserError
 
 FILL, CAPTION, ANSWER = 0, 1, 2  # what a row asks of the decoder
-NAMES, NAME_BUCKETS = 24, 1024  # words kept of an example's captions, and the hash buckets that they fall into
+NAMES, NAME_BUCKETS = 16, 1024  # entity names kept of an example, and the hash buckets that they fall into
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +22,10 @@ class ByteExamples:
     """How training examples are made (claims 1, 5, 6, 7). Shares and probabilities lie in 0..1.
 
     Attributes:
-      second: the modality beside text: "image", "audio" or "none".
+      second: the modality beside text: "image", "audio", "series" (example key `series`: numbers) or "none".
       image_bytes: "raw" (RGB values in patch order) or "file" (bytes of the encoded file, nothing decoded before the model).
       image_size, patch: pixels; raw images are image_size x image_size.
-      file_length, audio_length: bytes kept of a file or of PCM sound.
+      file_length, audio_length: bytes kept of a file; of PCM sound or a series.
       text_length, target_length, caption_length: T, S and C in bytes.
       caption_share, answer_share: rows that ask for a caption or an answer; the rest fill masked words.
       mask_most: a first text has 1..mask_most different things masked.
@@ -54,7 +54,7 @@ class ByteExamples:
     drop_second: float = 0.1
 
     def __post_init__(self):
-        for field, choices in {"second": ("image", "audio", "none"), "image_bytes": ("raw", "file")}.items():
+        for field, choices in {"second": ("image", "audio", "series", "none"), "image_bytes": ("raw", "file")}.items():
             if getattr(self, field) not in choices:
                 raise UserError(f"examples.{field}={getattr(self, field)!r}: must be one of {', '.join(choices)}.")
         for field in ("caption_share", "answer_share", "third", "gloss", "drop_second"):
@@ -69,26 +69,28 @@ class ByteExamples:
     def second_length(self):
         """L: bytes of the second modality in a row."""
         raw = self.image_size**2 * 3
-        return {"image": raw if self.image_bytes == "raw" else self.file_length, "audio": self.audio_length, "none": 0}[
-            self.second
-        ]
+        image = raw if self.image_bytes == "raw" else self.file_length
+        return {"image": image, "audio": self.audio_length, "series": self.audio_length, "none": 0}[self.second]
 
     def second_modality(self, example):
         """-> (uint8 [L], used bytes); used is 0 where the example has none."""
-        if self.second == "none":
-            return np.zeros(0, np.uint8), 0
+        key = {"image": "image_file" if self.image_bytes == "file" else "image"}.get(self.second, self.second)
+        value = example.get(key)
+        if value is None:
+            return np.zeros(self.second_length, np.uint8), 0
         if self.second == "audio":
-            raw = byte_ids.audio_bytes(example["audio"]) if "audio" in example else np.zeros(0, np.uint8)
-        elif self.image_bytes == "file":
-            raw = np.frombuffer(example["image_file"], np.uint8)
+            raw = byte_ids.audio_bytes(value)
+        elif self.second == "series":
+            raw = byte_ids.series_bytes(value)
+        elif key == "image_file":
+            raw = np.frombuffer(value, np.uint8)
         else:
-            shape = example["image"].shape
-            if shape != (self.image_size, self.image_size, 3):
+            if value.shape != (self.image_size, self.image_size, 3):
                 raise UserError(
-                    f"{example['id']}: picture of shape {shape}, but examples.image_size={self.image_size} wants "
+                    f"{example['id']}: picture of shape {value.shape}, but examples.image_size={self.image_size} wants "
                     f"({self.image_size}, {self.image_size}, 3): give the source the same size."
                 )
-            raw = byte_ids.image_bytes(example["image"], self.patch)
+            raw = byte_ids.image_bytes(value, self.patch)
         return byte_ids.fit(raw, self.second_length)
 
 
@@ -108,7 +110,7 @@ class ExampleMaker:
 
     def _keep_caches(self):
         self._sense = functools.lru_cache(maxsize=1 << 16)(self._choose_sense)
-        self._names = functools.lru_cache(maxsize=1 << 16)(name_ids)
+        self._names = functools.lru_cache(maxsize=1 << 16)(self._find_names)
 
     def __getstate__(self):  # the caches do not travel to worker processes
         return {k: v for k, v in self.__dict__.items() if k not in ("_sense", "_names")}
@@ -118,7 +120,7 @@ class ExampleMaker:
         self._keep_caches()
 
     def __call__(self, example, position):
-        """-> {"text", "segments" [T], "inputs", "target" [S], "task" [], "caption" [C], "names" [24], "second" [L], "second_length" []}.
+        """-> {"text", "segments" [T], "inputs", "target" [S], "caption" [C], "names", "second" [L], "task", "second_length" []}.
 
         `inputs` is what the decoder reads (the target, one place later, a PAD first), `target` what it should answer.
         """
@@ -153,7 +155,7 @@ class ExampleMaker:
             "target": target,
             "task": np.int32(task),
             "caption": byte_ids.fit(with_end(captions[first], config.caption_length), config.caption_length)[0],
-            "names": self._names(tuple(captions), example["lang"]),
+            "names": self._names(example["lang"], tuple(captions), tuple(map(as_tuple, mentions))),
             "second": second,
             "second_length": np.int32(used),
         }
@@ -164,6 +166,12 @@ class ExampleMaker:
             return CAPTION
         wants_answer = draw < self.config.caption_share + self.config.answer_share
         return ANSWER if wants_answer and example.get("questions") else FILL
+
+    def _find_names(self, lang, captions, mentions):
+        """The entities that an example's captions name: what there is to see in the picture."""
+        inventory = self.inventories.get(lang)
+        found = (masking.entities(*pair, inventory) for pair in zip(captions, mentions, strict=True))
+        return name_ids(entity.name for entities in found for entity in entities)
 
     def _entities(self, example, caption, mentions):
         found = masking.entities(caption, mentions, self.inventories.get(example["lang"]))
@@ -176,22 +184,21 @@ class ExampleMaker:
         """First text, then third text and gloss where they are drawn and fit. None if nothing can be masked."""
         config = self.config
         room = config.text_length - 1
-        text = cut(captions[first], room)
-        found = [e for e in self._entities(example, captions[first], mentions[first]) if e.end <= len(text)]
+        text, found = cut(captions[first], room), self._entities(example, captions[first], mentions[first])
+        text = text[: min([len(text), *(e.start for e in found if e.end > len(text))])]  # no word is cut in two
+        found = [e for e in found if e.end <= len(text)][: byte_ids.SENTINELS // 2]
         chosen = masking.choose_entities(found, rng, config.mask_most)
         if not chosen:
             return None
-        masked = masking.append_text(
-            masking.Masked(), text, [(e.start, e.end) for e in chosen], 0, mask_span=config.mask_span
-        )
-        if target_bytes(masked) > config.target_length:
+        masked = masking.append_text(masking.Masked(), text, [(e.start, e.end) for e in chosen], 0, mask_span=config.mask_span)
+        if target_bytes(masked) > config.target_length or len(masked) > config.text_length:
             return None
         names = [e.name for e in chosen]
         want_third, want_gloss = rng.random() < config.third, rng.random() < config.gloss
         if want_third:
             self._append_third(masked, example, captions, mentions, first, names, rng)
         if want_gloss:
-            self._append_gloss(masked, example, captions, names, text[chosen[0].start : chosen[0].end])
+            self._append_gloss(masked, example, captions, text[chosen[0].start : chosen[0].end])
         return masked
 
     def _append_third(self, masked, example, captions, mentions, first, names, rng):
@@ -205,45 +212,46 @@ class ExampleMaker:
         inventory = self.inventories.get(example["lang"])
         related = inventory.related if inventory is not None else lambda name: frozenset((name,))
         hits = masking.related_entities(self._entities(example, text, mention), names, related)
-        if hits:
+        if hits and len(masked.words) + len(hits) <= byte_ids.SENTINELS:
             self._append_if_fits(masked, text, [(e.start, e.end) for e in hits], 1)
 
-    def _append_gloss(self, masked, example, captions, names, word):
-        """Claims 6, 7: the best sense's gloss as its own segment, the masked word masked inside it too."""
-        sense = self._sense(example["lang"], names[0], word, tuple(captions))
+    def _append_gloss(self, masked, example, captions, word):
+        """Claims 6, 7: the best sense's gloss as its own segment; whatever is masked elsewhere is masked inside it too."""
+        sense = self._sense(example["lang"], word, tuple(captions))
         if sense is None:
             return
-        line, spans = senses.gloss_line(word, sense)
-        self._append_if_fits(masked, line, spans, 2, shared=0)
+        line, spans = senses.gloss_line(word, sense, self.inventories[example["lang"]])
+        more, numbers = masking.occurrences(line, masked.words)
+        self._append_if_fits(masked, line, [*spans, *more], 2, numbers=[0] * len(spans) + numbers)
 
-    def _choose_sense(self, lang, name, word, captions):
+    def _choose_sense(self, lang, word, captions):
         inventory = self.inventories.get(lang)
         lemma = inventory.lemma(word) if inventory is not None else None
         if lemma is None:
             return None
         return senses.choose_sense(inventory.senses(lemma), captions, word, self.scorers[lang], self.config.gloss_threshold)
 
-    def _append_if_fits(self, masked, text, spans, segment, shared=None):
+    def _append_if_fits(self, masked, text, spans, segment, numbers=None):
         """Append a whole further segment, or nothing: half a text would be noise."""
-        trial = masking.append_text(
-            masking.Masked(words=list(masked.words)), text, spans, segment, mask_span=self.config.mask_span, shared=shared
-        )
+        trial = masking.Masked(words=list(masked.words))
+        masking.append_text(trial, text, spans, segment, mask_span=self.config.mask_span, numbers=numbers)
         owed = sum(len(piece) for piece in trial.target)
-        if (
-            len(masked) + len(trial) <= self.config.text_length
-            and target_bytes(masked) + owed <= self.config.target_length
-        ):
+        if len(masked) + len(trial) <= self.config.text_length and target_bytes(masked) + owed <= self.config.target_length:
             masked.ids += trial.ids
             masked.segments += trial.segments
             masked.target += trial.target
             masked.words = trial.words
 
 
-def name_ids(captions, lang):
-    """Hash buckets of the content words of an example's captions, int32 [NAMES], -1 where there are fewer."""
-    words = dict.fromkeys(word for caption in captions for word in senses.tokenise(caption, lang))
-    ids = [zlib.crc32(word.encode()) % NAME_BUCKETS for word in words][:NAMES]
+def name_ids(names):
+    """Hash buckets of entity names, int32 [NAMES], -1 where there are fewer."""
+    ids = [zlib.crc32(name.encode()) % NAME_BUCKETS for name in dict.fromkeys(names)][:NAMES]
     return np.array(ids + [-1] * (NAMES - len(ids)), np.int32)
+
+
+def as_tuple(mentions):
+    """Mentions as something to look up by; None stays None."""
+    return None if mentions is None else tuple(mentions)
 
 
 def shift_right(target):

@@ -59,13 +59,9 @@ def decode_image(
     except ImageError:
         raise
     except Image.DecompressionBombError:
-        raise ImageError(
-            f"Image {name}: it promises more pixels than the limit of {max_pixels}; leave it out."
-        ) from None
+        raise ImageError(f"Image {name}: it promises more pixels than the limit of {max_pixels}; leave it out.") from None
     except Image.UnidentifiedImageError:
-        raise ImageError(
-            f"Image {name}: this is not an image in a format that Pillow reads (JPEG, PNG, WebP, ...)."
-        ) from None
+        raise ImageError(f"Image {name}: this is not an image in a format that Pillow reads (JPEG, PNG, WebP, ...).") from None
     except Exception as error:  # decoders of broken files raise whatever they like
         raise ImageError(f"Image {name}: it cannot be decoded ({error}); the file may be truncated.") from error
 

@@ -5,11 +5,11 @@ the next step, and neither worker nor process count is part of it.
 """
 
 import dataclasses
-import math
 
 import grain
 import jax
 import numpy as np
+from absl import flags
 
 from xmodal_jax.errors import UserError
 
@@ -56,6 +56,8 @@ class Batches:
         options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch)
         dataset = batches.to_iter_dataset(options)
         if config.workers:
+            if not flags.FLAGS.is_parsed():  # grain asks absl's flags, which a notebook never parses
+                flags.FLAGS.mark_as_parsed()
             dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
         return iter(dataset)
 
@@ -64,14 +66,7 @@ def to_device(iterator, sharding, ahead=2):
     """Move batches to the device(s) ahead of their use, laid out by `sharding` (the rows of all processes joined)."""
     queue = []
     for batch in iterator:
-        queue.append(
-            {key: jax.make_array_from_process_local_data(sharding(value.ndim), value) for key, value in batch.items()}
-        )
+        queue.append({key: jax.make_array_from_process_local_data(sharding(value.ndim), value) for key, value in batch.items()})
         if len(queue) >= ahead:
             yield queue.pop(0)
     yield from queue
-
-
-def epochs_of(steps, batch_size, examples):
-    """How many times each example is seen."""
-    return math.ceil(steps * batch_size / examples)

@@ -65,33 +65,49 @@ def related_entities(found, names, related):
     return [e for e in found if e.name in wanted or e.name in near or wanted & related(e.name)]
 
 
-def append_text(masked, text, spans, segment, *, mask_span=1, shared=None):
+def append_text(masked, text, spans, segment, *, mask_span=1, numbers=None):
     """Add `text` with `spans` masked as one more segment, closed by an end mark.
 
     Args:
-      spans: (start, end) character spans, in any order; overlapping ones are merged into the first.
+      spans: (start, end) character spans, in any order; overlapping ones become one gap.
       segment: 0 first text, 1 third text, 2 gloss.
       mask_span: how many times the sentinel is repeated in the gap: 1, or a fixed length that is blind to the word's.
-      shared: sentinel number of a word already masked: its further occurrences carry the same symbol and owe no target.
+      numbers: for each span, the sentinel number of a word already masked: its further occurrences carry the same symbol
+        and owe no target. Without it every gap is a new word.
     """
+    given = zip(spans, numbers or [None] * len(spans), strict=True)
+    gaps = []  # [start, end, number]
+    for (start, end), number in sorted(given, key=lambda pair: pair[0]):
+        if gaps and start < gaps[-1][1]:
+            gaps[-1][1] = max(end, gaps[-1][1])
+        else:
+            gaps.append([start, end, number])
     pieces, at = [], 0
-    for start, end in sorted(spans):
-        if start < at:
-            continue
+    for start, end, number in gaps:
         pieces.append(byte_ids.encode_text(text[at:start]))
-        word = text[start:end]
-        number = len(masked.words) if shared is None else shared
-        symbol = byte_ids.sentinel(number)
-        pieces.append(np.full(mask_span, symbol, np.int32))
-        if shared is None:
-            masked.words.append(word)
-            masked.target += [np.array([symbol], np.int32), byte_ids.encode_text(word)]
+        if number is None:
+            number = len(masked.words)
+            masked.words.append(text[start:end])
+            masked.target += [np.array([byte_ids.sentinel(number)], np.int32), byte_ids.encode_text(text[start:end])]
+        pieces.append(np.full(mask_span, byte_ids.sentinel(number), np.int32))
         at = end
     pieces += [byte_ids.encode_text(text[at:]), np.array([byte_ids.END], np.int32)]
     ids = np.concatenate(pieces)
     masked.ids.append(ids)
     masked.segments.append(np.full(len(ids), segment, np.int32))
     return masked
+
+
+def occurrences(text, words):
+    """Where the given words stand in a text, whatever their case: ([(start, end)], [number of the word])."""
+    spans, numbers, lower = [], [], text.lower()
+    for number, word in enumerate(words):
+        start = lower.find(word.lower()) if word else -1
+        while start >= 0:
+            spans.append((start, start + len(word)))
+            numbers.append(number)
+            start = lower.find(word.lower(), start + len(word))
+    return spans, numbers
 
 
 def mask_text(text, spans, mask_span=1):

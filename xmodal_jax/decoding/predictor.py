@@ -4,6 +4,7 @@ Shapes are padded to a few sizes, so that only the first call of a kind compiles
 """
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ class Predictor:
         """The association matrix (claim 4): which part of the second modality each character of `text` goes with.
 
         Returns:
-          (pieces: list of the text's tokens as strings, weights float32 [tokens, groups], rows sum to 1; groups are
+          (pieces: list of the text's tokens as bytes, weights float32 [tokens, groups], rows sum to 1; groups are
           patches in rows where the second modality is a raw image).
         """
         fused, second = self.encode([image], [with_end(text, self.examples.text_length)])
@@ -51,8 +52,10 @@ class Predictor:
     def associate_word(self, image, text, span):
         """Mean association of the characters text[start:end]: float32 [groups]."""
         start, end = (len(text[:at].encode("utf-8", errors="replace")) for at in span)
-        _, weights = self.associate(image, text)
+        pieces, weights = self.associate(image, text)
         window = self.model.text_window
+        if start // window >= len(pieces):
+            raise UserError(f"The word {text[slice(*span)]!r} lies beyond the {self.examples.text_length} bytes that are read.")
         return weights[start // window : max(start // window + 1, -(-end // window))].mean(0)
 
     def associate_blank(self, image, text, span):
@@ -79,15 +82,15 @@ class Predictor:
 
     def pick_sense(self, image, text, word, lang="en"):
         """Which sense `word` has in `text` beside `image` -> list of (Sense, probability), likeliest first."""
-        if word not in text:
+        found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) or re.search(re.escape(word), text)
+        if not word or found is None:
             raise UserError(f"The word {word!r} does not stand in the text {text!r}.")
         inventory = self.inventories.get(lang)
         lemma = inventory.lemma(word) if inventory is not None else None
         if lemma is None:
             raise UserError(f"No sense inventory for language {lang!r} lists {word!r}; there are {sorted(self.inventories)}.")
         known = inventory.senses(lemma)
-        start = text.index(word)
-        item = {"text": text, "span": (start, start + len(word)), "expressions": expressions(known, lemma)}
+        item = {"text": text, "span": found.span(), "expressions": expressions(known, lemma)}
         probabilities = self.sense_probabilities([image], [item])[0]
         order = np.argsort(-probabilities, kind="stable")
         return [(known[i], float(probabilities[i])) for i in order]
@@ -176,10 +179,12 @@ class Predictor:
         return self._encode(self.params, raw, used, self._stack_texts(texts))
 
     def mask(self, text, span):
-        """Ids of `text` with characters start..end masked, cut to the text length behind the gap."""
-        ids = masking.mask_text(text, [span], self.examples.mask_span)
-        if len(ids) > self.examples.text_length:
-            ids = np.append(ids[: self.examples.text_length - 1], byte_ids.END).astype(np.int32)
+        """Ids of `text` with characters start..end masked; of a text too long for the model, what is around the gap."""
+        ids, most = masking.mask_text(text, [span], self.examples.mask_span), self.examples.text_length
+        if len(ids) > most:
+            gap = int(np.flatnonzero(ids >= byte_ids.FIRST_SENTINEL)[0])
+            start = max(0, min(gap - most // 2, len(ids) - most))
+            ids = ids[start : start + most]
         return ids
 
     def _stack_texts(self, texts):
@@ -200,14 +205,19 @@ class Predictor:
         examples = self.examples
         if isinstance(second, dict):
             return second
-        if examples.second == "audio":
-            return {"id": "sound", "audio": np.asarray(second)}
+        if examples.second in ("audio", "series"):
+            return {"id": examples.second, examples.second: np.asarray(second)}
         if examples.image_bytes == "file":
-            if not isinstance(second, bytes):
+            if isinstance(second, np.ndarray):
+                second = images.encode_png(second)
+            elif not isinstance(second, bytes):
                 with open(second, "rb") as file:
                     second = file.read()
             return {"id": "picture", "image_file": second}
-        if not isinstance(second, np.ndarray) or second.shape[:2] != (examples.image_size,) * 2:
+        if isinstance(second, np.ndarray):
+            if second.shape[:2] != (examples.image_size,) * 2:
+                second = images.decode_image(images.encode_png(second), examples.image_size)
+        else:
             second = images.decode_image(second, examples.image_size)
         return {"id": "picture", "image": second}
 

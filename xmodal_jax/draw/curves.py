@@ -139,7 +139,7 @@ def bars(rows: Sequence[tuple], *, unit: str = "%") -> str:
     top = 100.0 if unit == "%" else max([v for v in values if v is not None] + [1e-12])
     figure = figures.new_figure(5.6, 0.34 * len(rows) + 0.45)
     axis = figure.subplots()
-    for y, ((label, _, chance), value) in enumerate(zip(rows, values, strict=True)):
+    for y, ((_, _, chance), value) in enumerate(zip(rows, values, strict=True)):
         axis.barh(y, top, height=0.5, color=RULE, alpha=0.45, linewidth=0)
         if value is None:
             axis.text(top * 0.015, y, "not measured", va="center", fontsize=8.5, color=MUTED)

@@ -119,9 +119,7 @@ def _maps(sample: Sample) -> list[dict]:
         slots = np.asarray(sample.assignment)
         out.append(picture("territories", lambda: heatmap.territories(slots, sample.image, grid=sample.grid)))
         for k in range(min(15, len(slots))):
-            out.append(
-                picture(f"slot {k + 1}", lambda k=k: heatmap.overlay(sample.image, slots[k], 192, grid=sample.grid))
-            )
+            out.append(picture(f"slot {k + 1}", lambda k=k: heatmap.overlay(sample.image, slots[k], 192, grid=sample.grid)))
     if sample.relation is not None:
         out.append(picture("relation", lambda: heatmap.matrix_picture(sample.relation)))
     return out

@@ -108,9 +108,7 @@ def render_report(
         sections=sections,
         cards=[_card(f) for f in summary],
         ablations=ablations,
-        tables=[
-            {"title": visible(t.title), "note": visible(t.note), **_table(t.headers, t.rows, t.best)} for t in tables
-        ],
+        tables=[{"title": visible(t.title), "note": visible(t.note), **_table(t.headers, t.rows, t.best)} for t in tables],
         panels=[Markup(curves.panel_svg(name, kinds)) for name, kinds in drawn[:most_panels]],
         more_panels=max(0, len(drawn) - most_panels),
         groups=groups,
@@ -196,8 +194,7 @@ def _table(headers, rows, best=None) -> dict:
         how = (best or {}).get(at)
         marks.append({"max": max, "min": min}[how](known) if how and known else None)
     cells = [
-        [{"text": _value(c), "best": m is not None and number(c) == m} for c, m in zip(row, marks, strict=True)]
-        for row in rows
+        [{"text": _value(c), "best": m is not None and number(c) == m} for c, m in zip(row, marks, strict=True)] for row in rows
     ]
     headers = [visible(h) for h in headers] + [""] * (wide - len(headers))
     return {"headers": headers, "numeric": numeric, "rows": cells}

@@ -28,8 +28,15 @@ class GenerationEvaluator:
             assignment, relation = predictor.relation(example)
             samples.append(
                 Sample(
-                    "caption", image=example.get("image"), answer=text, references=example["captions"], correct=right,
-                    lang=example["lang"], assignment=assignment, relation=relation, id=example["id"],
+                    "caption",
+                    image=example.get("image"),
+                    answer=text,
+                    references=example["captions"],
+                    correct=right,
+                    lang=example["lang"],
+                    assignment=assignment,
+                    relation=relation,
+                    id=example["id"],
                 )
             )
         asked = [(example, question) for example in self.examples for question in example.get("questions", ())]
@@ -38,12 +45,17 @@ class GenerationEvaluator:
             answers = self._generate(predictor, [e for e, _ in asked], [q["question"] for _, q in asked])
             agree = [min(q["answers"].count(a) / 3, 1.0) for a, (_, q) in zip(answers, asked, strict=True)]
             results["generation/answer_accuracy"] = float(np.mean(agree))
-            for (example, question), answer, score in list(zip(asked, answers, agree, strict=True))[:: 2][: self.shown]:
+            for (example, question), answer, score in list(zip(asked, answers, agree, strict=True))[::2][: self.shown]:
                 samples.append(
                     Sample(
-                        "answer", image=example.get("image"), question=question["question"], answer=answer,
-                        truth=max(set(question["answers"]), key=question["answers"].count), correct=score >= 1,
-                        lang=example["lang"], id=example["id"],
+                        "answer",
+                        image=example.get("image"),
+                        question=question["question"],
+                        answer=answer,
+                        truth=max(set(question["answers"]), key=question["answers"].count),
+                        correct=score >= 1,
+                        lang=example["lang"],
+                        id=example["id"],
                     )
                 )
         return results, samples

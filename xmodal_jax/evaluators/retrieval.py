@@ -37,8 +37,13 @@ class RetrievalEvaluator:
             ranked = [Candidate(texts[j], float(scores[i, j]), texts[j] in own) for j in order]
             out.append(
                 Sample(
-                    "retrieval", image=example.get("image"), candidates=ranked, correct=bool(ranked[0].right),
-                    lang=example["lang"], references=list(own), id=example["id"],
+                    "retrieval",
+                    image=example.get("image"),
+                    candidates=ranked,
+                    correct=bool(ranked[0].right),
+                    lang=example["lang"],
+                    references=list(own),
+                    id=example["id"],
                 )
             )
         return out

@@ -8,7 +8,12 @@ import numpy as np
 from xmodal_jax.decoding.predictor import expressions
 from xmodal_jax.draw.blocks import Condition, Sample
 
-CONDITIONS = {"right_image": "image", "wrong_image": "wrong_image", "no_image": None, "swapped_follows": "swapped_image"}
+CONDITIONS = {
+    "right_image": "image",
+    "wrong_image": "wrong_image",
+    "no_image": None,
+    "swapped_follows": "swapped_image",
+}
 
 
 class SenseEvaluator:
@@ -47,7 +52,9 @@ class SenseEvaluator:
         for lang in sorted(set(langs)) if len(set(langs)) > 1 else ():
             results |= {f"{name}/{lang}": float(values[langs == lang].mean()) for name, values in right.items()}
         results["items"] = len(self.items)
-        return {f"sense_accuracy/{name}": value for name, value in results.items()}, self._samples(predictor, right, probabilities)
+        return {f"sense_accuracy/{name}": value for name, value in results.items()}, self._samples(
+            predictor, right, probabilities
+        )
 
     def _probabilities(self, predictor, field):
         out = []

@@ -11,10 +11,14 @@ from xmodal_jax.data.bytes import OFFSET, PAD, VOCABULARY
 from xmodal_jax.errors import UserError
 
 
+def wave_lengths(width):
+    """Angular frequencies of the position code: [width // 2], from 1 down to 1 / 10,000."""
+    return np.exp(-np.log(10_000.0) * np.arange(width // 2) / max(1, width // 2)).astype(np.float32)
+
+
 def sincos_1d(positions, width):
     """Fixed sine-cosine code of integer positions: [n] -> [n, width] (Vaswani et al., 2017, section 3.5)."""
-    frequency = np.exp(-np.log(10_000.0) * np.arange(width // 2) / max(1, width // 2))
-    angle = np.asarray(positions)[:, None] * frequency[None]
+    angle = np.asarray(positions)[:, None] * wave_lengths(width)
     code = np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)
     return np.pad(code, ((0, 0), (0, width - code.shape[1]))).astype(np.float32)
 
@@ -48,9 +52,10 @@ class TextBytes(nn.Module):
     def __call__(self, ids, segments=None):
         """-> (x [B, N, D], mask bool [B, N])."""
         mask = ids != PAD
-        x = self.table(ids) * mask[..., None]
+        x = self.table(ids)
         if segments is not None:
             x = x + self.segment(segments)
+        x = x * mask[..., None]  # pads are nothing to the convolution either
         if self.kernel or self.window > 1:
             y = nn.gelu(self.local(x))
             x = x + y if self.window == 1 else y
@@ -59,8 +64,10 @@ class TextBytes(nn.Module):
 
     def decoder_input(self, ids, start):
         """Ids [B, S] of a decoder (no look-ahead: no convolution) -> [B, S, D]; start: position of the first one."""
-        positions = jnp.asarray(sincos_1d(np.arange(2048), self.width))
-        code = jnp.take(positions, start + jnp.arange(ids.shape[1]), axis=0)
+        frequency = jnp.asarray(wave_lengths(self.width))
+        angle = (start + jnp.arange(ids.shape[1]))[:, None] * frequency  # start may be traced: no table of positions
+        code = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+        code = jnp.pad(code, ((0, 0), (0, self.width - code.shape[1])))
         return self.table(ids) + code.astype(self.dtype)
 
 
@@ -103,12 +110,12 @@ class ByteGroups(nn.Module):
 
 
 class PixelBytes(nn.Module):
-    """Raw image bytes in patch order [B, N * p * p * 3] -> [B, N, D] by overlapping convolutions of stride 2.
+    """Raw image bytes in patch order [B, N * p * p * 3] -> [B, N, D] by a small residual convolutional stem.
 
     The tokens are the same p x p patches as `ByteGroups` makes; that the convolutions see over their edges lets a small
     model learn shapes from far fewer images (Xiao et al., 2021, "Early convolutions help transformers see better").
 
-    Attributes: patch p, a power of two; grid: patches per row.
+    Attributes: patch p, even; grid: patches per row.
     """
 
     width: int
@@ -121,17 +128,22 @@ class PixelBytes(nn.Module):
     @nn.compact
     def __call__(self, raw, length):
         """raw uint8 [B, L], length [B] used bytes -> (x [B, N, D], mask bool [B, N])."""
-        steps, p, columns = self.patch.bit_length() - 1, self.patch, self.grid
-        if 2**steps != p:
-            raise UserError(f"model.stem='conv' halves the picture until a patch is left: a patch of {p} is no power of two.")
+        p, columns = self.patch, self.grid
+        if p % 2:
+            raise UserError(f"model.stem='conv' needs an even patch, not {p}: choose another examples.patch.")
+
+        def conv(features, size, stride, name):
+            return nn.Conv(features, (size, size), strides=(stride, stride), dtype=self.dtype, name=name)
+
+        def active(x, name):
+            return nn.gelu(nn.LayerNorm(dtype=self.dtype, name=name)(x))
+
         x = raw.reshape(raw.shape[0], -1, columns, p, p, 3).swapaxes(2, 3)  # [B, rows, p, columns, p, 3]
         x = x.reshape(raw.shape[0], -1, columns * p, 3).astype(self.dtype)  # [B, H, W, 3]
-        x = (x / 255 - self.mean) / self.std
-        for i in range(steps):
-            features = max(16, self.width >> (steps - 1 - i))
-            x = nn.Conv(features, (3, 3), strides=(2, 2), dtype=self.dtype, name=f"conv_{i}")(x)
-            if i < steps - 1:
-                x = nn.gelu(nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x))
+        x = conv(self.width // 2, p // 2, p // 2, "conv_in")((x / 255 - self.mean) / self.std)  # [B, 2 rows, 2 columns, D / 2]
+        x = x + conv(self.width // 2, 3, 1, "conv_fine")(active(x, "norm_fine"))
+        x = conv(self.width, 3, 2, "conv_down")(active(x, "norm_down"))  # [B, rows, columns, D]
+        x = x + conv(self.width, 3, 1, "conv_coarse")(active(x, "norm_coarse"))
         x = x.reshape(x.shape[0], -1, self.width)  # [B, N, D]
         mask = jnp.arange(x.shape[1])[None] * (p * p * 3) < length[:, None]
         return x + sincos_2d(x.shape[1] // columns, columns, self.width).astype(x.dtype), mask

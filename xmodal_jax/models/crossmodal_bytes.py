@@ -22,7 +22,7 @@ from xmodal_jax.models.transformer import Stack, empty_cache
 
 @flax.struct.dataclass
 class Tokens:
-    """One modality: x [B, n, D], mask bool [B, n], pooled [B, P] of unit length.
+    """One modality: x [B, n, D], mask bool [B, n], pooled [B, P] of unit length, summary [B, D] the mean of its vectors.
 
     Of a second modality also: reduced, what the reducer gave; names [B, buckets], logits of the words that name it.
     """
@@ -30,6 +30,7 @@ class Tokens:
     x: Any
     mask: Any
     pooled: Any
+    summary: Any
     reduced: Any = None
     names: Any = None
 
@@ -127,25 +128,27 @@ class CrossmodalBytes(nn.Module):
         """Bytes of the second modality: raw uint8 [B, L], length [B] -> Tokens with x [B, K, D]."""
         x, mask = self.second_bytes(raw, length)  # [B, N, D2]
         x, _ = self.second_tower(x, mask[:, None, None], train=train)
-        reduced = self.reduce(x, mask)  # [B, K, D]
-        pooled = self._pooled(reduced.x, reduced.mask, self.to_shared_second)
-        names = self.to_names(masked_mean(reduced.x, reduced.mask)).astype(jnp.float32)
-        return Tokens(reduced.x, reduced.mask, pooled, reduced, names)
+        reduced, summary = self.reduce(x, mask), masked_mean(x, mask)  # [B, K, D], [B, D2]
+        names = self.to_names(summary).astype(jnp.float32)
+        return Tokens(reduced.x, reduced.mask, unit(self.to_shared_second(summary)), summary, reduced, names)
 
     def encode_text(self, ids, segments=None, train=False):
         """ids int32 [B, T'] -> Tokens with x [B, T, D], T = T' / text_window."""
         x, mask = self.text_bytes(ids, segments)
         x, _ = self.text_tower(x, mask[:, None, None], train=train)
-        return Tokens(x, mask, self._pooled(x, mask, self.to_shared_text))
+        summary = masked_mean(x, mask)
+        return Tokens(x, mask, unit(self.to_shared_text(summary)), summary)
 
     def fuse(self, text, second, train=False):
         """The crossmodal encoder (claims 4, 8-10): attention over both, then the association of every text token."""
-        x = jnp.concatenate([text.x + self.modality[0].astype(text.x.dtype), second.x + self.modality[1].astype(text.x.dtype)], 1)
+        x = jnp.concatenate(
+            [text.x + self.modality[0].astype(text.x.dtype), second.x + self.modality[1].astype(text.x.dtype)], 1
+        )
         mask = jnp.concatenate([text.mask, second.mask], axis=1)
         x, _ = self.fusion(x, mask[:, None, None], train=train)
         told, seen = jnp.split(x, [text.x.shape[1]], axis=1)  # [B, T, D], [B, K, D]
         told, association = self.associate(told, seen, second.mask)
-        return Fused(jnp.concatenate([told, seen], axis=1), mask, association, masked_mean(second.x, second.mask))
+        return Fused(jnp.concatenate([told, seen], axis=1), mask, association, second.summary)
 
     def decode(self, inputs, fused, cache=None, index=None, train=False):
         """Next-byte logits, float32 [B, S, 384], of inputs int32 [B, S] (a PAD starts a text), causal.
@@ -175,10 +178,6 @@ class CrossmodalBytes(nn.Module):
         fused = self.fuse(text, second, train)
         return self.decode(batch["inputs"], fused, train=train)[0], text.pooled, second.pooled, self.scale()
 
-    def _pooled(self, x, mask, to_shared):
-        y = to_shared(masked_mean(x, mask)).astype(jnp.float32)
-        return y * jax.lax.rsqrt(jnp.sum(y * y, -1, keepdims=True) + 1e-6)
-
 
 class Association(nn.Module):
     """Semantic association information matched for each token unit (claim 4), and its use for the masked words.
@@ -199,6 +198,12 @@ class Association(nn.Module):
         scores = jnp.einsum("btd,bkd->btk", dense("q")(text), dense("k")(second)) * self.width**-0.5
         association = masked_softmax(scores, second_mask[:, None])
         return text + dense("v")(pool(association, second)), association
+
+
+def unit(x):
+    """float32 vectors of length 1: [B, P] -> [B, P]."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + 1e-6)
 
 
 def masked_mean(x, mask):

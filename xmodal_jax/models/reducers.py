@@ -1,7 +1,7 @@
 """Fewer vectors by the relations among them (claim 3), behind one interface.
 
 `reduce(X [B, N, D], mask [B, N]) -> Reduced(Z [B, K, D'], mask [B, K], assignment [B, K, N], relation)`. Rows of the
-assignment sum to 1; permuting the N inputs permutes nothing but its columns.
+assignment sum to 1; permuting the N inputs permutes nothing but its columns (but for `merge`, which pairs neighbours).
 """
 
 from typing import Any
@@ -83,7 +83,11 @@ class SlotReducer(nn.Module):
         k = nn.Dense(width, use_bias=False, dtype=self.dtype, name="k")(inputs)
         v = nn.Dense(width, use_bias=False, dtype=self.dtype, name="v")(inputs)
         to_q = nn.Dense(width, use_bias=False, dtype=self.dtype, name="q")
-        cell, norm_slots, norm_mlp = nn.GRUCell(width, dtype=self.dtype, name="gru"), norm("norm_slots"), norm("norm_mlp")
+        cell, norm_slots, norm_mlp = (
+            nn.GRUCell(width, dtype=self.dtype, name="gru"),
+            norm("norm_slots"),
+            norm("norm_mlp"),
+        )
         up, down = nn.Dense(2 * width, dtype=self.dtype, name="up"), nn.Dense(width, dtype=self.dtype, name="down")
         start = self.param("slots", nn.initializers.normal(1.0), (self.slots, width))
         z = jnp.broadcast_to(start.astype(x.dtype), (batch, self.slots, width))
@@ -137,6 +141,7 @@ def merge(z, size, members, count):
     even, odd = (jnp.arange(start, z.shape[1], 2) for start in (0, 1))
     unit = z / jnp.maximum(jnp.linalg.norm(z, axis=-1, keepdims=True), 1e-6)
     alike = jnp.einsum("bid,bjd->bij", unit[:, even], unit[:, odd])  # [B, even, odd]
+    alike = jnp.where(size[:, even, None] > 0, jnp.where(size[:, None, odd] > 0, alike, -2.0), 2.0)  # empty ones go first
     partner, best = alike.argmax(-1), alike.max(-1)
     order = jnp.argsort(-best, axis=-1)
     gone, kept = order[:, :count], jnp.sort(order[:, count:], axis=-1)

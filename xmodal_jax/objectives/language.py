@@ -4,7 +4,7 @@
 w is 1 on target bytes (the closing end mark included, so that generation stops) of rows of the objective's tasks.
 """
 
-import jax.numpy as jnp
+import jax
 import optax
 
 from xmodal_jax.data.bytes import FIRST_SENTINEL, PAD
@@ -50,5 +50,5 @@ def byte_loss(logits, target, smoothing=0.0):
     """Cross-entropy [B, S] (nats per byte) and whether the likeliest byte is right [B, S]."""
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, target)
     if smoothing:
-        loss = (1 - smoothing) * loss + smoothing * (jnp.log(jnp.sum(jnp.exp(logits), -1)) - logits.mean(-1))
+        loss = (1 - smoothing) * loss + smoothing * (jax.nn.logsumexp(logits, -1) - logits.mean(-1))
     return loss, logits.argmax(-1) == target

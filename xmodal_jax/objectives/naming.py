@@ -1,9 +1,9 @@
-"""Which words name this picture? A bag of words from the second modality alone.
+"""What is in this picture? The names of its entities from the second modality alone.
 
     L = - mean_b 1 / |W_b| sum_{w in W_b} log softmax(h(v_b))_w
-W_b: hash buckets of the content words in the example's captions (Joulin et al., 2016, "Learning visual features from large
-weakly supervised data", equation 2). The tower learns main objects from it several times sooner than from the losses that
-pass through the language model.
+W_b: hash buckets of the entities that the captions name: the object labels where the source gives them, else the nouns of the
+sense inventory (Joulin et al., 2016, "Learning visual features from large weakly supervised data", equation 2). Through
+the language model alone a small tower learns main objects several times later.
 """
 
 import jax
@@ -13,10 +13,10 @@ from xmodal_jax.objectives.sums import weighted
 
 
 def naming(verbs, batch, key, config):
-    """Metric: named (share of pictures whose likeliest word is one of their own)."""
+    """Metric: named (share of pictures whose likeliest name is right)."""
     del key, config
     logits = verbs.encode_image(batch["second"], batch["second_length"]).names  # [B, buckets]
-    present = batch["names"] >= 0  # [B, words]
+    present = batch["names"] >= 0  # [B, names]
     words = jnp.maximum(batch["names"], 0)
     logp = jnp.take_along_axis(jax.nn.log_softmax(logits), words, axis=1)
     count = present.sum(1)

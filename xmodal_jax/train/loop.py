@@ -44,7 +44,9 @@ def train(config, workdir):
         restored = checkpoints.restore(shapes)
         state, meta = restored or (make_state(), {"next_step": 0, "seconds": 0.0})
         first = meta["next_step"]
-        logging.info("%s step %d of %d in %s", "going on from" if restored else "starting at", first, config.total_steps, workdir)
+        logging.info(
+            "%s step %d of %d in %s", "going on from" if restored else "starting at", first, config.total_steps, workdir
+        )
 
         board = progress.Progress(workdir, config.total_steps, first)
         batches = to_device(parts.batches.iterate(first, parts.loader), batch_sharding)
@@ -197,8 +199,8 @@ def stop_at_bad_step(parts, step, workdir):
     ids = [parts.train[int(i)]["id"] for i in parts.batches.indices(step)]
     raise UserError(
         f"The loss or its gradient is not finite at step {step}; the parameters were left as they were before it and the last "
-        f"checkpoint in {workdir} is good. The batch of that step: {', '.join(ids)}. A lower config.optimizer.learning_rate or a "
-        "look at these examples may help."
+        f"checkpoint in {workdir} is good. The batch of that step: {', '.join(ids)}. A lower "
+        "config.optimizer.learning_rate or a look at these examples may help."
     )
 
 

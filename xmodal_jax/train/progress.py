@@ -26,7 +26,7 @@ class Progress:
             return
         kept = [line for line in read_jsonl(self.path) if line["step"] <= first_step]
         replace_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-        self.file = open(self.path, "a", encoding="utf-8", buffering=1)
+        self.file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  closed by close()
         if tensorboard:
             from tensorboardX import SummaryWriter  # here: its import takes half a second
 

@@ -75,9 +75,7 @@ def make(config, split="val"):
     optimizer, schedule = make_optimizer(build(OptimizerConfig, config.optimizer, "optimizer"), config.total_steps)
     loader = build(LoaderConfig, config.loader, "loader")
     batches = Batches(train, maker, config.batch_size, config.seed, loader.shuffle)
-    return Recipe(
-        config, train, held_out, maker, batches, loader, model, chosen, optimizer, schedule, inventories
-    )
+    return Recipe(config, train, held_out, maker, batches, loader, model, chosen, optimizer, schedule, inventories)
 
 
 def open_source(data, examples, split):
@@ -90,7 +88,9 @@ def open_source(data, examples, split):
             raise UserError(unknown(f"config key data.{name}", name, known))
     for name in required_settings(data.source):
         if not settings.get(name):
-            raise UserError(f"data={data.source} needs {name}: --config=configs/pretrain.py:data={data.source},... (see README).")
+            raise UserError(
+                f"data={data.source} needs {name}: --config=configs/pretrain.py:data={data.source},... (see README)."
+            )
     wanted = {"size": examples.image_size, "file_bytes": examples.second == "image" and examples.image_bytes == "file"}
     if "fields" in known:
         fields = ["captions"] + ["image"] * (examples.second == "image") + ["questions"] * (examples.answer_share > 0)
@@ -123,7 +123,7 @@ def open_inventories(spec, source):
 
 
 def parse_precision(text):
-    """"params=float32,compute=bfloat16,output=float32" -> dictionary; parameters and outputs stay float32."""
+    """ "params=float32,compute=bfloat16,output=float32" -> dictionary; parameters and outputs stay float32."""
     parts = dict(part.split("=") for part in text.split(",") if "=" in part)
     if set(parts) - {"params", "compute", "output"} or parts.get("compute", "float32") not in ("float32", "bfloat16"):
         raise UserError(f"config.precision={text!r}: write params=float32,compute=float32|bfloat16,output=float32.")

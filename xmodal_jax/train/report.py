@@ -13,11 +13,17 @@ from xmodal_jax.train import progress
 # metric -> (label, what it means, what it should be, whether a value is good)
 HEADLINES = {
     "sense_accuracy/right_image": (
-        "sense, right image", "the ambiguous word is read as what the picture shows", ">= 95 %", lambda value: value >= 0.95
+        "sense, right image",
+        "the ambiguous word is read as what the picture shows",
+        ">= 95 %",
+        lambda value: value >= 0.95,
     ),
     "sense_accuracy/no_image": ("sense, no image", "without the picture there is only guessing", "near chance", None),
     "sense_accuracy/swapped_follows": (
-        "sense, swapped image", "another picture moves the answer to that picture's sense", ">= 90 %", lambda v: v >= 0.90
+        "sense, swapped image",
+        "another picture moves the answer to that picture's sense",
+        ">= 90 %",
+        lambda v: v >= 0.90,
     ),
     "masked/right_image/word": ("masked words, right image", "held-out masked words restored byte for byte", "", None),
     "masked/no_image/word": ("masked words, no image", "the same without the picture", "", None),

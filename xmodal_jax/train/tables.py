@@ -103,7 +103,10 @@ def write(grid, values, workdir, config):
     progress.replace_text(os.path.join(workdir, "table.md"), text)
     progress.replace_text(os.path.join(workdir, "table.json"), json.dumps(values, indent=2) + "\n")
     write_report(
-        os.path.join(workdir, "report.html"), title=grid.title, config=config.to_dict(), tables=[Table(grid.title, headers, rows, grid.note)]
+        os.path.join(workdir, "report.html"),
+        title=grid.title,
+        config=config.to_dict(),
+        tables=[Table(grid.title, headers, rows, grid.note)],
     )
     logging.info("\n%s", text)
 

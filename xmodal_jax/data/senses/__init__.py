@@ -3,7 +3,7 @@
 from xmodal_jax.data.senses.corpus import corpus_inventory
 from xmodal_jax.data.senses.inventory import Inventory, Sense, TableInventory
 from xmodal_jax.data.senses.jsonl import JsonlInventory, open_inventory
-from xmodal_jax.data.senses.scorers import FrozenLMScorer, LeskScorer, choose_sense, gloss_line, score_senses, tokenise
+from xmodal_jax.data.senses.scorers import FrozenLMScorer, LeskScorer, choose_sense, gloss_line, score_senses
 from xmodal_jax.data.senses.wordnet import WordNet
 
 __all__ = [
@@ -14,7 +14,8 @@ __all__ = [
     "Sense",
     "TableInventory",
     "WordNet",
-    "choose_sense", "corpus_inventory",
+    "choose_sense",
+    "corpus_inventory",
     "gloss_line",
     "open_inventory",
     "score_senses",

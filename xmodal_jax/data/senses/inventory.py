@@ -38,9 +38,7 @@ class Inventory:
     `stop` are the words that are never entities (default: the language's own list).
     """
 
-    def __init__(
-        self, lang: str = "en", *, exceptions: Mapping[str, str] | None = None, stop: frozenset[str] | None = None
-    ):
+    def __init__(self, lang: str = "en", *, exceptions: Mapping[str, str] | None = None, stop: frozenset[str] | None = None):
         self.lang = lang
         self.exceptions = dict(exceptions or {})
         self.stop = stop_words(lang) if stop is None else frozenset(stop)
@@ -135,12 +133,7 @@ class Inventory:
             return (start, start + hit[1], hit[0]) if hit else None
         # "little girl" is a lemma of WordNet, but a "girl" in captions. A hyphen ties ("t-shirt"), a space does not.
         first, last = text[slice(*run[0])].lower(), text[slice(*run[-1])].lower()
-        if (
-            text[run[0][1]] != "-"
-            and first in self.stop
-            or text[run[-1][0] - 1] != "-"
-            and last in end_words(self.lang)
-        ):
+        if text[run[0][1]] != "-" and first in self.stop or text[run[-1][0] - 1] != "-" and last in end_words(self.lang):
             return None
         words = [text[a:b] for a, b in run]
         for form in dict.fromkeys((surface, " ".join(words), "".join(words) if "-" in surface else surface)):
@@ -174,13 +167,7 @@ class Inventory:
 
 def _inside_latin(text: str, i: int) -> bool:
     """True if i cuts a Latin word or a number in two."""
-    return (
-        0 < i < len(text)
-        and text[i].isascii()
-        and text[i].isalnum()
-        and text[i - 1].isascii()
-        and text[i - 1].isalnum()
-    )
+    return 0 < i < len(text) and text[i].isascii() and text[i].isalnum() and text[i - 1].isascii() and text[i - 1].isalnum()
 
 
 class TableInventory(Inventory):

@@ -21,9 +21,7 @@ from xmodal_jax.data.senses.wordnet import WordNet, wordnet_folder
 from xmodal_jax.errors import UserError
 
 _WANTED = '{"lemma": "bat", "senses": [{"id": "bat.1", "gloss": "a flying mammal"}]}'
-_LEMMA = re.compile(
-    rb'\s*\{\s*"lemma"\s*:\s*"([^"\\]*)"'
-)  # the usual first key: no need to parse the line for the lemma
+_LEMMA = re.compile(rb'\s*\{\s*"lemma"\s*:\s*"([^"\\]*)"')  # the usual first key: no need to parse the line for the lemma
 _SYNSET_ID = re.compile(r"\d{8}-[a-z]")
 _LEAD_ID = re.compile(rb'"id"\s*:\s*"(\d{8}-[a-z])"')
 _CACHE = 20_000
@@ -79,15 +77,12 @@ class JsonlInventory(Inventory):
         number, line = self._rows[lemma]
         senses = self._parse(number, line).get("senses")
         good = isinstance(senses, list) and all(
-            isinstance(sense, dict)
-            and isinstance(sense.get("id"), (str, int))
-            and isinstance(sense.get("gloss", ""), str)
+            isinstance(sense, dict) and isinstance(sense.get("id"), (str, int)) and isinstance(sense.get("gloss", ""), str)
             for sense in senses
         )
         if not good:
             raise UserError(
-                f'{self.path}:{number}: "senses" of {lemma!r} must be a list of objects with "id" and "gloss", '
-                f"as in {_WANTED}"
+                f'{self.path}:{number}: "senses" of {lemma!r} must be a list of objects with "id" and "gloss", as in {_WANTED}'
             )
         return senses
 
@@ -186,9 +181,7 @@ def _lines(path: Path) -> list[bytes]:
     except FileNotFoundError:
         raise UserError(f"Sense inventory {str(path)!r}: there is no such file.") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"Sense inventory {str(path)!r} cannot be read ({error}); a .gz file may be truncated."
-        ) from None
+        raise UserError(f"Sense inventory {str(path)!r} cannot be read ({error}); a .gz file may be truncated.") from None
     return data.split(b"\n")
 
 

@@ -43,9 +43,7 @@ def score_senses(senses: Sequence[Sense], captions: Sequence[str], word: str, sc
     return np.asarray(scorer(senses, captions, word), np.float32)
 
 
-def choose_sense(
-    senses: Sequence[Sense], captions: Sequence[str], word: str, scorer: Scorer, threshold: float
-) -> Sense | None:
+def choose_sense(senses: Sequence[Sense], captions: Sequence[str], word: str, scorer: Scorer, threshold: float) -> Sense | None:
     """The best sense, or None if its score is below the preset `threshold` (claim 7); of equal scores the first sense
     wins.
     """
@@ -154,12 +152,7 @@ def overlaps(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, ...
                 continue
             for j in range(len(second)):
                 n = 0
-                while (
-                    i + n < len(first)
-                    and j + n < len(second)
-                    and first[i + n] == second[j + n]
-                    and first[i + n] in common
-                ):
+                while i + n < len(first) and j + n < len(second) and first[i + n] == second[j + n] and first[i + n] in common:
                     n += 1
                 if n > best[0]:
                     best = (n, i, j)

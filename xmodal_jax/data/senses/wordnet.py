@@ -50,9 +50,7 @@ def wordnet_folder(folder: str | os.PathLike | None = None) -> Path:
     for place in places:
         if (place / "data.noun").is_file() and (place / "index.noun").is_file():
             return place
-    raise UserError(
-        f"No WordNet here: data.noun and index.noun were looked for in {', '.join(map(str, places))}. {_INSTALL}"
-    )
+    raise UserError(f"No WordNet here: data.noun and index.noun were looked for in {', '.join(map(str, places))}. {_INSTALL}")
 
 
 class WordNet(Inventory):
@@ -168,8 +166,7 @@ class WordNet(Inventory):
             words = tuple(field.replace("_", " ") for field in fields[4 : 4 + 2 * count : 2])
             at = 4 + 2 * count
             pointers = [
-                (fields[at + 1 + 4 * i], int(fields[at + 2 + 4 * i]), fields[at + 3 + 4 * i])
-                for i in range(int(fields[at]))
+                (fields[at + 1 + 4 * i], int(fields[at + 2 + 4 * i]), fields[at + 3 + 4 * i]) for i in range(int(fields[at]))
             ]
             lex = int(fields[1])
         except (ValueError, IndexError):

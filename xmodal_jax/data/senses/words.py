@@ -54,8 +54,7 @@ _FUNCTION_WORDS = {
     "fr": "le la les un une des du de et ou à au aux en dans sur sous avec pour par "
     "est sont il elle on je tu nous vous ne pas "
     "deux trois se sa son ses ce cette d l",
-    "es": "el la los las un una unos unas de del y o a al en con por para es son "
-    "él ella yo tú no se su sus que dos tres",
+    "es": "el la los las un una unos unas de del y o a al en con por para es son él ella yo tú no se su sus que dos tres",
     "ar": "في من على إلى عن مع و أو هو هي هذا هذه ذلك لا ما",
 }
 STOP_WORDS = {lang: frozenset(words.split()) for lang, words in _FUNCTION_WORDS.items()}
@@ -139,11 +138,7 @@ def english_base(word: str, known: Callable[[str], bool], exceptions: Mapping[st
     if len(last) <= 2 or last.endswith("ss"):
         return None
     for suffix, ending in _DETACH:
-        if (
-            last.endswith(suffix)
-            and len(last) > len(suffix)
-            and known(base := word[: len(word) - len(suffix)] + ending)
-        ):
+        if last.endswith(suffix) and len(last) > len(suffix) and known(base := word[: len(word) - len(suffix)] + ending):
             return base
     return None
 

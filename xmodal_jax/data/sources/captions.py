@@ -30,9 +30,7 @@ IMAGE_FIELDS = ("image", "file_name", "filename", "file", "filepath", "image_pat
 CAPTION_FIELDS = ("captions", "caption", "text", "texts", "sentences", "sentence", "title", "description", "alt")
 _EXAMPLE = '{"image": "images/1.jpg", "captions": ["a dog runs"]}'
 _LOOKED_FOR = (
-    "a *.jsonl file with lines such as "
-    + _EXAMPLE
-    + ", a *.csv or *.tsv file with a header such as image,caption, or a "
+    "a *.jsonl file with lines such as " + _EXAMPLE + ", a *.csv or *.tsv file with a header such as image,caption, or a "
     ".txt file beside each picture (1.jpg and 1.txt)"
 )
 
@@ -149,15 +147,11 @@ def _picture_of(text: Path) -> Path | None:
     return None
 
 
-def _merge(
-    files: list[Path], lang: str, caption_field: str | None, group_field: str | None, mode: str
-) -> dict[str, tuple]:
+def _merge(files: list[Path], lang: str, caption_field: str | None, group_field: str | None, mode: str) -> dict[str, tuple]:
     """name -> (captions, stated split or None, extra, "file:line"), in the order of first mention."""
     merged: dict[str, tuple] = {}
     for file in files:
-        stated_by_file = canonical_split(file.stem) or (
-            canonical_split(file.parent.name) if file.suffix != ".txt" else None
-        )
+        stated_by_file = canonical_split(file.stem) or (canonical_split(file.parent.name) if file.suffix != ".txt" else None)
         fields = None
         for number, row in _records(file):
             at = f"{file}:{number}"
@@ -195,9 +189,7 @@ def _records(file: Path) -> Iterator[tuple[int, dict]]:
             yield from _json_lines(file)
         elif file.suffix.lower() in (".csv", ".tsv") or _is_table(file):
             with file.open(encoding="utf-8-sig", newline="") as lines:
-                reader = csv.DictReader(
-                    lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", restkey="_rest"
-                )
+                reader = csv.DictReader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", restkey="_rest")
                 reader.fieldnames = [field.strip() for field in reader.fieldnames or ()]
                 for row in reader:
                     if row.pop("_rest", None):
@@ -209,9 +201,7 @@ def _records(file: Path) -> Iterator[tuple[int, dict]]:
         else:
             picture = _picture_of(file)
             if picture is None:
-                raise UserError(
-                    f"{file}: there is no picture of the same name beside this text. Expected: {_LOOKED_FOR}."
-                )
+                raise UserError(f"{file}: there is no picture of the same name beside this text. Expected: {_LOOKED_FOR}.")
             name = picture.name if picture.parent == file.parent else str(picture)
             yield 1, {"image": name, "captions": file.read_text("utf-8-sig").splitlines()}
     except UnicodeDecodeError:
@@ -229,8 +219,7 @@ def _json_lines(file: Path) -> Iterator[tuple[int, dict]]:
                 row = json.loads(line)
             except ValueError as error:
                 raise UserError(
-                    f"{file}:{number}: this line is not JSON ({error}). Each line must be one JSON object, as in "
-                    f"{_EXAMPLE}"
+                    f"{file}:{number}: this line is not JSON ({error}). Each line must be one JSON object, as in {_EXAMPLE}"
                 ) from None
             if not isinstance(row, dict):
                 raise UserError(f"{file}:{number}: this line is not a JSON object. Expected: {_EXAMPLE}")
@@ -286,6 +275,5 @@ def _objects(row: dict, at: str) -> list[dict]:
         ]
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            f"{at}: boxes need category and xyxy [x0, y0, x1, y1] in pixels, and the line the picture's width and "
-            "height."
+            f"{at}: boxes need category and xyxy [x0, y0, x1, y1] in pixels, and the line the picture's width and height."
         ) from None

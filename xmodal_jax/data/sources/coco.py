@@ -54,9 +54,7 @@ class CocoCaptions(ImageTextSource):
         fractions = check_fractions(split_fractions)
         pictures, captions = _read_captions(path)
         boxes = _read_instances(Path(instances)) if instances else {}
-        by_name = next(
-            (canonical_split(part) for part in reversed(path.stem.split("_")) if canonical_split(part)), None
-        )
+        by_name = next((canonical_split(part) for part in reversed(path.stem.split("_")) if canonical_split(part)), None)
         finder, rows, missing, counts = Folder(folder), [], [], Counter()
         for key, picture in pictures.items():
             stated = canonical_split(picture["split"]) if "split" in picture else by_name
@@ -73,9 +71,7 @@ class CocoCaptions(ImageTextSource):
                 continue
             rows.append(Row(name, file, tuple(captions[key]), object_extras(boxes.get(key, []), mode)))
         if missing:
-            logging.warning(
-                "%s: %d listed pictures are missing and skipped. %s", path, len(missing), " ".join(missing[:20])
-            )
+            logging.warning("%s: %d listed pictures are missing and skipped. %s", path, len(missing), " ".join(missing[:20]))
             too_many(str(path), len(missing), len(missing) + len(rows), max_bad_fraction, missing)
         if not rows:
             found = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items())) or "no picture at all"
@@ -101,9 +97,7 @@ def _load(path: Path, wanted: tuple[str, ...]) -> dict:
     except ValueError as error:
         raise UserError(f"{path}: this is not JSON ({error}).") from None
     if not isinstance(data, dict) or any(not isinstance(data.get(key), list) for key in wanted):
-        raise UserError(
-            f"{path}: this is not COCO's format: a JSON object with the lists {' and '.join(wanted)} is expected."
-        )
+        raise UserError(f"{path}: this is not COCO's format: a JSON object with the lists {' and '.join(wanted)} is expected.")
     return data
 
 
@@ -126,9 +120,7 @@ def _read_captions(path: Path) -> tuple[dict, dict[int, list[str]]]:
             "caption (for boxes alone pass the file as instances=)."
         ) from None
     if not any(captions.values()):
-        raise UserError(
-            f"{path}: there is no caption in this file; annotations with image_id and caption are expected."
-        )
+        raise UserError(f"{path}: there is no caption in this file; annotations with image_id and caption are expected.")
     return pictures, captions
 
 

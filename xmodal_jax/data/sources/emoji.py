@@ -208,9 +208,7 @@ class Emoji:
         chosen = []
         for queues in (sure, unsure):
             queues = [queues[k] for k in rng.permutation(len(queues))]
-            chosen += [
-                queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)
-            ]
+            chosen += [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
         return [self._sense_item(*choice, rng) for choice in chosen[:count]]
 
     def _sense_item(self, slot: int, word: str, senses: list, sense, place: int, rng: np.random.Generator) -> dict:
@@ -251,9 +249,7 @@ def _draw(*parts: str) -> int:
 def _read(path: Path, langs: tuple[str, ...]) -> list[dict]:
     file = path / "annotations.jsonl"
     if not file.is_file():
-        raise UserError(
-            f"{file}: there is no such file. path must be the emoji pack's folder: annotations.jsonl and images/."
-        )
+        raise UserError(f"{file}: there is no such file. path must be the emoji pack's folder: annotations.jsonl and images/.")
     rows = []
     for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
         if not line.strip():

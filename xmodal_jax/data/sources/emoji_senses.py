@@ -117,9 +117,7 @@ def table(
     scorer = LeskScorer("en")
     made = {}
     for word, parts in senses.items():
-        beside = [
-            Counter(text for i in part.pictures for text in rows[i]["words"][lang] if text != word) for part in parts
-        ]
+        beside = [Counter(text for i in part.pictures for text in rows[i]["words"][lang] if text != word) for part in parts]
         entries = []
         for k, part in enumerate(parts):
             elsewhere = {text for j, other in enumerate(beside) if j != k for text in other}

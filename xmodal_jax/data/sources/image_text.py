@@ -88,9 +88,7 @@ class ImageTextSource:
                 continue
             self._touched[at] = 1
             return example
-        raise UserError(
-            f"{self.name}: not one of the {n} pictures can be decoded; the first: {next(iter(self.bad.values()))}"
-        )
+        raise UserError(f"{self.name}: not one of the {n} pictures can be decoded; the first: {next(iter(self.bad.values()))}")
 
     def _load(self, i: int) -> dict:
         row = self._rows[i]
@@ -184,8 +182,7 @@ def object_extras(objects: list[dict], mode: str) -> dict:
         return {}
     extra = {
         "objects": [
-            {"name": thing["name"], "label": thing["name"], "color": None, "size": None, "box": box}
-            for thing, box in kept
+            {"name": thing["name"], "label": thing["name"], "color": None, "size": None, "box": box} for thing, box in kept
         ]
     }
     phrases = [{"phrase": thing["name"], "box": box} for thing, box in kept if thing["unique"]]

@@ -76,9 +76,7 @@ class TFDS(ImageTextSource):
         only = next(iter(builder.info.splits)) if len(builder.info.splits) == 1 else None
         if only is None and split not in found:
             raise UserError(f"{name}: no split {split!r}; the data set has {', '.join(builder.info.splits)}.")
-        self._data = builder.as_data_source(
-            only or found[split], decoders={self.image_feature: tfds.decode.SkipDecoding()}
-        )
+        self._data = builder.as_data_source(only or found[split], decoders={self.image_feature: tfds.decode.SkipDecoding()})
         leaf = features[self.caption_path[0]]
         self._classes = list(leaf.names) if isinstance(leaf, tfds.features.ClassLabel) else None
         rows = list(range(len(self._data)))
@@ -86,9 +84,7 @@ class TFDS(ImageTextSource):
             fractions = check_fractions(split_fractions)
             rows = [i for i in rows if hashed_split(f"{builder.info.full_name}/{i}", fractions) == split]
         if not rows:
-            raise UserError(
-                f"{name}: split {split!r} is empty ({len(self._data)} records in {only or found[split]!r})."
-            )
+            raise UserError(f"{name}: split {split!r} is empty ({len(self._data)} records in {only or found[split]!r}).")
         super().__init__(
             rows,
             name=builder.info.name,
@@ -148,15 +144,11 @@ def prepared_folder(name: str, data_dir: str | os.PathLike | None = None) -> Pat
     found = [path.parent for path in base.rglob("dataset_info.json")] if base.is_dir() else []
     if not found:
         have = (
-            sorted({path.relative_to(root).parts[0] for path in root.glob("*/**/dataset_info.json")})
-            if root.is_dir()
-            else []
+            sorted({path.relative_to(root).parts[0] for path in root.glob("*/**/dataset_info.json")}) if root.is_dir() else []
         )
         what = f"prepared there: {', '.join(have)}" if have else "nothing is prepared there"
         raise UserError(f"{name}: no prepared data set in {base} ({what}). {_PREPARE.format(name=name)}")
-    return max(
-        found, key=lambda path: ([int(part) if part.isdigit() else -1 for part in path.name.split(".")], str(path))
-    )
+    return max(found, key=lambda path: ([int(part) if part.isdigit() else -1 for part in path.name.split(".")], str(path)))
 
 
 def _caption_path(tfds, name: str, features, wanted: str | None) -> tuple[str, ...]:

@@ -26,8 +26,14 @@ COLORS = {
 }
 BACKGROUNDS = ((246, 240, 224), (214, 232, 244), (222, 240, 218), (244, 224, 228), (232, 226, 244), (226, 230, 230))
 TEXTURES = 4  # different grounds and grains of one background colour
-_FIXED = {"k": (34, 32, 38), "w": (252, 252, 252), "t": (236, 190, 150), "b": (130, 84, 48), "g": (70, 130, 60),
-          "y": (250, 220, 90)}
+_FIXED = {
+    "k": (34, 32, 38),
+    "w": (252, 252, 252),
+    "t": (236, 190, 150),
+    "b": (130, 84, 48),
+    "g": (70, 130, 60),
+    "y": (250, 220, 90),
+}
 _SUPERSAMPLE = 4
 _BUDGET = 128 * 2**20  # bytes of sprites and backgrounds kept
 

@@ -43,7 +43,6 @@ class Placed(NamedTuple):
             return "middle"
         return ("right" if dx > 0 else "left") if abs(dx) >= abs(dy) else ("bottom" if dy > 0 else "top")
 
-
     def leans(self, place: str) -> bool:
         """Whether it could be said to be there: a corner leans to two sides, though its `place` is one."""
         return place == self.place or beside(self, _CENTER, _TOWARDS.get(place, ""))
@@ -125,8 +124,7 @@ def _main(rng: random.Random, lang: str) -> tuple[str | None, str]:
 
 _WORDS = {lang: tuple(words) for lang, words in AMBIGUOUS.items()}
 _PLAIN = {
-    lang: tuple(key for key in KEYS if not any(key in senses for senses in words.values()))
-    for lang, words in AMBIGUOUS.items()
+    lang: tuple(key for key in KEYS if not any(key in senses for senses in words.values())) for lang, words in AMBIGUOUS.items()
 }
 _OTHERS = {key: tuple(other for other in KEYS if other not in FAMILY[key]) for key in KEYS}
 _OTHER_PEOPLE = {key: tuple(person for person in PEOPLE if person != key) for key in KEYS}
