@@ -134,7 +134,6 @@ def test_rows_do_not_mix(tiny, call):
     assert not np.allclose(base[0], other[0])
 
 
-@pytest.mark.xfail(strict=True, reason="segment codes of pads enter the convolution of the last bytes (TextBytes)")
 def test_more_text_padding_has_no_influence(tiny, call):
     model, params, batch = tiny
     batch = batch | {name: np.minimum(batch[name], 300) for name in ("text",)}

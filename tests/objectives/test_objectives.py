@@ -22,10 +22,10 @@ class Given:
         self.logits, self.text, self.second, self.factor, self.names = logits, text, second, scale, names
 
     def encode_text(self, ids, segments=None):
-        return Tokens(None, None, self.text)
+        return Tokens(None, None, self.text, None)
 
     def encode_image(self, raw, length):
-        return Tokens(None, None, self.second, names=self.names)
+        return Tokens(None, None, self.second, None, names=self.names)
 
     def fuse(self, text, second):
         return None
@@ -123,9 +123,7 @@ def test_a_batch_without_rows_of_the_task_costs_nothing(rng, batch):
     assert float(loss.total) == float(loss.weight) == float(loss.mean()) == float(metrics["generated_byte"].mean()) == 0
 
 
-@pytest.mark.parametrize(
-    "smoothing", [0.0, pytest.param(0.1, marks=pytest.mark.xfail(strict=True, reason="log of a sum of exp overflows"))]
-)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_large_logits_do_not_overflow(batch, smoothing):
     logits = np.zeros((B, S, V), np.float32)
     logits[..., 5] = 200

@@ -64,10 +64,8 @@ def test_every_array_of_the_state_has_a_rule_and_divides(variant, make_batch):
         ("params/text_bytes/table/embedding", (384, 16), P(None, "fsdp")),
         ("params/logits/kernel", (16, 384), P("fsdp", "tensor")),
         ("params/text_bytes/local/kernel", (5, 16, 16), P(None, None, "fsdp")),
-        pytest.param(
-            "params/second_bytes/group/kernel", (32, 16, 16), P(None, None, "fsdp"),
-            marks=pytest.mark.xfail(strict=True, reason="'group/kernel' is caught by the pattern 'up/kernel'"),
-        ),
+        ("params/second_bytes/group/kernel", (32, 16, 16), P(None, None, "fsdp")),
+        ("params/second_bytes/conv_fine/kernel", (3, 3, 8, 8), P(None, None, None, "fsdp")),
         ("params/second_bytes/project/kernel", (48, 16), P(None, "fsdp")),
         ("params/reduce/slots/kernel", (16, 4), P(None, "fsdp")),
         ("params/reduce/slots", (4, 16), P()),

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
 from configs.pretrain import get_config
 from xmodal_jax.errors import UserError
-from xmodal_jax.train import loop
+from xmodal_jax.train import loop, recipe, report
+from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.progress import Progress, read_jsonl
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -20,7 +23,7 @@ LOSSES = ("train/loss", "train/masked_words", "train/generation", "train/contras
 
 
 def small_config():
-    config = get_config("debug")
+    config = get_config("debug,image_size=32")
     config.total_steps, config.log_every, config.checkpoint_every = 8, 1, 3
     config.batch_size = 4
     config.data.count = 24
@@ -30,7 +33,24 @@ def small_config():
 
 
 def losses(folder):
-    return {line["step"]: [line[name] for name in LOSSES] for line in read_jsonl(f"{folder}/metrics.jsonl")}
+    lines = read_jsonl(f"{folder}/metrics.jsonl")
+    return {line["step"]: [line[name] for name in LOSSES] for line in lines if "train/loss" in line}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """One process has one program for one config, and the report is looked at elsewhere: most of a short run's time."""
+    compile_step, known = loop.compile_step, {}
+
+    def once(parts, *rest):
+        key = str(parts.config.optimizer)
+        known[key] = known.get(key) or compile_step(parts, *rest)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "compile_step", once)
+        patch.setattr(report, "write_report", lambda *args, **kwargs: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +64,12 @@ class Interrupted(Exception):
 
 
 def train_until(monkeypatch, folder, step):
-    """Train, and break off where the metrics of `step` would be written."""
-    write = Progress.write
+    """Train, and break off where the metrics of `step` would be written; checkpoints begun before are finished."""
+    write, opened = Progress.write, []
+
+    def opening(*args):
+        opened.append(Checkpoints(*args))
+        return opened[-1]
 
     def interrupting(self, number, values):
         if number >= step:
@@ -54,11 +78,13 @@ def train_until(monkeypatch, folder, step):
 
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "write", interrupting)
+        patch.setattr(loop, "Checkpoints", opening)
         with pytest.raises(Interrupted):
-            loop.train(small_config(), folder)
+            loop.train(small_config(), str(folder))
+    opened[0].close()
 
 
-@pytest.mark.parametrize("step", [2, 5, 7])
+@pytest.mark.parametrize("step", [2, 5])
 def test_interrupted_run_goes_on_bit_for_bit(whole_run, tmp_path, monkeypatch, step):
     train_until(monkeypatch, tmp_path, step)
     results = loop.train(small_config(), str(tmp_path))
@@ -108,7 +134,7 @@ def test_all_checkpoints_broken_is_a_clear_error(tmp_path, monkeypatch):
 def test_folder_of_another_config_is_refused(whole_run):
     config = small_config()
     config.optimizer.learning_rate = 0.5
-    with pytest.raises(UserError, match="optimizer.learning_rate: 0.001 there, 0.5 now"):
+    with pytest.raises(UserError, match="optimizer.learning_rate: 0.002 there, 0.5 now"):
         loop.train(config, whole_run[0])
 
 
@@ -118,19 +144,42 @@ def test_settings_that_change_nothing_learned_may_differ(whole_run):
     loop.check_workdir(config, whole_run[0])
 
 
-def test_nan_guard_names_step_and_examples(tmp_path):
+def test_nan_guard_names_step_and_examples_and_keeps_the_last_good_checkpoint(whole_run, tmp_path, monkeypatch):
+    compile_step, bad = loop.compile_step, 4
+
+    def poisoned(*args):
+        step, *rest = compile_step(*args)
+
+        def run(state, batch):
+            if int(state.step) == bad:
+                state = state.replace(params=jax.tree.map(lambda value: value * np.nan, state.params))
+            return step(state, batch)
+
+        return run, *rest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "compile_step", poisoned)
+        with pytest.raises(UserError, match=rf"not finite at step {bad};") as caught:
+            loop.train(small_config(), str(tmp_path))
+    parts = recipe.make(small_config())
+    named = [parts.train[int(i)]["id"] for i in parts.batches.indices(bad)]
+    assert f"The batch of that step: {', '.join(named)}." in str(caught.value)
+    loop.train(small_config(), str(tmp_path))  # from the checkpoint of step 3
+    assert losses(tmp_path) == losses(whole_run[0])
+
+
+@pytest.mark.slow
+def test_a_learning_rate_too_high_ends_in_the_nan_guard(tmp_path):
     config = small_config()
-    config.optimizer.learning_rate = 1e38
-    config.optimizer.clip = 0.0
-    config.optimizer.warmup = 0.0
+    config.optimizer.learning_rate, config.optimizer.clip, config.optimizer.warmup = 1e38, 0.0, 0.0
     with pytest.raises(UserError, match=r"not finite at step \d+.*scenes/train/\d+"):
         loop.train(config, str(tmp_path))
 
 
 def command(folder, *more):
-    flags = [f"--config.{name}" for name in ("total_steps=400", "log_every=1", "checkpoint_every=7", "data.count=24")]
+    flags = [f"--config.{name}" for name in ("total_steps=400", "log_every=1", "checkpoint_every=7")]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    arguments = ["--config=configs/pretrain.py:debug", f"--workdir={folder}", *flags, *more]
+    arguments = ["--config=configs/pretrain.py:debug,image_size=32", f"--workdir={folder}", *flags, *more]
     return subprocess.Popen(
         [sys.executable, "-m", "xmodal_jax.main", *arguments],
         cwd=ROOT,

@@ -120,7 +120,7 @@ class ExampleMaker:
         self._keep_caches()
 
     def __call__(self, example, position):
-        """-> {"text", "segments" [T], "inputs", "target" [S], "caption" [C], "names", "second" [L], "task", "second_length" []}.
+        """-> {"text", "segments" [T], "inputs", "target" [S], "caption" [C], "names", "second" [L], "task", "second_length"}.
 
         `inputs` is what the decoder reads (the target, one place later, a PAD first), `target` what it should answer.
         """
@@ -168,7 +168,7 @@ class ExampleMaker:
         return ANSWER if wants_answer and example.get("questions") else FILL
 
     def _find_names(self, lang, captions, mentions):
-        """The entities that an example's captions name: what there is to see in the picture."""
+        """The entities that an example's captions name, as often as they do: the main one stands in most captions."""
         inventory = self.inventories.get(lang)
         found = (masking.entities(*pair, inventory) for pair in zip(captions, mentions, strict=True))
         return name_ids(entity.name for entities in found for entity in entities)
@@ -244,8 +244,8 @@ class ExampleMaker:
 
 
 def name_ids(names):
-    """Hash buckets of entity names, int32 [NAMES], -1 where there are fewer."""
-    ids = [zlib.crc32(name.encode()) % NAME_BUCKETS for name in dict.fromkeys(names)][:NAMES]
+    """Hash buckets of entity names, int32 [NAMES], -1 where there are fewer. A name counts as often as it is given."""
+    ids = [zlib.crc32(name.encode()) % NAME_BUCKETS for name in names][:NAMES]
     return np.array(ids + [-1] * (NAMES - len(ids)), np.int32)
 
 

@@ -1,9 +1,9 @@
 """What is in this picture? The names of its entities from the second modality alone.
 
     L = - mean_b 1 / |W_b| sum_{w in W_b} log softmax(h(v_b))_w
-W_b: hash buckets of the entities that the captions name: the object labels where the source gives them, else the nouns of the
-sense inventory (Joulin et al., 2016, "Learning visual features from large weakly supervised data", equation 2). Through
-the language model alone a small tower learns main objects several times later.
+W_b: hash buckets of all mentions of entities in the captions, so that the main one weighs most: the object labels where the
+source gives them, else the nouns of the sense inventory (Joulin et al., 2016, "Learning visual features from large weakly
+supervised data", equation 2). Through the language model alone a small tower learns main objects several times later.
 """
 
 import jax

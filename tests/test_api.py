@@ -1,0 +1,92 @@
+"""A run of seconds, then everything that its folder offers through the Python door."""
+
+import numpy as np
+import pytest
+
+from configs.pretrain import get_config
+from xmodal_jax import api, evaluators
+from xmodal_jax.data.sources.scenes import Scenes
+from xmodal_jax.errors import UserError
+from xmodal_jax.train import loop
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(folder, results) of a finished run."""
+    config = get_config("debug,image_size=32")
+    config.total_steps, config.checkpoint_every, config.log_every, config.batch_size, config.ema = 4, 2, 2, 4, 0.5
+    config.data.count = 24
+    config.evaluators = {"masked": {"count": 8, "rows": 8}, "retrieval": {"count": 8}}
+    folder = str(tmp_path_factory.mktemp("run") / "deeper")
+    return folder, loop.train(config, folder)
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return api.load(run[0])
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return Scenes(split="val", lang="en", size=50)[0]["image"]
+
+
+def test_generate(model, picture):
+    caption, answer = model.generate(picture), model.generate(picture, "what color is the car?")
+    assert isinstance(caption, str) and isinstance(answer, str)
+    assert model.generate(picture) == caption, "greedy: the same again"
+    assert isinstance(model.generate(None, lang="ko", length=8), str)
+
+
+def test_fill(model, picture):
+    word, score = model.fill(picture, "a child is holding a ___ in the park")
+    assert isinstance(word, str) and np.isfinite(score) and score <= 0
+    with pytest.raises(UserError, match="no blank"):
+        model.fill(picture, "a child")
+
+
+def test_pick_sense(model, picture):
+    senses = model.pick_sense(picture, "a child is holding a bat", "bat")
+    probabilities = [probability for _, probability in senses]
+    assert len(senses) >= 2 and {sense.id for sense, _ in senses} == {s.id for s in model.inventories["en"].senses("bat")}
+    np.testing.assert_allclose(sum(probabilities), 1, rtol=1e-6)
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert len(model.pick_sense(picture, "아이가 배를 들고 있다", "배", lang="ko")) >= 2
+    with pytest.raises(UserError, match="does not stand in the text"):
+        model.pick_sense(picture, "a child", "bat")
+
+
+def test_associate(model, picture):
+    text = "a child is holding a bat"
+    pieces, weights = model.associate(picture, text)
+    assert b"".join(pieces).decode() == text and weights.shape == (len(pieces), 16)
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-4)
+
+
+def test_the_averaged_parameters_of_the_newest_checkpoint_give_the_results_of_the_run(run):
+    folder, results = run
+    predictor, parts, step = api.restore(api.run_config(folder), folder)
+    again, _ = evaluators.make(parts)(predictor.params)
+    assert step == 4 and again.keys() == results.keys()
+    np.testing.assert_allclose([again[name] for name in results], list(results.values()), rtol=1e-5)
+
+
+def test_an_earlier_checkpoint_and_the_test_split(run):
+    folder, results = run
+    predictor, parts, step = api.restore(api.run_config(folder), folder, step=2, split="test")
+    assert step == 2 and parts.held_out.split == "test"
+    tested, _ = evaluators.make(parts)(predictor.params)
+    assert tested.keys() == results.keys() and tested != results
+    assert np.isfinite(list(tested.values())).all()
+
+
+def test_a_folder_without_a_run_or_a_checkpoint_is_named(run, tmp_path):
+    with pytest.raises(UserError, match="holds no run: there is no config.json"):
+        api.load(str(tmp_path))
+    with pytest.raises(UserError, match="holds no run"):
+        api.load(str(tmp_path / "missing"))
+    loop.claim_workdir(api.run_config(run[0]), str(tmp_path))
+    with pytest.raises(UserError, match="holds no checkpoint yet"):
+        api.load(str(tmp_path))
+    with pytest.raises(UserError, match="step 3 .*cannot be read"):
+        api.load(run[0], step=3)

@@ -1,0 +1,190 @@
+"""A user's mistake ends in one paragraph that says what is wrong, where, and what would be right."""
+
+import errno
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import config_flags
+from PIL import Image
+
+from xmodal_jax import api, cli
+from xmodal_jax.errors import UserError
+from xmodal_jax.train import loop, recipe
+
+ROOT = pathlib.Path(__file__).parents[1]
+PRETRAIN = ROOT / "configs" / "pretrain.py"
+
+
+def command(*arguments, module="xmodal_jax.main", timeout=300):
+    """(exit status, stderr) of a real run of the command."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return done.returncode, done.stderr
+
+
+def explained(config, *overrides):
+    """What the command line would print for the mistakes that show while the parts of a run are made."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values)
+    with pytest.raises(Exception) as caught:  # whatever it is, it must be explained
+        arguments = ["test", f"--config={config}", *(f"--config.{override}" for override in overrides)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", arguments)  # where ml_collections looks for overrides
+            values(arguments)
+        recipe.make(values.config)
+    paragraph = cli.explain(caught.value)
+    assert paragraph is not None, f"not explained: {caught.value!r}"
+    assert "\n" not in paragraph and "Traceback" not in paragraph
+    return paragraph
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three pictures with captions."""
+    rows = [{"image": f"{i}.png", "captions": ["a dog"], "split": split} for i, split in enumerate(("train", "train", "val"))]
+    for row in rows:
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / row["image"])
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def test_an_unknown_config_key_is_told_with_the_nearest():
+    for override, nearest in (
+        ("optimizer.lerning_rate=0.1", "learning_rate"),
+        ("modle.width=8", "model"),
+        ("total_step=8", "total_steps"),
+    ):
+        paragraph = explained(f"{PRETRAIN}:debug", override)
+        assert "Unknown config key" in paragraph and nearest in paragraph and override.split("=")[0].split(".")[-1] in paragraph
+
+
+def test_an_unknown_config_argument_or_choice_is_told_with_the_nearest():
+    assert "did you mean 'variant'?" in explained(f"{PRETRAIN}:varant=none")
+    assert "did you mean 'third'?" in explained(f"{PRETRAIN}:variant=thrid")
+    assert "did you mean 'captions'?" in explained(f"{PRETRAIN}:data=caption")
+    assert "must be of type int" in explained(f"{PRETRAIN}:image_size=large")
+
+
+def test_a_missing_config_file_is_named(tmp_path):
+    assert "missing.py" in explained(tmp_path / "missing.py")
+
+
+def test_missing_and_empty_folders_are_named(tmp_path):
+    assert f"{tmp_path}/none: there is no such folder" in explained(f"{PRETRAIN}:captions,path={tmp_path}/none")
+    paragraph = explained(f"{PRETRAIN}:captions,path={tmp_path}")
+    assert f"{tmp_path}: the folder is empty" in paragraph and "captions" in paragraph
+    assert "needs path" in explained(f"{PRETRAIN}:captions")
+
+
+def test_a_line_that_is_no_json_is_named_with_file_and_line(folder):
+    with open(folder / "captions.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"image": "3.png", captions: }\n')
+    paragraph = explained(f"{PRETRAIN}:captions,path={folder}")
+    assert f"{folder}/captions.jsonl:4: this line is not JSON" in paragraph and '"captions": ["a dog runs"]' in paragraph
+
+
+def test_too_many_missing_or_undecodable_pictures_are_named(folder):
+    rows = [json.dumps({"image": f"x{i}.png", "captions": ["a cat"], "split": "train"}) + "\n" for i in range(4)]
+    with open(folder / "captions.jsonl", "a", encoding="utf-8") as file:
+        file.writelines(rows)
+    paragraph = explained(f"{PRETRAIN}:captions,path={folder}")
+    assert "4 of 6 examples" in paragraph and "x0.png" in paragraph and "max_bad_fraction" in paragraph
+    for i in range(4):
+        (folder / f"x{i}.png").write_bytes(b"\x89PNG but no more")
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+    values(["test", f"--config={PRETRAIN}:captions,debug,path={folder}"])
+    batches = recipe.make(values.config).batches
+    with pytest.raises(UserError, match="cannot be decoded") as caught:
+        for step in range(10):
+            batches[step]
+    assert str(folder / "x") in cli.explain(caught.value)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        api.run_config(str(tmp_path))
+
+
+def test_a_full_disk_is_explained_and_what_it_leaves():
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        ValueError("RESOURCE_EXHAUSTED: writing to runs/x: No space left on device [more]\nstack"),
+    ):
+        paragraph = cli.explain(error)
+        assert paragraph.startswith("No space is left on the disk") and "--workdir" in paragraph and "\n" not in paragraph
+
+
+def test_our_own_errors_are_not_explained_away():
+    for error in (ValueError("no"), KeyError("name"), AttributeError("x"), OSError(errno.EACCES, "no")):
+        assert cli.explain(error) is None
+
+
+def told(status, stderr):
+    """The paragraph of a command that ended as a user's mistake should, unwrapped."""
+    assert status not in (0, None), stderr
+    assert "Traceback" not in stderr, stderr
+    at = stderr.index("Error: ")
+    assert at == 0 or stderr[at - 1] == "\n"
+    paragraph = stderr[at:].strip()
+    assert "\n\n" not in paragraph and max(map(len, paragraph.splitlines())) < 400
+    return " ".join(paragraph.split())
+
+
+def test_no_config_at_all():
+    assert "--config=configs/pretrain.py" in told(*command())
+
+
+def test_an_argument_that_is_no_setting():
+    paragraph = told(*command(f"--config={PRETRAIN}:debug", "total_steps=3"))
+    assert "Unknown argument 'total_steps=3'" in paragraph and "--config.NAME=VALUE" in paragraph
+
+
+def test_the_folder_of_another_config(tmp_path):
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+    values(["test", f"--config={PRETRAIN}:debug"])
+    loop.claim_workdir(values.config, str(tmp_path))
+    paragraph = told(*command(f"--config={PRETRAIN}:debug", f"--workdir={tmp_path}", "--config.seed=7"))
+    assert "holds a run of another config (seed: 0 there, 7 now)" in paragraph
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--config=configs/none.py"], "configs/none.py"),
+        (["--config=configs/pretrain.py:varant=none"], "did you mean 'variant'?"),
+        (["--config=configs/pretrain.py:debug", "--config.modle.width=8"], "model"),
+        (["--config=configs/pretrain.py:debug", "--confg.seed=8"], "config"),
+        (["--config=configs/pretrain.py:debug", "--config.seed=many"], "seed"),
+    ],
+)
+def test_mistakes_in_the_flags_themselves(arguments, part):
+    assert part in told(*command(*arguments))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte, where one may make such."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_during_a_run(small_disk):
+    paragraph = told(*command(f"--config={PRETRAIN}:debug", f"--workdir={small_disk}/run"))
+    assert "No space is left on the disk" in paragraph and "What was saved before is kept" in paragraph

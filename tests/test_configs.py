@@ -1,0 +1,126 @@
+"""Every config file and its main arguments: built, compiled once, two steps of finite loss."""
+
+import json
+import math
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+from jax import monitoring
+from ml_collections import config_flags
+from PIL import Image
+
+from xmodal_jax.train import loop, progress, report
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted((ROOT / "configs").glob("*.py"))
+compilations = [0]
+
+
+def count(event, seconds, **_):
+    compilations[0] += event == "/jax/core/compile/backend_compile_duration"
+
+
+monitoring.register_event_duration_secs_listener(count)
+
+
+def parsed(file, arguments, *overrides):
+    """The config as the command line makes it, in the smallest sizes."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values)
+    small = {
+        "total_steps": 2, "log_every": 1, "checkpoint_every": 2, "batch_size": 2,
+        "examples.text_length": 40, "examples.target_length": 24, "examples.caption_length": 24,
+    }  # fmt: skip
+    settings = [f"--config.{name}={value}" for name, value in small.items()]
+    line = ["test", f"--config={file}:{','.join(('debug', *arguments))}", *settings, *(f"--config.{o}" for o in overrides)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", line)  # where ml_collections looks for overrides
+        values(line)
+    with values.config.unlocked():
+        values.config.evaluators = {}
+    return values.config
+
+
+def run(config, folder, monkeypatch):
+    """Train; -> (losses, programs compiled before each step and at the end)."""
+    compile_step, seen = loop.compile_step, []
+
+    def counted(*args):
+        step, *rest = compile_step(*args)
+
+        def counting(state, batch):
+            seen.append(compilations[0])
+            return step(state, batch)
+
+        return counting, *rest
+
+    monkeypatch.setattr(loop, "compile_step", counted)
+    monkeypatch.setattr(report, "write_report", lambda *args, **kwargs: seen.append(compilations[0]))
+    assert loop.train(config, str(folder)) == {}
+    lines = progress.read_jsonl(str(folder / "metrics.jsonl"))
+    return [line["train/loss"] for line in lines if "train/loss" in line], seen
+
+
+def check(config, folder, monkeypatch):
+    losses, seen = run(config, folder, monkeypatch)
+    assert len(losses) == 2 and all(loss is not None and math.isfinite(loss) for loss in losses)
+    assert len(seen) == 3 and seen[0] > 0 and seen[1] == seen[2], "nothing is compiled after the first step"
+
+
+@pytest.fixture(scope="module")
+def folder_of_pictures(tmp_path_factory):
+    """Twelve pictures with two captions each."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    with open(folder / "captions.jsonl", "w", encoding="utf-8") as file:
+        for i in range(12):
+            Image.fromarray(rng.integers(0, 256, (20 + i, 40, 3)).astype(np.uint8)).save(folder / f"{i}.png")
+            captions = [f"a dog and a cat near a {'boat' if i % 2 else 'tree'}", "one dog runs"]
+            row = {"image": f"{i}.png", "captions": captions, "split": "train" if i < 8 else "val"}
+            file.write(json.dumps(row) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_config_file_trains(file, tmp_path, monkeypatch):
+    check(parsed(file, ["image_size=32"] if file.stem == "pretrain" else []), tmp_path, monkeypatch)
+
+
+PRETRAIN = ROOT / "configs" / "pretrain.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides"),
+    [
+        (["second=audio", "image_size=32"], []),
+        (["image_bytes=file", "image_size=32", "variant=none"], ["examples.file_length=512"]),
+        (["image_size=32"], ["model.reducer=slots", "model.stem=patch", "examples.answer_share=0.3"]),
+        pytest.param(["image_size=32"], ["model.reducer=merge"], marks=pytest.mark.slow),
+        pytest.param(["image_size=32"], ["model.reducer=none"], marks=pytest.mark.slow),
+        pytest.param(["image_size=32"], ["ema=0.9", "loader.workers=1"], marks=pytest.mark.slow),
+        pytest.param(["image_size=32"], ["precision=compute=bfloat16"], marks=pytest.mark.slow),
+        pytest.param(["image_size=32"], ["accumulate=2", "objectives.contrastive.weight=0.0"],
+                     marks=pytest.mark.slow),
+        pytest.param(["image_size=224", "variant=third"], [], marks=pytest.mark.slow),
+        pytest.param(["image_size=32", "lang=ko", "variant=dictionary"], ["model.text_window=4"],
+                     marks=pytest.mark.slow),
+    ],
+    ids=lambda values: ",".join(v.rpartition(".")[2] for v in values if "size" not in v) or "default",
+)  # fmt: skip
+def test_arguments_and_overrides_train(arguments, overrides, tmp_path, monkeypatch):
+    check(parsed(PRETRAIN, arguments, *overrides), tmp_path, monkeypatch)
+
+
+def test_ones_own_pictures_train(folder_of_pictures, tmp_path, monkeypatch):
+    config = parsed(PRETRAIN, ["captions", f"path={folder_of_pictures}", "image_size=32", "variant=none"])
+    assert config.data.source == "captions" and config.examples.third == config.examples.gloss == 0
+    check(config, tmp_path, monkeypatch)
+
+
+def test_variants_switch_their_claims():
+    shares = {name: parsed(PRETRAIN, [f"variant={name}"]).examples for name in ("none", "third", "dictionary", "both")}
+    assert {name: (s.third > 0, s.gloss > 0) for name, s in shares.items()} == {
+        "none": (False, False), "third": (True, False), "dictionary": (False, True), "both": (True, True),
+    }  # fmt: skip

@@ -1,0 +1,21 @@
+"""The notebook runs from top to bottom, in small."""
+
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def test_the_notebook_runs_from_top_to_bottom(monkeypatch):
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("XMODAL_SMALL", "1")
+    book = nbformat.read(ROOT / "colab" / "pretrain.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in book.cells), "the notebook is kept without outputs"
+    nbclient.NotebookClient(book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    outputs = [output for cell in book.cells for output in cell.get("outputs", ())]
+    text = "".join(output.get("text", "") for output in outputs)
+    kinds = [kind for output in outputs for kind in output.get("data", ())]
+    assert "report.html" in text and "step 20/20" in text
+    assert kinds.count("image/svg+xml") == 1 and kinds.count("image/png") == 5, "curves, scenes, three heat maps, a picture"
