@@ -14,6 +14,11 @@ from xmodal_jax.data import masking, senses
 from xmodal_jax.errors import UserError
 
 FILL, CAPTION, ANSWER = 0, 1, 2  # what a row asks of the decoder
+CHOICES = {
+    "second": ("image", "audio", "series", "none"),
+    "image_bytes": ("raw", "file"),
+    "third_from": ("own", "all"),
+}
 NAMES, NAME_BUCKETS = 16, 1024  # entity names kept of an example, and the hash buckets that they fall into
 
 
@@ -31,6 +36,7 @@ class ByteExamples:
       mask_most: a first text has 1..mask_most different things masked.
       mask_span: sentinels per masked word: 1, or a length-blind span of so many.
       third, gloss: probability that a row gets third-modality text (claim 5) or a dictionary gloss (claims 6, 7).
+      third_from: "own" takes third texts from the image's other captions, "all" also from images that share an entity.
       gloss_threshold: a sense scored lower adds nothing (noise filter, claim 7).
       drop_second: probability that a fill row goes without its second modality.
     """
@@ -49,12 +55,17 @@ class ByteExamples:
     mask_most: int = 1
     mask_span: int = 1
     third: float = 0.5
+    third_from: str = "own"
     gloss: float = 0.5
     gloss_threshold: float = 0.05
     drop_second: float = 0.1
 
     def __post_init__(self):
-        for field, choices in {"second": ("image", "audio", "series", "none"), "image_bytes": ("raw", "file")}.items():
+        for field, choices in CHOICES.items():
+            "second": ("image", "audio", "series", "none"),
+            "image_bytes": ("raw", "file"),
+            "third_from": ("own", "all"),
+        }.items():
             if getattr(self, field) not in choices:
                 raise UserError(f"examples.{field}={getattr(self, field)!r}: must be one of {', '.join(choices)}.")
         for field in ("caption_share", "answer_share", "third", "gloss", "drop_second"):
@@ -100,7 +111,7 @@ class ExampleMaker:
     def __init__(self, config, seed=0, inventories=None, scorer=None, third_texts=None):
         """inventories: {language: Inventory}; scorer: of senses, for all languages (default: each language's Lesk scorer).
 
-        third_texts: `(example) -> [(text, mentions)]` of other images that share its entities.
+        third_texts: `(example, names) -> [(text, mentions)]` of other images that share these entities.
         """
         self.config, self.seed = config, seed
         self.inventories = inventories or {}
@@ -205,7 +216,7 @@ class ExampleMaker:
         """Claim 5: one more text tied to the image, its words related to the masked one masked as targets too."""
         pool = [(c, m) for i, (c, m) in enumerate(zip(captions, mentions, strict=True)) if i != first]
         if self.third_texts is not None:
-            pool += self.third_texts(example)
+            pool += self.third_texts(example, names)
         if not pool:
             return
         text, mention = pool[int(rng.integers(len(pool)))]

@@ -12,6 +12,7 @@ from xmodal_jax.data import senses
 from xmodal_jax.data.examples import NAMES, ByteExamples, ExampleMaker
 from xmodal_jax.data.loader import Batches, LoaderConfig
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
+from xmodal_jax.data.third import SharedEntityTexts
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import MODELS
 from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
@@ -66,7 +67,8 @@ def make(config, split="val"):
     examples = build(ByteExamples, config.examples, "examples")
     train, held_out = (open_source(config.data, examples, part) for part in ("train", split))
     inventories = open_inventories(config.get("inventory", ""), train)
-    maker = ExampleMaker(examples, config.seed, inventories)
+    others = SharedEntityTexts(train, inventories) if examples.third_from == "all" else None
+    maker = ExampleMaker(examples, config.seed, inventories, third_texts=others)
     precision = parse_precision(config.precision)
     model_settings = {k: v for k, v in config.model.items() if k != "name"} | {"dtype": precision["compute"]}
     model = build(choose(MODELS, config.model.name, "config.model.name"), model_settings, "model")
