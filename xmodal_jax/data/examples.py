@@ -62,10 +62,6 @@ class ByteExamples:
 
     def __post_init__(self):
         for field, choices in CHOICES.items():
-            "second": ("image", "audio", "series", "none"),
-            "image_bytes": ("raw", "file"),
-            "third_from": ("own", "all"),
-        }.items():
             if getattr(self, field) not in choices:
                 raise UserError(f"examples.{field}={getattr(self, field)!r}: must be one of {', '.join(choices)}.")
         for field in ("caption_share", "answer_share", "third", "gloss", "drop_second"):
