@@ -63,6 +63,7 @@ def get_config(arg=""):
     config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
     config.data = ConfigDict(data)
     config.inventory = args.inventory
+    config.scorer = ""  # of dictionary senses: Lesk, or the folder of a run whose text encoder serves as the frozen LM
 
     patch = 8 if args.image_size <= 128 else 14
     config.examples = defaults(

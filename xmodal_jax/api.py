@@ -9,18 +9,7 @@ model.pick_sense("photo.jpg", "a child is holding a bat", "bat")
 pieces, weights = model.associate("photo.jpg", "a child is holding a bat")
 """
 
-import json
-import os
-
-import jax
-from ml_collections import ConfigDict
-
-from xmodal_jax.decoding.predictor import Predictor
-from xmodal_jax.errors import UserError
-from xmodal_jax.train import mesh as layout
-from xmodal_jax.train import recipe
-from xmodal_jax.train.checkpoints import Checkpoints
-from xmodal_jax.train.loop import averaged, state_maker
+from xmodal_jax.train.restore import restore, run_config
 
 
 def load(workdir, step=None):
@@ -29,27 +18,3 @@ def load(workdir, step=None):
     Raises UserError where the folder holds no run or no readable checkpoint.
     """
     return restore(run_config(workdir), workdir, step)[0]
-
-
-def run_config(workdir):
-    """The config that a run was started with."""
-    path = os.path.join(workdir, "config.json")
-    if not os.path.exists(path):
-        raise UserError(f"{workdir} holds no run: there is no config.json. Train first, or give the run's --workdir.")
-    with open(path, encoding="utf-8") as file:
-        return ConfigDict(json.load(file))
-
-
-def restore(config, workdir, step=None, split="val"):
-    """-> (Predictor, recipe, step number) of a checkpoint in `workdir`."""
-    parts = recipe.make(config, split)
-    mesh = layout.make_mesh(config.mesh)
-    with jax.set_mesh(mesh):
-        _, shapes, _ = state_maker(parts, mesh)
-        folder = os.path.join(workdir, "checkpoints")
-        checkpoints = Checkpoints(folder) if os.path.isdir(folder) else None
-        restored = checkpoints.restore(shapes, step) if checkpoints else None
-    if restored is None:
-        raise UserError(f"{workdir} holds no checkpoint yet: train first, or give the folder of a run that has saved one.")
-    state, meta = restored
-    return Predictor(parts.model, averaged(state), parts.maker.config, parts.inventories), parts, meta["next_step"]

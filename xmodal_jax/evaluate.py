@@ -18,14 +18,14 @@ STEP = flags.DEFINE_integer("step", None, "Checkpoint to take; default: the newe
 
 
 def main():
-    from xmodal_jax import api, evaluators
-    from xmodal_jax.train import loop, report
+    from xmodal_jax import evaluators
+    from xmodal_jax.train import loop, report, restore
 
     if WORKDIR.value is None or not os.path.isdir(WORKDIR.value):
         raise UserError(f"--workdir={WORKDIR.value}: give the folder of a run (it holds config.json and checkpoints/).")
-    config = CONFIG.value if CONFIG.value is not None else api.run_config(WORKDIR.value)
+    config = CONFIG.value if CONFIG.value is not None else restore.run_config(WORKDIR.value)
     loop.check_workdir(config, WORKDIR.value)
-    predictor, parts, step = api.restore(config, WORKDIR.value, STEP.value, SPLIT.value)
+    predictor, parts, step = restore.restore(config, WORKDIR.value, STEP.value, SPLIT.value)
     results, samples = loop.evaluate(evaluators.make(parts), predictor.params, step)
     report.finish(parts, WORKDIR.value, results, samples, {"evaluated": f"step {step}, {SPLIT.value} split"})
 

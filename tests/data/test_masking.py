@@ -158,7 +158,7 @@ def test_claim_5_third_modality_joins_the_text_as_its_own_segment_with_targets_i
 def test_claim_5_third_modality_texts_of_other_images_are_used_too():
     source = {"id": "x", "lang": "en", "image": np.zeros((8, 8, 3), np.uint8), "captions": ["the boat is red"]}
     config = ByteExamples(image_size=8, caption_share=0, answer_share=0, third=1, gloss=0, drop_second=0)
-    maker = ExampleMaker(config, 0, {"en": INVENTORY}, third_texts=lambda example: [("one blue yacht", None)])
+    maker = ExampleMaker(config, 0, {"en": INVENTORY}, third_texts=lambda example, names: [("one blue yacht", None)])
     assert readable(maker(source, 0)["text"]) == "the <0> is red|one blue <1>|"
 
 
@@ -166,7 +166,7 @@ def test_a_third_text_with_more_mentions_than_there_are_sentinels_is_left_out():
     spam = "boat " * 200
     source = {"id": "x", "lang": "en", "image": np.zeros((8, 8, 3), np.uint8), "captions": ["the boat is red"]}
     config = ByteExamples(image_size=8, caption_share=0, answer_share=0, third=1, gloss=0, drop_second=0)
-    maker = ExampleMaker(config, 0, {"en": INVENTORY}, third_texts=lambda example: [(spam, None)])
+    maker = ExampleMaker(config, 0, {"en": INVENTORY}, third_texts=lambda example, names: [(spam, None)])
     assert readable(maker(source, 0)["text"]) == "the <0> is red|"
 
 

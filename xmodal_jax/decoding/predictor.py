@@ -173,6 +173,11 @@ class Predictor:
             right = np.asarray(self._encode_text(self.params, ids).pooled)[: len(texts)]
         return left, right
 
+    def text_vectors(self, texts):
+        """Mean-pooled hidden states of the text encoder alone: float32 [texts, D]."""
+        ids = self._stack_texts([with_end(text, self.examples.text_length) for text in texts])
+        return np.asarray(self._encode_text(self.params, ids).summary, np.float32)[: len(texts)]
+
     def encode(self, seconds, texts):
         """Fused tokens and second-modality tokens of rows; texts are int32 ids. Rows are padded to a few batch sizes."""
         raw, used = self._stack_seconds(seconds)

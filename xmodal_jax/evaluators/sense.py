@@ -17,7 +17,7 @@ CONDITIONS = {
 
 
 class SenseEvaluator:
-    """On the held-out source's sense items; nothing where the source has none.
+    """On the held-out source's sense items; nothing where the source has none, or the second modality is no image.
 
     Metrics, shares in 0..1: right_image; wrong_image (a picture that shows none of the senses); no_image;
     swapped_follows (the swapped picture's sense is chosen); chance (mean of 1 / senses); each per language too; items.
@@ -25,7 +25,8 @@ class SenseEvaluator:
 
     def __init__(self, recipe, count=256, rows=64, samples=12):
         self.inventories, self.rows, self.shown = recipe.inventories, rows, samples
-        made = recipe.held_out.sense_items(count, recipe.config.seed) if hasattr(recipe.held_out, "sense_items") else []
+        offered = hasattr(recipe.held_out, "sense_items") and recipe.maker.config.second == "image"
+        made = recipe.held_out.sense_items(count, recipe.config.seed) if offered else []
         self.items = [item for item in map(self._with_expressions, made) if item]
 
     def _with_expressions(self, item):

@@ -163,6 +163,10 @@ class CrossmodalBytes(nn.Module):
         x, cache = self.decoder(x, mask[None, None], fused.x, fused.mask[:, None, None], cache, index, train=train)
         return self.logits(x).astype(jnp.float32), cache
 
+    def groups(self, length):
+        """N: vectors that `length` bytes of the second modality become before reduction."""
+        return -(-length // self.stride) if self.second == "file" else length // self.group
+
     def scale(self):
         """1 / temperature of the retrieval similarities, at most 100."""
         return jnp.exp(jnp.minimum(self.log_scale, jnp.log(100.0)))

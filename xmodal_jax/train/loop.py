@@ -50,7 +50,7 @@ def train(config, workdir):
 
         board = progress.Progress(workdir, config.total_steps, first)
         batches = to_device(parts.batches.iterate(first, parts.loader), batch_sharding)
-        clock = Clock(first, meta["seconds"], flops, config.batch_size)
+        clock = Clock(first, meta["seconds"], flops, config.batch_size, parts.tokens_per_example())
         judge = evaluators.make(parts)
         in_flight, pending, saved = collections.deque(), None, first if restored else None
 
@@ -221,8 +221,8 @@ def stop_on_sigterm():
 class Clock:
     """Rates between log steps, without the time of evaluations; the time that steps waited for data."""
 
-    def __init__(self, step, seconds, flops, batch_size):
-        self.flops, self.batch_size, self.before = flops, batch_size, seconds
+    def __init__(self, step, seconds, flops, batch_size, tokens):
+        self.flops, self.batch_size, self.tokens, self.before = flops, batch_size, tokens, seconds
         self.start = self.last = time.monotonic()
         self.first_step = self.last_step = step
         self.waited = 0.0
@@ -244,13 +244,14 @@ class Clock:
         self.waited += time.monotonic() - begin
 
     def rates(self, step):
-        """Since the last call: examples/s, TFLOP/s (analytic) per device, share of the time spent waiting for data."""
+        """Since the last call: examples/s, tokens/s, TFLOP/s per device (analytic), share of the time that data was awaited."""
         now = time.monotonic()
         per_second = (step - self.last_step) / max(now - self.last, 1e-9)
         waited = self.waited / max(now - self.last, 1e-9)
         self.last, self.last_step, self.waited = now, step, 0.0
         return {
             "examples_per_s": per_second * self.batch_size,
+            "tokens_per_s": per_second * self.batch_size * self.tokens,
             "tflops_per_s": per_second * self.flops / 1e12 / jax.device_count(),
             "data_wait_share": waited,
             "seconds": self.seconds(),

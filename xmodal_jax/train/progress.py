@@ -47,7 +47,8 @@ class Progress:
         rate = (step - self.started_step) / max(time.monotonic() - self.started, 1e-9)
         eta = duration((self.total_steps - step) / max(rate, 1e-9))
         shown = " ".join(f"{name} {values[f'train/{name}']:.3f}" for name in losses if f"train/{name}" in values)
-        speed = f"{values.get('examples_per_s', 0):.0f} examples/s {values.get('tflops_per_s', 0):.3g} TFLOP/s"
+        rates = (("examples_per_s", "examples/s"), ("tokens_per_s", "tokens/s"), ("tflops_per_s", "TFLOP/s"))
+        speed = " ".join(f"{values[name]:.3g} {unit}" for name, unit in rates if name in values)
         logging.info("step %*d/%d  %s  %s  ETA %s", len(str(self.total_steps)), step, self.total_steps, shown, speed, eta)
 
     def close(self):

@@ -19,7 +19,7 @@ from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
 
 KEYS = (
     "seed total_steps batch_size accumulate log_every eval_every checkpoint_every keep_checkpoints precision ema mesh "
-    "data examples inventory loader model objectives optimizer evaluators"
+    "data examples inventory scorer loader model objectives optimizer evaluators"
 ).split()
 
 
@@ -49,6 +49,11 @@ class Recipe:
         batch = {name: np.zeros(shape, np.int32) for name, shape in shapes.items()}
         return batch | {"second": np.zeros((rows, spec.second_length), np.uint8)}
 
+    def tokens_per_example(self):
+        """Vectors that a row is processed as: text, target, and groups of second-modality bytes, padding included."""
+        spec = self.config_examples
+        return spec.text_length // self.model.text_window + spec.target_length + self.model.groups(spec.second_length)
+
     @property
     def config_examples(self):
         return self.maker.config
@@ -68,7 +73,12 @@ def make(config, split="val"):
     train, held_out = (open_source(config.data, examples, part) for part in ("train", split))
     inventories = open_inventories(config.get("inventory", ""), train)
     others = SharedEntityTexts(train, inventories) if examples.third_from == "all" else None
-    maker = ExampleMaker(examples, config.seed, inventories, third_texts=others)
+    scorer = None
+    if config.get("scorer"):
+        from xmodal_jax.train.restore import frozen_scorer  # here: reading a run back makes a recipe itself
+
+        scorer = frozen_scorer(config.scorer)
+    maker = ExampleMaker(examples, config.seed, inventories, scorer, others)
     precision = parse_precision(config.precision)
     model_settings = {k: v for k, v in config.model.items() if k != "name"} | {"dtype": precision["compute"]}
     model = build(choose(MODELS, config.model.name, "config.model.name"), model_settings, "model")
