@@ -69,7 +69,8 @@ def get_config(arg=""):
     config.examples = defaults(
         ByteExamples,
         second=args.second, image_bytes=args.image_bytes, image_size=args.image_size, patch=patch, third=third, gloss=gloss,
-        text_length=96, target_length=48, mask_most=2, caption_share=0.25,
+        text_length=96 if args.data == "scenes" else 160, target_length=48 if args.data == "scenes" else 64,
+        mask_most=2, caption_share=0.25,
     )  # fmt: skip
     config.loader = defaults(LoaderConfig)
     config.model = defaults(CrossmodalBytes, name="crossmodal_bytes", **size)

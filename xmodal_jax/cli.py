@@ -5,6 +5,7 @@ import logging as stdlib_logging
 import os
 import sys
 import textwrap
+import traceback
 
 import jax
 from absl import app, flags, logging
@@ -25,7 +26,9 @@ def run(main, usage):
     logging.set_stderrthreshold("info")
     handler = logging.get_absl_handler()
     handler.setFormatter(None)
-    handler.addFilter(lambda record: record.levelno > stdlib_logging.INFO or "orbax" not in record.pathname)
+    handler.addFilter(  # of orbax neither chatter nor the tracebacks of its threads: the error itself is raised
+        lambda record: "orbax" not in record.pathname or (record.levelno > stdlib_logging.INFO and not record.exc_info)
+    )
 
     def start(argv):
         if len(argv) > 1:
@@ -34,7 +37,7 @@ def run(main, usage):
         main()
 
     try:
-        app.run(start)
+        app.run(start, flags_parser=parse)
     except SystemExit:
         raise
     except BaseException as error:
@@ -46,7 +49,22 @@ def run(main, usage):
             file=sys.stderr,
         )
         sys.stderr.flush()
-        os._exit(2) if jax.process_count() > 1 else sys.exit(2)
+        # On a full disk, what closes files at the end of a process fails too.
+        os._exit(2) if jax.process_count() > 1 or no_space(error) else sys.exit(2)
+
+
+def parse(argv):
+    """absl's own parser, but for how a mistake is told."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        raise UserError(f"{error}. Settings are given as --config.NAME=VALUE (see --help).") from None
+
+
+def no_space(error):
+    """Whether a disk is full."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error)
 
 
 def explain(error):
@@ -54,15 +72,17 @@ def explain(error):
     if isinstance(error, UserError):
         return str(error)
     text = str(error)
-    if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or "No space left on device" in text:
+    if no_space(error):
         return (
             f"No space is left on the disk ({text.splitlines()[0][:300]}). What was saved before is kept: free some space, or "
             "choose another --workdir, and start the same command again."
         )
     if isinstance(error, OSError) and "failure to load" in text:  # ml_collections, when the config is first looked at
         return "The config file cannot be loaded: " + " ".join(text.split("Attempted", 1)[-1].split())
-    if isinstance(error, (AttributeError, KeyError)) and "Did you mean" in text:  # ml_collections, while flags are parsed
-        return f"Unknown config key: {text.strip(chr(34) + chr(39)).encode().decode('unicode_escape')}".replace("\n", " ")
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, (AttributeError, KeyError)) and "ml_collections" in str(files[-1:]) and "config_flags" in str(files):
+        name = text.strip("'\"").encode().decode("unicode_escape").replace("\n", " ")
+        return f"Unknown config key: {name}"
     return None
 
 

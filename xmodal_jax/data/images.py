@@ -69,7 +69,7 @@ def decode_image(
 def encode_png(image: np.ndarray) -> bytes:
     """uint8 [H, W, 3] -> the bytes of a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG")
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -5,7 +5,6 @@ costs a few small numpy operations.
 """
 
 import hashlib
-import io
 import threading
 from typing import NamedTuple
 
@@ -180,10 +179,3 @@ def compose(under: tuple[int, int, float], placed: list[tuple[Sprite, int, int]]
             blended >>= 8
             region[...] = blended
     return picture
-
-
-def png(picture: np.ndarray) -> bytes:
-    """The picture as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

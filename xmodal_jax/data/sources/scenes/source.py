@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 
+from xmodal_jax.data.images import encode_png
 from xmodal_jax.data.senses.inventory import Inventory
 from xmodal_jax.data.sources.scenes import drawing, english, korean, language, layout, sound, tasks
 from xmodal_jax.data.sources.scenes.inventory import scene_inventory
@@ -155,7 +156,7 @@ class Scenes:
             if "image" in wanted:
                 example["image"] = picture
             if self.file_bytes:
-                example["image_file"] = drawing.png(picture)
+                example["image_file"] = encode_png(picture)
         if "captions" in wanted:
             example["captions"], example["mentions"], _ = self._captions(i, scene, lang)
         if "objects" in wanted or "phrases" in wanted:
