@@ -9,7 +9,6 @@ import optax
 
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
-from xmodal_jax.objectives.sums import Sum
 
 
 @flax.struct.dataclass
@@ -78,14 +77,10 @@ def loss_and_gradient(model, objectives, params, batch, key, accumulate):
         (total, sums), grads = gradient(params, batch, jax.random.fold_in(key, number), totals)
         return jax.tree.map(jnp.add, carry, (total, sums, grads)), None
 
-    shapes = jax.eval_shape(lambda: add_shapes(gradient, params, parts, key, totals))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    first = jax.tree.map(lambda x: x[0], parts)
+    (total, sums), grads = jax.eval_shape(gradient, params, first, key, totals)
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), (total, sums, grads))
     (total, sums, grads), _ = jax.lax.scan(add, zeros, (parts, jnp.arange(accumulate)))
-    return total, sums, grads
-
-
-def add_shapes(gradient, params, parts, key, totals):
-    (total, sums), grads = gradient(params, jax.tree.map(lambda x: x[0], parts), key, totals)
     return total, sums, grads
 
 
@@ -108,8 +103,3 @@ def make_step(model, objectives, optimizer, schedule, accumulate=1, ema=0.0):
         return new, report
 
     return step
-
-
-def is_sum(value):
-    """Whether a tree node is a Sum (to map over metrics)."""
-    return isinstance(value, Sum)
