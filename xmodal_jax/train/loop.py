@@ -72,6 +72,9 @@ def train(config, workdir):
                 with clock.paused():
                     board.write(number, evaluate(judge, averaged(state), number)[0])
             if number and number != saved and (number % config.checkpoint_every == 0 or stopped.is_set()):
+                if pending:  # a run that goes on from here has all its lines up to here
+                    write(*pending)
+                    pending = None
                 save(number)
             if stopped.is_set():
                 break
@@ -97,8 +100,6 @@ def train(config, workdir):
             board.close()
             checkpoints.close()
             return report.finish(parts, workdir, results, samples, facts)
-        if pending:
-            write(*pending)
         board.close()
         checkpoints.close()
         logging.info("stopped at step %d, saved: the same command with --workdir=%s goes on from here.", number, workdir)
