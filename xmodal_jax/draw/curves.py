@@ -74,9 +74,12 @@ def wants_log(values: np.ndarray) -> bool:
 
 def panels(metrics: Iterable[Mapping]) -> list[tuple[str, dict[str, tuple[np.ndarray, np.ndarray]]]]:
     """[(title, {"train" or "eval" or "": (steps, values)})]: what is measured in training and in evaluation shares a
-    panel. Losses first, then the rest of training, evaluation, and last the machine's figures."""
+    panel. Losses first, then the rest of training, evaluation, and last the machine's figures. A single point is no curve.
+    """
     grouped: dict[str, dict] = {}
     for key, points in series(metrics).items():
+        if len(points[0]) < 2:
+            continue
         prefix, _, rest = key.partition("/")
         if rest and prefix in ("train", "eval", "val"):
             grouped.setdefault(rest, {})["train" if prefix == "train" else "eval"] = points
