@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from xmodal_jax.data.loader import Batches, LoaderConfig, epochs_of
+from xmodal_jax.data.loader import Batches, LoaderConfig
 from xmodal_jax.errors import UserError
 
 
@@ -97,7 +97,3 @@ def test_mistakes_are_named():
         batches(0)
     with pytest.raises(UserError, match="multiple of the 3 processes"):
         batches(11, 4, process=(0, 3))
-
-
-def test_epochs_of_counts_begun_passes():
-    assert [epochs_of(steps, 4, 10) for steps in (1, 2, 3, 5, 6)] == [1, 1, 2, 2, 3]

@@ -1,6 +1,7 @@
 """The scenes' own sense inventory: what every noun of the captions may mean (US 12,393,789 B2, claims 6 and 7)."""
 
 from xmodal_jax.data.senses.inventory import Sense, TableInventory
+from xmodal_jax.data.senses.words import stop_words
 from xmodal_jax.data.sources.scenes.things import KINDS, THINGS
 
 # what the kinds mean, where a gloss helps to tell the senses of the things below it
@@ -51,4 +52,5 @@ def scene_senses(lang: str) -> dict[str, tuple[Sense, ...]]:
 
 def scene_inventory(lang: str) -> TableInventory:
     """The inventory of the scenes' nouns in "en" or "ko"."""
-    return TableInventory(scene_senses(lang), lang)
+    table = scene_senses(lang)
+    return TableInventory(table, lang, stop=stop_words(lang) - table.keys())  # here "view" and "drink" are nouns
