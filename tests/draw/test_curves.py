@@ -64,12 +64,14 @@ def test_the_figure_is_one_well_formed_svg_with_its_titles_as_text():
     assert curves.training_curves(run()) == svg  # the same run, the same bytes
 
 
-@pytest.mark.parametrize("rows", [[], [{}], [{"step": 1}], [{"step": 1, "train/loss": float("nan")}]])
+@pytest.mark.parametrize(
+    "rows", [[], [{}], [{"step": 1}], [{"step": 1, "train/loss": float("nan")}], [{"step": 1, "train/loss": 1.0}]]
+)
 def test_nothing_to_draw(rows):
     assert curves.training_curves(rows) == ""
 
 
-@pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1e30, 1e-30, 5.0], [-3.0] * 40, list(range(3000))])
+@pytest.mark.parametrize("values", [[1.0, 2.0], [0.0, 0.0], [1e30, 1e-30, 5.0], [-3.0] * 40, list(range(3000))])
 def test_odd_curves_are_drawn(values):
     rows = [{"step": i, "train/<x> $y$ \x00": v} for i, v in enumerate(values)]
     ET.fromstring(curves.training_curves(rows))
