@@ -20,7 +20,7 @@ def target_logits(verbs, batch):
 
 
 def masked_words(verbs, batch, key, config):
-    """The masked words of fill rows. Sentinels are given, not guessed: they carry no weight after the first.
+    """The masked words of fill rows. Sentinels are given, not guessed: they carry no weight.
 
     Metrics: masked_byte (share of right bytes), masked_word (share of rows with every masked word right).
     """

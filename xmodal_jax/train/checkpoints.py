@@ -28,10 +28,6 @@ class Checkpoints:
             step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)), force=True
         )
 
-    def latest(self):
-        """Newest step, or None."""
-        return self.manager.latest_step()
-
     def restore(self, target, step=None):
         """(state, meta) of `step` or of the newest readable checkpoint; None where there is none at all.
 
@@ -52,8 +48,7 @@ class Checkpoints:
                 if step is not None:
                     raise UserError(f"The checkpoint of step {step} in {self.folder} cannot be read: {brief(error)}") from error
                 logging.warning("The checkpoint of step %d cannot be read (%s): trying the one before.", number, brief(error))
-                broken = number
-                self._set_aside(broken)
+                self._set_aside(number)
         raise UserError(
             f"No checkpoint in {self.folder} can be read (tried {', '.join(map(str, steps))}; they are kept as broken-STEP). "
             "Was it written by another config or version? Give a new --workdir to start afresh."
@@ -64,10 +59,6 @@ class Checkpoints:
         if jax.process_index() == 0 and os.path.isdir(place):
             os.replace(place, os.path.join(os.path.dirname(self.folder), f"broken-{step}"))
         self.manager.reload()
-
-    def wait(self):
-        """Block until what was saved is on disk."""
-        self.manager.wait_until_finished()
 
     def close(self):
         self.manager.wait_until_finished()

@@ -41,7 +41,7 @@ class Recipe:
 
     def example_batch(self):
         """A batch of zeros with the shapes and types of this process' rows, without reading any data."""
-        spec = self.config_examples
+        spec = self.maker.config
         rows = len(self.batches.rows)
         text, target = (rows, spec.text_length), (rows, spec.target_length)
         shapes = {"text": text, "segments": text, "inputs": target, "target": target, "task": (rows,)}
@@ -51,12 +51,8 @@ class Recipe:
 
     def tokens_per_example(self):
         """Vectors that a row is processed as: text, target, and groups of second-modality bytes, padding included."""
-        spec = self.config_examples
+        spec = self.maker.config
         return spec.text_length // self.model.text_window + spec.target_length + self.model.groups(spec.second_length)
-
-    @property
-    def config_examples(self):
-        return self.maker.config
 
 
 def make(config, split="val"):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.draw.report import write_report
 from xmodal_jax.train import progress
-from xmodal_jax.train.loop import train
+from xmodal_jax.train.loop import check_workdir, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,32 +57,28 @@ def run(grid, config, workdir, seeds):
     table.json and report.html, anew after each cell.
     """
     values = {cell: {} for cell in grid.cells}
-    stopped = False
     for seed in range(seeds):
         for cell, changes in grid.cells.items():
             folder = os.path.join(workdir, f"{cell}-{seed}")
-            results = _finished(folder, config, changes, seed)
+            cell_config = changed(config, {**changes, "seed": config.seed + seed})
+            results = finished(folder, cell_config)
             if results is None:
                 logging.info("cell %s, seed %d of %d", cell, seed + 1, seeds)
-                results = train(changed(config, {**changes, "seed": config.seed + seed}), folder)
-            if results is None:  # SIGTERM: the cell was saved
-                stopped = True
-                break
+                results = train(cell_config, folder)
+            if results is None:  # SIGTERM: the cell was saved, and goes on next time
+                return values
             for name, value in results.items():
                 values[cell].setdefault(name, []).append(value)
             write(grid, values, workdir, config)
-        if stopped:
-            break
     return values
 
 
-def _finished(folder, config, changes, seed):
+def finished(folder, config):
+    """The results of a cell that was trained to its end with this config, or None."""
     path = os.path.join(folder, "results.json")
     if not os.path.exists(path):
         return None
-    from xmodal_jax.train.loop import check_workdir
-
-    check_workdir(changed(config, {**changes, "seed": config.seed + seed}), folder)
+    check_workdir(config, folder)
     with open(path, encoding="utf-8") as file:
         return json.load(file)
 
