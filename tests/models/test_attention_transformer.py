@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xmodal_jax.models.attention import Attention, attend
+from xmodal_jax.models.attention import Attention, attend, attention_weights
 from xmodal_jax.models.transformer import REMAT, Block, Stack, empty_cache
 
 B, N, M, D, H = 2, 5, 7, 12, 3
@@ -32,13 +32,20 @@ def test_attend_equals_scaled_dot_product_attention(torch, rng):
     q, k, v = normal(rng, B, H, N, 4), normal(rng, B, H, M, 4), normal(rng, B, H, M, 4)
     mask = rng.random((B, 1, N, M)) < 0.6
     mask[..., 0] = True
+    dy = normal(rng, B, H, N, 4)
     for allowed in (None, mask):
+        tensors = [torch.tensor(x, requires_grad=True) for x in (q, k, v)]
         theirs = torch.nn.functional.scaled_dot_product_attention(
-            *map(torch.tensor, (q, k, v)), attn_mask=None if allowed is None else torch.tensor(allowed)
+            *tensors, attn_mask=None if allowed is None else torch.tensor(allowed)
         )
-        y, weights = attend(q, k, v, allowed)
-        close(y, theirs)
+        theirs.backward(torch.tensor(dy))
+        y, gradient = jax.vjp(lambda *qkv, allowed=allowed: attend(*qkv, allowed), q, k, v)
+        close(y, theirs.detach())
+        for ours, tensor in zip(gradient(dy), tensors, strict=True):
+            close(ours, tensor.grad)
+        weights = attention_weights(q, k, allowed)
         close(weights.sum(-1), np.ones((B, H, N)))
+        close(jnp.einsum("bhnm,bhmd->bhnd", weights, v), y)
     assert not np.asarray(weights)[~np.broadcast_to(mask, weights.shape)].any()
 
 
@@ -46,9 +53,9 @@ def test_a_fully_masked_row_gives_zeros_and_finite_gradients(rng):
     q, k, v = normal(rng, 1, 1, 3, 4), normal(rng, 1, 1, 5, 4), normal(rng, 1, 1, 5, 4)
     mask = np.ones((1, 1, 3, 5), bool)
     mask[:, :, 1] = False
-    y, weights = attend(q, k, v, mask)
+    y, weights = attend(q, k, v, mask), attention_weights(q, k, mask)
     assert not np.asarray(y[:, :, 1]).any() and not np.asarray(weights[:, :, 1]).any() and np.asarray(y[:, :, 0]).any()
-    grads = jax.jit(jax.grad(lambda *qkv: jnp.sum(attend(*qkv, mask)[0] ** 2), (0, 1, 2)))(q, k, v)
+    grads = jax.jit(jax.grad(lambda *qkv: jnp.sum(attend(*qkv, mask) ** 2), (0, 1, 2)))(q, k, v)
     assert all(np.isfinite(g).all() for g in grads) and not np.asarray(grads[0][:, :, 1]).any()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from xmodal_jax.data.bytes import OFFSET, PAD, VOCABULARY
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.dense import Dense
 
 
 def wave_lengths(width):
@@ -103,7 +104,7 @@ class ByteGroups(nn.Module):
         else:
             values = (raw.astype(self.dtype) / 255 - self.mean) / self.std
             values = values.reshape(batch, tokens, self.group)  # [B, N, g]
-        x = nn.Dense(self.width, dtype=self.dtype, name="project")(values)
+        x = Dense(self.width, dtype=self.dtype, name="project")(values)
         code = sincos_2d(tokens // self.grid, self.grid, self.width) if self.grid else sincos_1d(range(tokens), self.width)
         mask = jnp.arange(tokens)[None] * self.group < length[:, None]
         return x + code.astype(x.dtype), mask
@@ -165,5 +166,5 @@ class FileBytes(nn.Module):
         table = nn.Embed(256 + OFFSET, self.table_width, embedding_init=nn.initializers.normal(0.5), dtype=self.dtype)
         x = table(ids) * used[..., None]
         x = nn.Conv(self.width, (2 * self.stride,), strides=(self.stride,), dtype=self.dtype, name="group")(x)
-        x = x + nn.Dense(self.width, dtype=self.dtype, name="mix")(nn.gelu(x))
+        x = x + Dense(self.width, dtype=self.dtype, name="mix")(nn.gelu(x))
         return x + sincos_1d(range(x.shape[1]), self.width).astype(x.dtype), used[:, :: self.stride]

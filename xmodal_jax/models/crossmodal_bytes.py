@@ -16,6 +16,7 @@ from xmodal_jax.data.bytes import VOCABULARY
 from xmodal_jax.data.examples import NAME_BUCKETS
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.byte_embedding import ByteGroups, FileBytes, PixelBytes, TextBytes
+from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.reducers import REDUCERS, masked_softmax, pool
 from xmodal_jax.models.transformer import Stack, empty_cache
 
@@ -117,11 +118,11 @@ class CrossmodalBytes(nn.Module):
         self.fusion = stack(self.layers)
         self.associate = Association(self.width, self.dtype)
         self.decoder = stack(self.decoder_layers, cross=True)
-        self.from_summary = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
-        self.logits = nn.Dense(VOCABULARY, dtype=self.dtype)
-        self.to_shared_text = nn.Dense(self.shared_width, use_bias=False, dtype=self.dtype)
-        self.to_shared_second = nn.Dense(self.shared_width, use_bias=False, dtype=self.dtype)
-        self.to_names = nn.Dense(NAME_BUCKETS, dtype=self.dtype)
+        self.from_summary = Dense(self.width, use_bias=False, dtype=self.dtype)
+        self.logits = Dense(VOCABULARY, dtype=self.dtype)
+        self.to_shared_text = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+        self.to_shared_second = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+        self.to_names = Dense(NAME_BUCKETS, dtype=self.dtype)
         self.log_scale = self.param("log_scale", nn.initializers.constant(2.659), ())  # log(1 / 0.07), as CLIP
 
     def encode_image(self, raw, length, train=False):
@@ -197,7 +198,7 @@ class Association(nn.Module):
         """text [B, T, D], second [B, K, D], second_mask bool [B, K] -> (text [B, T, D], association [B, T, K])."""
 
         def dense(name):
-            return nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=name)
+            return Dense(self.width, use_bias=False, dtype=self.dtype, name=name)
 
         scores = jnp.einsum("btd,bkd->btk", dense("q")(text), dense("k")(second)) * self.width**-0.5
         association = masked_softmax(scores, second_mask[:, None])

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from xmodal_jax.models.dense import Dense
+
 
 @flax.struct.dataclass
 class Reduced:
@@ -48,7 +50,7 @@ class RelationReducer(nn.Module):
         width = x.shape[-1]
 
         def dense(size, name):
-            return nn.Dense(size, dtype=self.dtype, name=name)
+            return Dense(size, dtype=self.dtype, name=name)
 
         q, k = dense(width, "q")(x), dense(width, "k")(x)
         relation = masked_softmax(jnp.einsum("bnd,bmd->bnm", q, k) * width**-0.5, mask[:, None])  # [B, N, N]
@@ -56,7 +58,7 @@ class RelationReducer(nn.Module):
         hidden = nn.gelu(dense(width, "up")(nn.LayerNorm(dtype=self.dtype, name="norm")(related)))
         # Sharp from the start: with flat scores every slot would be the same mean of all inputs, and learn very slowly.
         sharp = nn.initializers.variance_scaling(100.0, "fan_in", "truncated_normal")
-        scores = nn.Dense(self.slots, kernel_init=sharp, dtype=self.dtype, name="slots")(hidden)  # [B, N, K]
+        scores = Dense(self.slots, kernel_init=sharp, dtype=self.dtype, name="slots")(hidden)  # [B, N, K]
         assignment = masked_softmax(scores.swapaxes(1, 2), mask[:, None])  # [B, K, N]
         z = pool(assignment, x)
         if self.out_width:
@@ -80,15 +82,15 @@ class SlotReducer(nn.Module):
             return nn.LayerNorm(dtype=self.dtype, name=name)
 
         inputs = norm("norm_inputs")(x)
-        k = nn.Dense(width, use_bias=False, dtype=self.dtype, name="k")(inputs)
-        v = nn.Dense(width, use_bias=False, dtype=self.dtype, name="v")(inputs)
-        to_q = nn.Dense(width, use_bias=False, dtype=self.dtype, name="q")
+        k = Dense(width, use_bias=False, dtype=self.dtype, name="k")(inputs)
+        v = Dense(width, use_bias=False, dtype=self.dtype, name="v")(inputs)
+        to_q = Dense(width, use_bias=False, dtype=self.dtype, name="q")
         cell, norm_slots, norm_mlp = (
             nn.GRUCell(width, dtype=self.dtype, name="gru"),
             norm("norm_slots"),
             norm("norm_mlp"),
         )
-        up, down = nn.Dense(2 * width, dtype=self.dtype, name="up"), nn.Dense(width, dtype=self.dtype, name="down")
+        up, down = Dense(2 * width, dtype=self.dtype, name="up"), Dense(width, dtype=self.dtype, name="down")
         start = self.param("slots", nn.initializers.normal(1.0), (self.slots, width))
         z = jnp.broadcast_to(start.astype(x.dtype), (batch, self.slots, width))
         for _ in range(self.iterations):
@@ -98,11 +100,11 @@ class SlotReducer(nn.Module):
             z, _ = cell(z, pool(assignment, v))
             z = z + down(nn.gelu(up(norm_mlp(z))))
         kept = jnp.broadcast_to(mask.any(1)[:, None], z.shape[:2])
-        q, k = jnp.split(nn.Dense(2 * width, dtype=self.dtype, name="relate")(norm("norm_relate")(z)), 2, -1)
+        q, k = jnp.split(Dense(2 * width, dtype=self.dtype, name="relate")(norm("norm_relate")(z)), 2, -1)
         relation = masked_softmax(jnp.einsum("bkd,bjd->bkj", q, k) * width**-0.5, kept[:, None])  # [B, K, K]
         z = z + pool(relation, z)
         if self.out_width:
-            z = nn.Dense(self.out_width, dtype=self.dtype, name="out")(z)
+            z = Dense(self.out_width, dtype=self.dtype, name="out")(z)
         return Reduced(z, kept, assignment, relation)
 
 
@@ -127,7 +129,7 @@ class MergeReducer(nn.Module):
         assignment = members / jnp.maximum(members.sum(-1, keepdims=True), 1.0)
         z = z.astype(x.dtype)
         if self.out_width:
-            z = nn.Dense(self.out_width, dtype=self.dtype, name="out")(z)
+            z = Dense(self.out_width, dtype=self.dtype, name="out")(z)
         unit = z / jnp.maximum(jnp.linalg.norm(z, axis=-1, keepdims=True), 1e-6)
         return Reduced(z, size > 0, assignment, jnp.einsum("bkd,bjd->bkj", unit, unit))
 
@@ -168,7 +170,7 @@ class NoReducer(nn.Module):
     def __call__(self, x, mask):
         eye = jnp.broadcast_to(jnp.eye(x.shape[1]), (x.shape[0], x.shape[1], x.shape[1]))
         if self.out_width:
-            x = nn.Dense(self.out_width, dtype=self.dtype, name="out")(x)
+            x = Dense(self.out_width, dtype=self.dtype, name="out")(x)
         return Reduced(x, mask, eye)
 
 

@@ -5,12 +5,28 @@ import jax
 import jax.numpy as jnp
 
 from xmodal_jax.models.attention import Attention
+from xmodal_jax.models.dense import Dense
+from xmodal_jax.models.platform import platform
 
 REMAT = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+
+
+@jax.custom_vjp
+def gelu(x):
+    """GELU by tanh; its gradient recomputes it, which is less work than to write and read the tanh of every hidden value."""
+    return nn.gelu(x)
+
+
+def _gelu_gradient(x, dy):
+    x = jax.lax.optimization_barrier(x)  # else the compiler finds the tanh of the forward pass, and keeps it
+    return jax.vjp(nn.gelu, x)[1](dy)
+
+
+gelu.defvjp(lambda x: (nn.gelu(x), x), _gelu_gradient)
 
 
 class Block(nn.Module):
@@ -40,8 +56,8 @@ class Block(nn.Module):
                 norm("norm_cross")(x), context_mask, context=context
             )
             x = x + drop(y)
-        y = nn.Dense(int(self.width * self.mlp_ratio), dtype=self.dtype, name="up")(norm("norm_mlp")(x))
-        y = nn.Dense(self.width, dtype=self.dtype, name="down")(nn.gelu(y))
+        y = Dense(int(self.width * self.mlp_ratio), dtype=self.dtype, name="up")(norm("norm_mlp")(x))
+        y = Dense(self.width, dtype=self.dtype, name="down")(gelu(y))
         return x + drop(y), cache
 
 
@@ -74,7 +90,7 @@ class Stack(nn.Module):
                 in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
                 out_axes=0,
                 length=self.layers,
-                unroll=self.layers if jax.default_backend() == "cpu" else 1,  # a loop costs CPU a third of its speed
+                unroll=self.layers if platform() == "cpu" else 1,  # a loop costs CPU a third of its speed
             )(self.width, self.heads, self.mlp_ratio, self.cross, self.dropout, self.dtype, name="layers")
             x, cache = stack(x, cache, mask, context, context_mask, index, train)
         return nn.LayerNorm(dtype=self.dtype, name="norm")(x), cache

@@ -26,6 +26,7 @@ from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.step import evaluate_objectives, init_state, make_step
 
 MAY_CHANGE = ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
+COMPILER_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}  # Eigen's products: steps 6-15 % faster (jax 0.10)
 
 
 def train(config, workdir):
@@ -135,7 +136,7 @@ def compile_step(parts, shapes, state_shardings, batch_sharding):
     function = make_step(parts.model, parts.objectives, parts.optimizer, parts.schedule, config.accumulate, config.ema)
     start = time.monotonic()
     jitted = jax.jit(function, donate_argnums=0, out_shardings=(state_shardings, None))
-    compiled = jitted.lower(shapes, batch).compile()
+    compiled = jitted.lower(shapes, batch).compile(compiler_options=COMPILER_OPTIONS.get(jax.default_backend()))
     seconds, memory = time.monotonic() - start, progress.memory_line(compiled)
     logging.info("compiled the training step in %.1f s; %s", seconds, memory)
 
