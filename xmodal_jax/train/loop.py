@@ -19,14 +19,12 @@ from xmodal_jax import config as configuration
 from xmodal_jax import evaluators
 from xmodal_jax.data.loader import to_device
 from xmodal_jax.errors import UserError
-from xmodal_jax.models.flops import count_flops
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import progress, recipe, report
 from xmodal_jax.train.checkpoints import Checkpoints
-from xmodal_jax.train.step import evaluate_objectives, init_state, make_step
+from xmodal_jax.train.program import compile_step, state_maker, step_flops
 
 MAY_CHANGE = ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
-COMPILER_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}  # Eigen's products: steps 6-15 % faster (jax 0.10)
 
 
 def train(config, workdir):
@@ -39,8 +37,8 @@ def train(config, workdir):
     mesh = layout.make_mesh(config.mesh)
     with jax.set_mesh(mesh), stop_on_sigterm() as stopped:
         batch_sharding = layout.batch_sharding(mesh)
-        make_state, shapes, state_shardings = state_maker(parts, mesh)
-        step, flops, facts = compile_step(parts, shapes, state_shardings, batch_sharding)
+        make_state, shapes = state_maker(parts, mesh)
+        step, facts = compile_step(parts, mesh, shapes)
         checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), config.keep_checkpoints)
         restored = checkpoints.restore(shapes)
         state, meta = restored or (make_state(), {"next_step": 0, "seconds": 0.0})
@@ -51,7 +49,7 @@ def train(config, workdir):
 
         board = progress.Progress(workdir, config.total_steps, first)
         batches = to_device(parts.batches.iterate(first, parts.loader), batch_sharding)
-        clock = Clock(first, meta["seconds"], flops, config.batch_size, parts.tokens_per_example())
+        clock = Clock(first, meta["seconds"], step_flops(parts, shapes), config.batch_size, parts.tokens_per_example())
         judge = evaluators.make(parts)
         in_flight, pending, saved = collections.deque(), None, first if restored else None
 
@@ -105,53 +103,6 @@ def train(config, workdir):
         checkpoints.close()
         logging.info("stopped at step %d, saved: the same command with --workdir=%s goes on from here.", number, workdir)
         return None
-
-
-def state_maker(parts, mesh):
-    """-> (function that makes a fresh, laid-out state; its ShapeDtypeStructs with shardings; its shardings)."""
-    batch = parts.example_batch()
-
-    def fresh():
-        return init_state(parts.model, parts.optimizer, batch, parts.config.seed, parts.config.ema)
-
-    shapes = jax.eval_shape(fresh)
-    shardings = layout.shardings(shapes, mesh)
-    shapes = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings)
-    return jax.jit(fresh, out_shardings=shardings), shapes, shardings
-
-
-def compile_step(parts, shapes, state_shardings, batch_sharding):
-    """Compile the training step ahead of time and print what it is: parameters, memory, compile time.
-
-    -> (compiled step, FLOPs of one step: three times the forward pass, facts for the report). It cannot recompile.
-    """
-    config = parts.config
-    for line in progress.parameter_table(shapes.params):
-        logging.info("%s", line)
-    scale = config.batch_size // len(parts.batches.rows)
-    batch = {
-        name: jax.ShapeDtypeStruct((len(value) * scale, *value.shape[1:]), value.dtype, sharding=batch_sharding(value.ndim))
-        for name, value in parts.example_batch().items()
-    }
-    function = make_step(parts.model, parts.objectives, parts.optimizer, parts.schedule, config.accumulate, config.ema)
-    start = time.monotonic()
-    jitted = jax.jit(function, donate_argnums=0, out_shardings=(state_shardings, None))
-    compiled = jitted.lower(shapes, batch).compile(compiler_options=COMPILER_OPTIONS.get(jax.default_backend()))
-    seconds, memory = time.monotonic() - start, progress.memory_line(compiled)
-    logging.info("compiled the training step in %.1f s; %s", seconds, memory)
-
-    def forward(params, batch):
-        return evaluate_objectives(parts.model, parts.objectives, params, batch, jax.random.PRNGKey(0), train=False)
-
-    flops = 3 * count_flops(forward, shapes.params, batch)
-    facts = {
-        "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(shapes.params)):,}",
-        "FLOPs per example": f"{flops / config.batch_size:.3g} (forward and backward)",
-        "compile time": f"{seconds:.1f} s",
-        "memory": memory,
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {jax.process_count()} process(es)",
-    }
-    return compiled, flops, facts
 
 
 def evaluate(judge, params, step):

@@ -26,19 +26,19 @@ RULES = (
 )
 
 
-def make_mesh(sizes):
-    """Mesh over all devices with axes data, fsdp, tensor; one size may be -1 (the rest)."""
+def make_mesh(sizes, devices=None):
+    """Mesh over all devices (or those given) with axes data, fsdp, tensor; one size may be -1 (the rest)."""
     unknown = set(sizes) - set(AXES)
     if unknown:
         raise UserError(f"config.mesh has no axis {', '.join(sorted(unknown))}: the axes are {', '.join(AXES)}.")
-    shape, count = [int(sizes.get(axis, 1)) for axis in AXES], jax.device_count()
+    shape, count = [int(sizes.get(axis, 1)) for axis in AXES], len(devices or jax.devices())
     if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
         raise UserError(f"config.mesh={dict(zip(AXES, shape, strict=True))}: sizes are at least 1; one may be -1 (the rest).")
     if -1 in shape:
         shape[shape.index(-1)] = max(1, count // -int(np.prod(shape)))
     if np.prod(shape) != count:
         raise UserError(f"config.mesh={dict(zip(AXES, shape, strict=True))} needs {np.prod(shape)} devices; there are {count}.")
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def path_of(path):

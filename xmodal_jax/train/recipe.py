@@ -39,10 +39,9 @@ class Recipe:
     schedule: Any
     inventories: dict
 
-    def example_batch(self):
-        """A batch of zeros with the shapes and types of this process' rows, without reading any data."""
+    def example_batch(self, rows):
+        """A batch of zeros with the shapes and types of `rows` examples, without reading any data."""
         spec = self.maker.config
-        rows = len(self.batches.rows)
         text, target = (rows, spec.text_length), (rows, spec.target_length)
         shapes = {"text": text, "segments": text, "inputs": target, "target": target, "task": (rows,)}
         shapes |= {"caption": (rows, spec.caption_length), "names": (rows, NAMES), "second_length": (rows,)}

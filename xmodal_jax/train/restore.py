@@ -12,7 +12,8 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import recipe
 from xmodal_jax.train.checkpoints import Checkpoints
-from xmodal_jax.train.loop import averaged, state_maker
+from xmodal_jax.train.loop import averaged
+from xmodal_jax.train.program import state_maker
 
 
 def run_config(workdir):
@@ -29,7 +30,7 @@ def restore(config, workdir, step=None, split="val"):
     parts = recipe.make(config, split)
     mesh = layout.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        _, shapes, _ = state_maker(parts, mesh)
+        _, shapes = state_maker(parts, mesh)
         folder = os.path.join(workdir, "checkpoints")
         checkpoints = Checkpoints(folder) if os.path.isdir(folder) else None
         restored = checkpoints.restore(shapes, step) if checkpoints else None
