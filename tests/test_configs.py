@@ -101,7 +101,7 @@ PRETRAIN = ROOT / "configs" / "pretrain.py"
         pytest.param(["image_size=32"], ["model.reducer=none"], marks=pytest.mark.slow),
         pytest.param(["image_size=32"], ["ema=0.9", "loader.workers=1"], marks=pytest.mark.slow),
         pytest.param(["image_size=32"], ["precision=compute=bfloat16"], marks=pytest.mark.slow),
-        pytest.param(["image_size=32"], ["accumulate=2", "objectives.contrastive.weight=0.0"],
+        pytest.param(["image_size=32"], ["accumulate=2"],
                      marks=pytest.mark.slow),
         pytest.param(["image_size=224", "variant=third"], [], marks=pytest.mark.slow),
         pytest.param(["image_size=32", "lang=ko", "variant=dictionary"], ["model.text_window=4"],

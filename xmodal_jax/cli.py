@@ -12,6 +12,12 @@ from absl import app, flags, logging
 
 from xmodal_jax.errors import UserError
 
+flags.DEFINE_bool(
+    "distributed",
+    False,
+    "One of several processes: found out from Cloud TPU, GKE or SLURM. Not needed where JAX_COORDINATOR_ADDRESS, "
+    "JAX_NUM_PROCESSES and JAX_PROCESS_ID are set.",
+)
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
 
 
@@ -34,6 +40,7 @@ def run(main, usage):
         if len(argv) > 1:
             raise UserError(f"Unknown argument {argv[1]!r}: settings are given as --config.NAME=VALUE (see --help).")
         use_compilation_cache()
+        join_processes()
         main()
 
     try:
@@ -84,6 +91,25 @@ def explain(error):
         name = text.strip("'\"").encode().decode("unicode_escape").replace("\n", " ")
         return f"Unknown config key: {name}"
     return None
+
+
+def join_processes():
+    """Join the other processes of this run, where it has any; only the first one tells how it goes."""
+    named = "JAX_COORDINATOR_ADDRESS" in os.environ
+    if not (named or flags.FLAGS.distributed):
+        return
+    try:
+        count, index = (
+            int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+        )
+        jax.distributed.initialize(num_processes=count, process_id=index)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"The processes of this run do not find each other ({str(error).splitlines()[0][:300]}): set "
+            "JAX_COORDINATOR_ADDRESS (HOST:PORT), JAX_NUM_PROCESSES and JAX_PROCESS_ID for each, or use the scripts in launch/."
+        ) from error
+    if jax.process_index():
+        logging.set_verbosity(logging.WARNING)
 
 
 def use_compilation_cache():

@@ -3,6 +3,7 @@
 import os
 import time
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -22,6 +23,8 @@ def main():
 
     if CONFIG.value is None:
         raise UserError("Which config? For example: python -m xmodal_jax.main --config=configs/pretrain.py")
+    if jax.process_count() > 1 and not WORKDIR.value:
+        raise UserError("Several processes need one folder in common: give --workdir=DIR, on a disk that all of them share.")
     train(CONFIG.value, WORKDIR.value or os.path.join("runs", time.strftime("%Y-%m-%d-%H%M%S")))
 
 

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import CrossmodalBytes
-from xmodal_jax.train.mesh import AXES, RULES, batch_sharding, make_mesh, partition, path_of, shardings
+from xmodal_jax.train.mesh import AXES, RULES, batch_sharding, local_rows, make_mesh, partition, path_of, shardings
 from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
 from xmodal_jax.train.step import init_state
 
@@ -102,6 +102,14 @@ def test_shardings_of_a_state_and_a_batch(make_batch):
     rows = batch_sharding(mesh)
     assert rows(3).spec == P(("data", "fsdp"), None, None) and rows(1).spec == P(("data", "fsdp")) and rows(0).spec == P()
     assert jax.device_put(np.ones((4, 2)), rows(2)).shape == (4, 2)
+
+
+def test_rows_of_this_process_and_a_batch_that_does_not_divide():
+    mesh = make_mesh({"data": -1})
+    assert local_rows(mesh, 8) == list(range(8))
+    split = types.SimpleNamespace(shape={"data": 4, "fsdp": 2, "tensor": 1})
+    with pytest.raises(UserError, match="batch_size=12 must be a multiple of the mesh's data x fsdp = 8"):
+        local_rows(split, 12)
 
 
 def test_mesh_sizes():

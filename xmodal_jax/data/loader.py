@@ -25,17 +25,12 @@ class LoaderConfig:
 
 
 class Batches:
-    """Random access to training batches: `self[step]` is a dictionary of arrays [rows, ...] for this process' rows."""
+    """Random access to training batches: `self[step]` is a dictionary of arrays [B, ...]."""
 
-    def __init__(self, source, make, batch_size, seed, shuffle=True, process=None):
-        """process: (index, count), default JAX's own. Rows [index * B / count, (index + 1) * B / count) are made here."""
+    def __init__(self, source, make, batch_size, seed, shuffle=True):
         if len(source) == 0:
             raise UserError("The training data is empty: the source has no example in this split.")
-        index, count = process or (jax.process_index(), jax.process_count())
-        if batch_size % count:
-            raise UserError(f"batch_size={batch_size} must be a multiple of the {count} processes.")
         self.source, self.make, self.batch_size = source, make, batch_size
-        self.rows = range(index * batch_size // count, (index + 1) * batch_size // count)
         order = grain.MapDataset.range(len(source)).seed(seed)
         self.order = (order.shuffle() if shuffle else order).repeat().batch(batch_size)
 
@@ -44,15 +39,19 @@ class Batches:
         return np.asarray(self.order[step])
 
     def __getitem__(self, step):
-        return self.assemble(self.order[step], step)
+        return self.assemble(self.order[step], step, range(self.batch_size))
 
-    def assemble(self, indices, step):
-        rows = [self.make(self.source[int(indices[row])], step * self.batch_size + row) for row in self.rows]
-        return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    def assemble(self, indices, step, rows):
+        made = [self.make(self.source[int(indices[row])], step * self.batch_size + row) for row in rows]
+        return {key: np.stack([row[key] for row in made]) for key in made[0]}
 
-    def iterate(self, start, config=LoaderConfig()):
-        """Iterator over steps start, start + 1, ... with grain's read-ahead threads or worker processes."""
-        batches = self.order[start:].map_with_index(lambda number, indices: self.assemble(indices, start + number))
+    def iterate(self, start, config=LoaderConfig(), rows=None):
+        """Iterator over steps start, start + 1, ... with grain's read-ahead threads or worker processes.
+
+        rows: the row numbers of each global batch that are made here (default all): what this process' devices hold.
+        """
+        rows = range(self.batch_size) if rows is None else rows
+        batches = self.order[start:].map_with_index(lambda number, indices: self.assemble(indices, start + number, rows))
         options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.prefetch)
         dataset = batches.to_iter_dataset(options)
         if config.workers:

@@ -63,6 +63,8 @@ class CrossmodalBytes(nn.Module):
       reducer, slots: how the second modality is brought down to K vectors.
       second_width: width of its tower if it differs from `width` (the reducer projects back).
       shared_width: P.
+      remat: what the backward pass recomputes ("none", "dots", "full"; see `Stack`).
+      shard_sequence: between blocks, split tokens over the mesh's tensor axis.
     """
 
     second: str = "raw"
@@ -88,6 +90,7 @@ class CrossmodalBytes(nn.Module):
     shared_width: int = 64
     dropout: float = 0.0
     remat: str = "none"
+    shard_sequence: bool = False
     dtype: str = "float32"
 
     def setup(self):
@@ -98,7 +101,7 @@ class CrossmodalBytes(nn.Module):
 
         def stack(layers, width=self.width, cross=False):
             heads = max(1, self.heads * width // self.width)
-            return Stack(layers, width, heads, self.mlp_ratio, cross, self.dropout, self.remat, self.dtype)
+            return Stack(layers, width, heads, self.mlp_ratio, cross, self.dropout, self.remat, self.dtype, self.shard_sequence)
 
         second_width = self.second_width or self.width
         self.text_bytes = TextBytes(self.width, self.text_window, self.text_kernel, dtype=self.dtype)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from xmodal_jax.models.attention import Attention
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.platform import platform
+from xmodal_jax.models.platform import lay_out, platform
 
 REMAT = {
     "none": None,
@@ -38,6 +38,7 @@ class Block(nn.Module):
     cross: bool = False
     dropout: float = 0.0
     dtype: str = "float32"
+    sequence: bool = False
 
     @nn.compact
     def __call__(self, x, cache, mask, context, context_mask, index, train):
@@ -47,6 +48,7 @@ class Block(nn.Module):
         def norm(name):
             return nn.LayerNorm(dtype=self.dtype, name=name)
 
+        x = lay_out(x, self.sequence)
         y, cache = Attention(self.width, self.heads, self.dtype, name="attention")(
             norm("norm_attention")(x), mask, cache=cache, index=index
         )
@@ -58,13 +60,14 @@ class Block(nn.Module):
             x = x + drop(y)
         y = Dense(int(self.width * self.mlp_ratio), dtype=self.dtype, name="up")(norm("norm_mlp")(x))
         y = Dense(self.width, dtype=self.dtype, name="down")(gelu(y))
-        return x + drop(y), cache
+        return lay_out(x + drop(y), self.sequence), cache
 
 
 class Stack(nn.Module):
     """`layers` blocks and a closing norm; parameters carry a leading axis of size `layers`.
 
     remat: "none", "full" (recompute all), "dots" (keep the outputs of weight products).
+    sequence: between blocks, tokens are split over the mesh's tensor axis (Korthikanti et al., 2022), for long byte sequences.
     """
 
     layers: int
@@ -75,6 +78,7 @@ class Stack(nn.Module):
     dropout: float = 0.0
     remat: str = "none"
     dtype: str = "float32"
+    sequence: bool = False
 
     @nn.compact
     def __call__(self, x, mask=None, context=None, context_mask=None, cache=None, index=None, train=False):
@@ -91,7 +95,7 @@ class Stack(nn.Module):
                 out_axes=0,
                 length=self.layers,
                 unroll=self.layers if platform() == "cpu" else 1,  # a loop costs CPU a third of its speed
-            )(self.width, self.heads, self.mlp_ratio, self.cross, self.dropout, self.dtype, name="layers")
+            )(self.width, self.heads, self.mlp_ratio, self.cross, self.dropout, self.dtype, self.sequence, name="layers")
             x, cache = stack(x, cache, mask, context, context_mask, index, train)
         return nn.LayerNorm(dtype=self.dtype, name="norm")(x), cache
 

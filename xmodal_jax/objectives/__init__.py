@@ -5,31 +5,44 @@ from collections.abc import Callable
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered
-from xmodal_jax.objectives.contrastive import contrastive
+from xmodal_jax.objectives import contrastive
 from xmodal_jax.objectives.language import generation, masked_words
 from xmodal_jax.objectives.naming import naming
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A loss, the verbs it asks for, and whether it compares examples of the whole batch with each other."""
+    """A loss and the verbs it asks for.
 
-    loss: Callable
+    One that compares rows with each other consists of two functions instead, so that it stays exact where a batch is
+    computed in parts: represent (verbs, rows, config) -> tree of float arrays [rows, ...], and compare (verbs, that tree of
+    the whole batch, config) -> (loss Sum, {metric: Sum}).
+    """
+
     needs: tuple[str, ...]
-    whole_batch: bool = False
+    loss: Callable | None = None
+    represent: Callable | None = None
+    compare: Callable | None = None
+
+    def __call__(self, verbs, batch, key, config):
+        """(loss Sum, {metric: Sum}) of a whole batch."""
+        if self.compare:
+            return self.compare(verbs, self.represent(verbs, batch, config), config)
+        return self.loss(verbs, batch, key, config)
 
 
+FUSED = ("encode_image", "encode_text", "fuse", "decode")
 OBJECTIVES = {
-    "masked_words": Objective(masked_words, ("encode_image", "encode_text", "fuse", "decode")),
-    "generation": Objective(generation, ("encode_image", "encode_text", "fuse", "decode")),
-    "naming": Objective(naming, ("encode_image",)),
-    "contrastive": Objective(contrastive, ("encode_image", "encode_text"), whole_batch=True),
+    "masked_words": Objective(FUSED, masked_words),
+    "generation": Objective(FUSED, generation),
+    "naming": Objective(("encode_image",), naming),
+    "contrastive": Objective(("encode_image", "encode_text"), represent=contrastive.represent, compare=contrastive.compare),
 }
 
 
-def check(model, objectives, accumulate=1):
+def check(model, objectives):
     """Raise a UserError before training where an objective is unknown or asks for what the model does not offer."""
-    for name, settings in objectives.items():
+    for name in objectives:
         if name not in OBJECTIVES:
             raise UserError(f"objectives.{name} is unknown: there are {', '.join(OBJECTIVES)}.")
         lacking = [verb for verb in OBJECTIVES[name].needs if verb not in offered(model)]
@@ -37,11 +50,6 @@ def check(model, objectives, accumulate=1):
             raise UserError(
                 f"objectives.{name} needs {', '.join(lacking)}, but the model {type(model).__name__} offers only "
                 f"{', '.join(offered(model))}."
-            )
-        if accumulate > 1 and OBJECTIVES[name].whole_batch and settings.get("weight", 1.0):
-            raise UserError(
-                f"objectives.{name} compares all examples of a batch, which accumulate={accumulate} splits: "
-                f"use accumulate=1, or --config.objectives.{name}.weight=0."
             )
     if not any(settings.get("weight", 1.0) for settings in objectives.values()):
         raise UserError("No objective has a weight above 0: there is nothing to train.")

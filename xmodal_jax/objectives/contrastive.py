@@ -10,17 +10,23 @@ import optax
 from xmodal_jax.objectives.sums import Sum, weighted
 
 
-def contrastive(verbs, batch, key, config):
-    """Clean captions against second modalities. Metric: contrastive_right (share of captions whose own image is nearest)."""
-    del key, config
-    present = batch["second_length"] > 0  # [B]
-    u = verbs.encode_text(batch["caption"]).pooled  # [B, P]
+def represent(verbs, batch, config):
+    """Rows of a batch or a part of it -> {"u" clean captions [b, P], "v" second modalities [b, P], "present" float32 [b]}."""
+    del config
+    u = verbs.encode_text(batch["caption"]).pooled
     v = verbs.encode_image(batch["second"], batch["second_length"]).pooled
-    scores = verbs.scale() * u @ v.T  # [B text, B second]
-    own = jnp.arange(len(u))
+    return {"u": u, "v": v, "present": (batch["second_length"] > 0).astype(jnp.float32)}
+
+
+def compare(verbs, rows, config):
+    """The loss Sum of all rows of the global batch. Metric: contrastive_right (captions whose own image is nearest)."""
+    del config
+    present = rows["present"]  # [B]
+    scores = verbs.scale() * rows["u"] @ rows["v"].T  # [B text, B second]
+    own = jnp.arange(len(scores))
 
     def one_way(scores):
-        scores = jnp.where(present[None], scores, -1e9)
+        scores = jnp.where(present[None] > 0, scores, -1e9)
         return weighted(optax.softmax_cross_entropy_with_integer_labels(scores, own), present), scores.argmax(-1) == own
 
     (text_loss, right), (second_loss, _) = one_way(scores), one_way(scores.T)

@@ -5,6 +5,7 @@ import os
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from xmodal_jax.errors import UserError
@@ -58,6 +59,7 @@ class Checkpoints:
         place = os.path.join(self.folder, str(step))
         if jax.process_index() == 0 and os.path.isdir(place):
             os.replace(place, os.path.join(os.path.dirname(self.folder), f"broken-{step}"))
+        multihost_utils.sync_global_devices(f"step {step} set aside")
         self.manager.reload()
 
     def close(self):

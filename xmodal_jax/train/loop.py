@@ -14,6 +14,7 @@ import time
 
 import jax
 from absl import logging
+from jax.experimental import multihost_utils
 
 from xmodal_jax import config as configuration
 from xmodal_jax import evaluators
@@ -35,8 +36,8 @@ def train(config, workdir):
     parts = recipe.make(config)
     claim_workdir(config, workdir)
     mesh = layout.make_mesh(config.mesh)
-    with jax.set_mesh(mesh), stop_on_sigterm() as stopped:
-        batch_sharding = layout.batch_sharding(mesh)
+    with jax.set_mesh(mesh), stop_on_sigterm() as is_stopped:
+        batch_sharding, rows = layout.batch_sharding(mesh), layout.local_rows(mesh, config.batch_size)
         make_state, shapes = state_maker(parts, mesh)
         step, facts = compile_step(parts, mesh, shapes)
         checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), config.keep_checkpoints)
@@ -48,7 +49,7 @@ def train(config, workdir):
         )
 
         board = progress.Progress(workdir, config.total_steps, first)
-        batches = to_device(parts.batches.iterate(first, parts.loader), batch_sharding)
+        batches = to_device(parts.batches.iterate(first, parts.loader, rows), batch_sharding)
         clock = Clock(first, meta["seconds"], step_flops(parts, shapes), config.batch_size, parts.tokens_per_example())
         judge = evaluators.make(parts)
         in_flight, pending, saved = collections.deque(), None, first if restored else None
@@ -67,15 +68,16 @@ def train(config, workdir):
             checkpoints.save(step_number, state, {"next_step": step_number, "seconds": clock.seconds()})
 
         for number in range(first, config.total_steps):
+            stopped = is_stopped(number)
             if config.eval_every and number > first and number % config.eval_every == 0:
                 with clock.paused():
                     board.write(number, evaluate(judge, averaged(state), number)[0])
-            if number and number != saved and (number % config.checkpoint_every == 0 or stopped.is_set()):
+            if number and number != saved and (number % config.checkpoint_every == 0 or stopped):
                 if pending:  # a run that goes on from here has all its lines up to here
                     write(*pending)
                     pending = None
                 save(number)
-            if stopped.is_set():
+            if stopped:
                 break
             with clock.waiting():
                 batch = next(batches)
@@ -106,9 +108,14 @@ def train(config, workdir):
 
 
 def evaluate(judge, params, step):
-    """Run every evaluator -> (flat metrics, samples)."""
+    """Run every evaluator -> (flat metrics, samples). Of several processes each evaluates a whole copy by itself."""
     start = time.monotonic()
-    results, samples = judge(params)
+    if jax.process_count() > 1:
+        whole = multihost_utils.process_allgather(params, tiled=True)
+        with jax.set_mesh(layout.make_mesh({}, jax.local_devices()[:1])):
+            results, samples = judge(whole)
+    else:
+        results, samples = judge(params)
     logging.info("evaluation at step %d took %.1f s", step, time.monotonic() - start)
     for name, value in results.items():
         logging.info("  %-36s %.4g", name, value)
@@ -159,14 +166,20 @@ def stop_at_bad_step(parts, step, workdir):
 
 @contextlib.contextmanager
 def stop_on_sigterm():
-    """An event that SIGTERM sets: the loop saves and ends cleanly, as pre-emptible machines ask for."""
+    """step -> whether to save and end cleanly there, as pre-emptible machines ask for by SIGTERM.
+
+    With several processes JAX agrees on one step for all of them, whichever was told first.
+    """
+    if jax.process_count() > 1:
+        yield multihost_utils.reached_preemption_sync_point
+        return
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stopped
+        yield lambda step: False
         return
     before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
-        yield stopped
+        yield lambda step: stopped.is_set()
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -8,9 +8,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.platform import ROWS
 
 AXES = ("data", "fsdp", "tensor")
-BATCH = P(("data", "fsdp"))
 
 # (path pattern, partition of the trailing dimensions); the first match wins, a scan's layer axis in front is not split.
 RULES = (
@@ -73,4 +73,13 @@ def shardings(tree, mesh, rules=RULES):
 
 def batch_sharding(mesh):
     """ndim -> sharding of a batch array: rows over data and fsdp."""
-    return lambda ndim: NamedSharding(mesh, P(*BATCH, *[None] * (ndim - 1)) if ndim else P())
+    return lambda ndim: NamedSharding(mesh, P(ROWS, *[None] * (ndim - 1)) if ndim else P())
+
+
+def local_rows(mesh, batch_size):
+    """Row numbers of a global batch that the devices of this process hold (all of them where rows are not split)."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % ways:
+        raise UserError(f"config.batch_size={batch_size} must be a multiple of the mesh's data x fsdp = {ways}.")
+    places = batch_sharding(mesh)(1).addressable_devices_indices_map((batch_size,)).values()
+    return sorted({row for (rows,) in places for row in range(batch_size)[rows]})

@@ -8,7 +8,8 @@ from absl import logging
 from xmodal_jax.models.flops import count_flops
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import progress
-from xmodal_jax.train.step import evaluate_objectives, init_state, make_step
+from xmodal_jax.train.gradient import evaluate_objectives
+from xmodal_jax.train.step import init_state, make_step
 
 COMPILER_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}  # Eigen's products: steps 6-15 % faster (jax 0.10)
 

@@ -78,7 +78,7 @@ def make(config, split="val"):
     model_settings = {k: v for k, v in config.model.items() if k != "name"} | {"dtype": precision["compute"]}
     model = build(choose(MODELS, config.model.name, "config.model.name"), model_settings, "model")
     chosen = {name: settings.to_dict() for name, settings in config.objectives.items()}
-    objectives.check(model, chosen, config.accumulate)
+    objectives.check(model, chosen)
     optimizer, schedule = make_optimizer(build(OptimizerConfig, config.optimizer, "optimizer"), config.total_steps)
     loader = build(LoaderConfig, config.loader, "loader")
     batches = Batches(train, maker, config.batch_size, config.seed, loader.shuffle)

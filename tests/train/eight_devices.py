@@ -1,0 +1,65 @@
+"""Run by test_eight_devices.py in a process that simulates eight devices: trains on several meshes, prints one JSON line."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+
+from xmodal_jax.train import mesh as layout
+from xmodal_jax.train import program, recipe
+from xmodal_jax.train.checkpoints import Checkpoints
+
+STEPS = 20
+
+
+def train(config, sizes, devices, state=None):
+    """-> state after STEPS steps, its shapes, [{metric: value} per step], bytes of matrices and their moments per device."""
+    parts = recipe.make(config)
+    mesh = layout.make_mesh(sizes, devices)
+    with jax.set_mesh(mesh):
+        make_state, shapes = program.state_maker(parts, mesh)
+        step = program.lower_step(parts, mesh, shapes).compile()
+        state, sharding, history = make_state(), layout.batch_sharding(mesh), []
+        matrices = [
+            leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state) if layout.path_of(path).endswith("kernel")
+        ]
+        held = sum(leaf.addressable_shards[0].data.nbytes for leaf in matrices)
+        for number in range(STEPS):
+            batch = {k: jax.device_put(v, sharding(v.ndim)) for k, v in parts.batches[number].items()}
+            state, values = step(state, batch)
+            history.append({name: float(value) for name, value in values.items()})
+    return state, shapes, history, held
+
+
+def main(arguments):
+    from tests.train.test_eight_devices import MESHES, small_config
+
+    out, folder = {}, arguments["folder"]
+    devices = jax.devices()
+    for name in arguments["meshes"]:
+        sizes, count, changes = MESHES[name]
+        config = small_config()
+        config.update_from_flattened_dict(changes)
+        state, shapes, history, held = train(config, sizes, devices[:count])
+        saved = Checkpoints(f"{folder}/{name}", asynchronous=False)
+        saved.save(STEPS, state, {"next_step": STEPS})
+        saved.close()
+        out[name] = {"history": history, "bytes": held, "restored": {}}
+        whole = jax.device_get(state)
+        for other in arguments["restore_on"]:
+            sizes, count, _ = MESHES[other]
+            parts, mesh = recipe.make(config), layout.make_mesh(sizes, devices[:count])
+            with jax.set_mesh(mesh):
+                _, target = program.state_maker(parts, mesh)
+                checkpoints = Checkpoints(f"{folder}/{name}", asynchronous=False)
+                restored, meta = checkpoints.restore(target)
+                checkpoints.close()
+            exact = jax.tree.map(lambda a, b: np.array_equal(a, np.asarray(b)), whole, restored)
+            placed = jax.tree.map(lambda leaf, wanted: leaf.sharding == wanted.sharding, restored, target)
+            out[name]["restored"][other] = all(jax.tree.leaves((exact, placed))) and meta["next_step"] == STEPS
+    print(json.dumps(out))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

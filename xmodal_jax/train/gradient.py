@@ -1,0 +1,116 @@
+"""The gradient of all objectives on one global batch, at once or in microbatches: the same number either way."""
+
+import jax
+import jax.numpy as jnp
+
+from xmodal_jax.models.verbs import Verbs
+from xmodal_jax.objectives import OBJECTIVES
+
+
+def evaluate_objectives(model, objectives, params, batch, key, train):
+    """-> {objective: loss Sum}, {metric: Sum}; what the objectives compute in common is computed once."""
+    return evaluate_with(Verbs(model, params, key, train), active(objectives), batch, key)
+
+
+def active(objectives):
+    """The objectives with a weight above 0."""
+    return {name: settings for name, settings in objectives.items() if settings.get("weight", 1.0)}
+
+
+def evaluate_with(verbs, objectives, batch, key):
+    losses, metrics = {}, {}
+    for number, (name, settings) in enumerate(objectives.items()):
+        losses[name], more = OBJECTIVES[name](verbs, batch, jax.random.fold_in(key, 1000 + number), settings)
+        metrics |= more
+    return losses, metrics
+
+
+def weighted_mean(objectives, losses, totals=None):
+    """sum_o weight_o * total_o / weight of the whole batch."""
+    totals = totals or {name: loss.weight for name, loss in losses.items()}
+    return sum(
+        objectives[name].get("weight", 1.0) * loss.total / jnp.maximum(totals[name], 1e-8) for name, loss in losses.items()
+    )
+
+
+def split_batch(batch, parts):
+    """[B, ...] -> [parts, B / parts, ...], every part spread over all devices."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+
+def join_batch(batch):
+    """The inverse of `split_batch`: [parts, B / parts, ...] -> [B, ...]."""
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), batch)
+
+
+def loss_and_gradient(model, objectives, params, batch, key, accumulate):
+    """Gradient of sum_o weight_o * mean loss_o over the whole batch -> (loss, ({objective: Sum}, {metric: Sum}), gradient)."""
+    objectives = active(objectives)
+    if accumulate > 1:
+        return accumulated(model, objectives, params, batch, key, accumulate)
+
+    def loss(params):
+        losses, metrics = evaluate_with(Verbs(model, params, key, train=True), objectives, batch, key)
+        return weighted_mean(objectives, losses), (losses, metrics)
+
+    (total, sums), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    return total, sums, grads
+
+
+def accumulated(model, objectives, params, batch, key, accumulate):
+    """The same in microbatches, exact for objectives of single rows and for those that compare the rows of a batch.
+
+    Means are over the whole batch: the weights (target bytes) of all microbatches are added up first, which costs nothing,
+    since they depend on the batch alone and the compiler drops the rest of that pass.
+
+    Comparisons take two passes (Gao et al., 2021, "Scaling deep contrastive learning batch size under memory limited setup"):
+    the first computes every row's representation and keeps nothing else; their loss and its gradient with respect to the
+    representations are those of the whole batch; the second pass carries that gradient on to the parameters.
+    """
+    compared = {name: settings for name, settings in objectives.items() if OBJECTIVES[name].compare}
+    summed = {name: settings for name, settings in objectives.items() if name not in compared}
+    parts, numbers = split_batch(batch, accumulate), jnp.arange(accumulate)
+
+    def represent(verbs, part):
+        return {name: OBJECTIVES[name].represent(verbs, part, settings) for name, settings in compared.items()}
+
+    def first_pass(part):
+        part, number = part
+        return represent(Verbs(model, params, jax.random.fold_in(key, number), train=True), part)
+
+    def compare(params, representations):
+        verbs, losses, metrics = Verbs(model, params), {}, {}
+        for name, settings in compared.items():
+            losses[name], more = OBJECTIVES[name].compare(verbs, representations[name], settings)
+            metrics |= more
+        return jnp.asarray(weighted_mean(compared, losses), jnp.float32), (losses, metrics)
+
+    representations = join_batch(jax.lax.map(first_pass, (parts, numbers)))
+    (total, sums), (grads, pulls) = jax.value_and_grad(compare, (0, 1), has_aux=True)(params, representations)
+
+    def weights(part):
+        losses, _ = evaluate_with(Verbs(model, params, key, train=True), summed, part, key)
+        return {name: loss.weight for name, loss in losses.items()}
+
+    totals = jax.tree.map(lambda count: count.sum(0), jax.vmap(weights)(parts))
+
+    def second_pass(params, part, pull, number):
+        part_key = jax.random.fold_in(key, number)
+        verbs = Verbs(model, params, part_key, train=True)
+        rows = represent(verbs, part)  # before all else, as in the first pass: the same dropout
+        losses, metrics = evaluate_with(verbs, summed, part, part_key)
+        loss = jnp.asarray(weighted_mean(summed, losses, totals), jnp.float32)
+        carried = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, pull, rows)))
+        return loss + carried, (loss, losses, metrics)
+
+    gradient = jax.value_and_grad(second_pass, has_aux=True)
+
+    def add(carry, part):
+        (_, values), grads = gradient(params, *part)
+        return jax.tree.map(jnp.add, carry, (values, grads)), None
+
+    parts = parts, split_batch(pulls, accumulate), numbers
+    (_, values), _ = jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), values)
+    ((loss, losses, metrics), grads), _ = jax.lax.scan(add, (zeros, grads), parts)
+    return total + loss, (losses | sums[0], metrics | sums[1]), grads
