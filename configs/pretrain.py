@@ -8,7 +8,7 @@
         the emoji pack
 
 Arguments (all optional): data, path (of data=coco its JSON file, beside images=DIR; of data=tfds its data_dir, beside
-name=DATASET), lang, size (model: tiny, small, base), image_bytes (raw or file), second (image or
+name=DATASET), lang, size (model: tiny, small, base, large), image_bytes (raw or file), second (image or
 audio), image_size, variant (none, third, dictionary, both), inventory, debug (a run of seconds).
 """
 
@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.examples import ByteExamples
 from xmodal_jax.data.loader import LoaderConfig
+from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import CrossmodalBytes
 from xmodal_jax.train.optimizers import OptimizerConfig
 
@@ -24,15 +25,9 @@ SIZES = {
     "tiny": dict(width=32, heads=2, layers=1, text_layers=1, second_layers=1, decoder_layers=1, slots=8),
     "small": dict(width=96, heads=3, layers=2, text_layers=1, second_layers=1, decoder_layers=2, slots=16),
     "base": dict(width=768, heads=12, layers=8, text_layers=4, second_layers=6, decoder_layers=6, slots=32),
+    "large": dict(width=2048, heads=16, layers=10, text_layers=4, second_layers=4, decoder_layers=3, slots=64),  # 1.1B
 }
 VARIANTS = {"none": (0.0, 0.0), "third": (0.5, 0.0), "dictionary": (0.0, 0.5), "both": (0.5, 0.5)}
-DATA = {
-    "scenes": dict(lang=("en", "ko"), cache=True),
-    "captions": dict(lang="en"),
-    "emoji": dict(lang="ko"),
-    "coco": dict(),
-    "tfds": dict(),
-}
 
 
 def get_config(arg=""):
@@ -42,7 +37,8 @@ def get_config(arg=""):
     )  # fmt: skip
     size = dict(choose(SIZES, "tiny" if args.debug else args.size, "config argument size"))
     third, gloss = choose(VARIANTS, args.variant, "config argument variant")
-    data = dict(choose(DATA, args.data, "config argument data"), source=args.data)
+    choose(SOURCES, args.data, "config argument data")
+    data = source_defaults(args.data) | {"source": args.data} | ({"cache": True} if args.data == "scenes" else {})
     if args.path:
         data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
     data |= {name: args[name] for name in ("images", "name") if args[name]}

@@ -12,6 +12,7 @@ from jax import monitoring
 from ml_collections import config_flags
 from PIL import Image
 
+from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.train import loop, progress, report
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -117,6 +118,19 @@ def test_ones_own_pictures_train(folder_of_pictures, tmp_path, monkeypatch):
     config = parsed(PRETRAIN, ["captions", f"path={folder_of_pictures}", "image_size=32", "variant=none"])
     assert config.data.source == "captions" and config.examples.third == config.examples.gloss == 0
     check(config, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_setting_of_a_source_can_be_overridden(source):
+    required = [f"{'path' if name in ('path', 'annotations') else name}=here" for name in required_settings(source)]
+    found = parsed(PRETRAIN, [f"data={source}", *required], "data.lang=ko" if source == "captions" else "seed=1").data
+    assert set(found) == {"source", *source_settings(source)} - {"size", "fields", "file_bytes", "images"} | (
+        {"images"} if source == "coco" else set()
+    )
+    if source == "scenes":
+        assert parsed(PRETRAIN, [], "data.count=40", "data.seed=7").data.count == 40
+    if source == "captions":
+        assert found.lang == "ko"
 
 
 def test_variants_switch_their_claims():

@@ -89,8 +89,14 @@ def test_first_match_wins_and_every_rule_is_a_pattern():
 def test_an_array_without_a_rule_or_that_does_not_divide_is_named():
     with pytest.raises(UserError, match=r"No sharding rule matches the parameter params/new/thing of shape \(3, 4\)"):
         partition("params/new/thing", (3, 4), MESH)
-    with pytest.raises(UserError, match=r"logits/kernel of shape \(15, 384\) cannot be split 2 ways over fsdp"):
-        partition("params/logits/kernel", (15, 384), MESH)
+    with pytest.raises(UserError, match=r"logits/kernel of shape \(3001, 385\) cannot be split 2 ways over fsdp"):
+        partition("params/logits/kernel", (3001, 385), MESH)
+
+
+def test_an_axis_that_does_not_divide_its_dimension_takes_another_or_leaves_a_small_array_whole():
+    assert partition("params/reduce/slots/kernel", (768, 3), MESH) == P("fsdp", None)
+    assert partition("params/logits/kernel", (15, 384), MESH) == P(None, "tensor")
+    assert partition("params/layers/up/kernel", (3, 15, 15), MESH) == P(None, None, None)
 
 
 def test_shardings_of_a_state_and_a_batch(make_batch):

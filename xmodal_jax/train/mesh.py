@@ -11,6 +11,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.platform import ROWS
 
 AXES = ("data", "fsdp", "tensor")
+SMALL = 2**20  # elements
 
 # (path pattern, partition of the trailing dimensions); the first match wins, a scan's layer axis in front is not split.
 RULES = (
@@ -47,21 +48,37 @@ def path_of(path):
 
 
 def partition(path, shape, mesh, rules=RULES):
-    """The PartitionSpec of one array by the first rule whose pattern is found in its path."""
+    """The PartitionSpec of one array by the first rule whose pattern is found in its path.
+
+    A mesh axis that does not divide the dimension which the rule gives it takes another one that it divides; an array of
+    less than SMALL elements without any such dimension stays whole along it, a larger one is a UserError.
+    """
+    for pattern, spec in rules if shape else ():
+        if re.search(pattern, path):
+            if len(shape) < len(spec):
+                return P()
+            layers = len(shape) - len(spec)
+            return P(*[None] * layers, *fitting(path, shape[layers:], spec, mesh))
     if not shape:
         return P()
-    for pattern, spec in rules:
-        if re.search(pattern, path):
-            spec = P(*[None] * (len(shape) - len(spec)), *spec) if len(shape) >= len(spec) else P()
-            for size, axes in zip(shape, spec, strict=False):
-                ways = int(np.prod([mesh.shape[axis] for axis in ([axes] if isinstance(axes, str) else axes or [])]))
-                if size % ways:
-                    raise UserError(
-                        f"{path} of shape {tuple(shape)} cannot be split {ways} ways over {axes}: choose a mesh or a width "
-                        "that divides it."
-                    )
-            return spec
     raise UserError(f"No sharding rule matches the parameter {path} of shape {tuple(shape)}: add one to train/mesh.py.")
+
+
+def fitting(path, shape, spec, mesh):
+    """`spec` with every axis on a dimension that it divides."""
+    placed = [axis if axis and size % mesh.shape[axis] == 0 else None for size, axis in zip(shape, spec, strict=True)]
+    for axis in spec:
+        if axis is None or axis in placed:
+            continue
+        free = [i for i, other in enumerate(shape) if placed[i] is None and other % mesh.shape[axis] == 0]
+        if free:
+            placed[max(free, key=lambda i: shape[i])] = axis
+        elif np.prod(shape) >= SMALL:
+            raise UserError(
+                f"{path} of shape {tuple(shape)} cannot be split {mesh.shape[axis]} ways over {axis} (nor can another of its "
+                "dimensions): choose a mesh or a width that divides it."
+            )
+    return placed
 
 
 def shardings(tree, mesh, rules=RULES):
@@ -76,10 +93,15 @@ def batch_sharding(mesh):
     return lambda ndim: NamedSharding(mesh, P(ROWS, *[None] * (ndim - 1)) if ndim else P())
 
 
-def local_rows(mesh, batch_size):
-    """Row numbers of a global batch that the devices of this process hold (all of them where rows are not split)."""
+def check_rows(mesh, batch_size):
+    """Raise a UserError where a global batch cannot be split evenly over the mesh."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % ways:
         raise UserError(f"config.batch_size={batch_size} must be a multiple of the mesh's data x fsdp = {ways}.")
+
+
+def local_rows(mesh, batch_size):
+    """Row numbers of a global batch that the devices of this process hold (all of them where rows are not split)."""
+    check_rows(mesh, batch_size)
     places = batch_sharding(mesh)(1).addressable_devices_indices_map((batch_size,)).values()
     return sorted({row for (rows,) in places for row in range(batch_size)[rows]})

@@ -2,6 +2,8 @@
 
 import inspect
 
+from ml_collections import config_dict
+
 from xmodal_jax.data.sources.captions import Captions
 from xmodal_jax.data.sources.coco import CocoCaptions
 from xmodal_jax.data.sources.emoji import Emoji
@@ -23,3 +25,19 @@ def required_settings(name):
         for parameter in inspect.signature(SOURCES[name]).parameters.values()
         if parameter.default is parameter.empty and parameter.name != "split"
     ]
+
+
+GIVEN = ("split", "size", "fields", "file_bytes")  # settings that follow from the rest of a config
+
+
+def source_defaults(name):
+    """{setting: default} of the optional settings, as a config lists them, so that each can be overridden."""
+    found = inspect.signature(SOURCES[name]).parameters.values()
+    defaults = {parameter.name: parameter for parameter in found if parameter.default is not parameter.empty}
+    return {
+        key: config_dict.placeholder(int if "int" in str(parameter.annotation) else str)
+        if parameter.default is None
+        else parameter.default
+        for key, parameter in defaults.items()
+        if key not in GIVEN
+    }

@@ -1,0 +1,350 @@
+"""What one training step needs on chips that are not here: compiled by their own compiler, measured, priced, searched.
+
+Times are bounds from the chip's published rates, not predictions of a real run: `bound_s` is the longest of arithmetic, memory
+traffic and network (perfectly overlapped), `serial_s` their sum.
+"""
+
+import dataclasses
+import math
+import re
+import time
+
+import jax
+from absl import logging
+from jax.experimental import topologies
+from ml_collections import ConfigDict
+
+from xmodal_jax.draw.blocks import Table
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.transformer import REMAT
+from xmodal_jax.train import chips, hlo, program, recipe
+from xmodal_jax.train import mesh as layout
+from xmodal_jax.train.figures import size
+
+
+@dataclasses.dataclass
+class Plan:
+    """One step of one config on one topology. Bytes and FLOPs are per device, of which a chip has `devices_per_chip`."""
+
+    topology: str
+    chips: int
+    devices: int
+    mesh: dict
+    batch_size: int
+    accumulate: int
+    remat: str
+    parameters: int = 0
+    parameter_bytes: int = 0
+    optimizer_bytes: int = 0
+    batch_bytes: int = 0
+    temporary_bytes: int = 0
+    peak_bytes: int = 0
+    hbm_bytes: int = 0
+    fits: bool = False
+    flops: float = 0.0
+    collectives: dict = dataclasses.field(default_factory=dict)
+    compute_s: float = 0.0
+    memory_s: float = 0.0
+    network_s: float = 0.0
+    compile_s: float = 0.0
+    warnings: list = dataclasses.field(default_factory=list)
+    advice: str = ""
+
+    @property
+    def devices_per_chip(self):
+        return self.devices // self.chips
+
+    @property
+    def bound_s(self):
+        return max(self.compute_s, self.memory_s, self.network_s)
+
+    @property
+    def serial_s(self):
+        return self.compute_s + self.memory_s + self.network_s
+
+    @property
+    def mfu_bound(self):
+        """Share of the peak arithmetic rate that the bound leaves."""
+        return self.compute_s / self.bound_s if self.bound_s else 0.0
+
+    @property
+    def examples_per_s(self):
+        return self.batch_size / self.bound_s if self.bound_s else 0.0
+
+    def cost(self, steps, price):
+        """Dollars for `steps` steps at `price` dollars per chip and hour, at the bound."""
+        return steps * self.bound_s / 3600 * self.chips * price
+
+    def as_json(self):
+        """All figures, with the derived ones."""
+        names = ("devices_per_chip", "bound_s", "serial_s", "mfu_bound", "examples_per_s")
+        return dataclasses.asdict(self) | {name: getattr(self, name) for name in names}
+
+
+def open_topology(name):
+    """ "v5e:16x16" -> (chip, number of chips, devices that are not there). UserError where name or compiler is unknown."""
+    generation, _, shape = name.partition(":")
+    chip = chips.tpu(generation)
+    if not re.fullmatch(r"\d+(x\d+)+", shape):
+        raise UserError(f"Topology {name!r}: write GENERATION:SHAPE, for example v5e:16x16, v5p:8x8x8, v6e:16x16, tpu7x:4x4x4.")
+    try:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+    except Exception as error:  # the plugin's own kinds
+        lines = [line for line in str(error).splitlines() if line] or [type(error).__name__]
+        raise UserError(
+            f"The TPU compiler cannot describe {name!r} ({lines[0][:200]}). The compiler is part of the extra `tpu` "
+            "(pip install 'xmodal_jax[tpu]'), and the shape must be one that exists."
+        ) from error
+    return chip, math.prod(map(int, shape.split("x"))), list(devices)
+
+
+def make(config, topology):
+    """Lower and compile the training step of `config` for `topology` -> Plan. UserError for a config that cannot be."""
+    chip, count, devices = open_topology(topology)
+    parts, mesh = recipe.make(config), layout.make_mesh(config.mesh, devices)
+    layout.check_rows(mesh, config.batch_size)
+    plan = Plan(
+        topology, count, len(devices), dict(mesh.shape), config.batch_size, config.accumulate, config.model.get("remat", "none")
+    )
+    share = plan.devices_per_chip
+    with jax.set_mesh(mesh):
+        _, shapes = program.state_maker(parts, mesh)
+        plan.parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+        plan.parameter_bytes = device_bytes(shapes.params)
+        plan.optimizer_bytes = device_bytes(shapes) - plan.parameter_bytes
+        plan.batch_bytes = device_bytes(program.batch_shapes(parts, mesh))
+        plan.hbm_bytes = round(chip.hbm / share)
+        plan.flops = program.step_flops(parts, shapes) / len(devices)
+        start = time.monotonic()
+        try:
+            compiled = program.lower_step(parts, mesh, shapes).compile()
+        except jax.errors.JaxRuntimeError as error:
+            plan.peak_bytes = wanted_bytes(str(error))
+            plan.compile_s = time.monotonic() - start
+            if not plan.peak_bytes:
+                raise
+            plan.temporary_bytes = max(0, plan.peak_bytes - plan.parameter_bytes - plan.optimizer_bytes - plan.batch_bytes)
+            plan.advice = advise(plan)
+            return plan
+    plan.compile_s = time.monotonic() - start
+    memory = compiled.memory_analysis()
+    plan.temporary_bytes = memory.temp_size_in_bytes
+    outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    plan.peak_bytes = memory.argument_size_in_bytes + plan.temporary_bytes + outputs + memory.generated_code_size_in_bytes
+    plan.fits = plan.peak_bytes <= plan.hbm_bytes
+    found = hlo.collectives(compiled.as_text())
+    plan.collectives = hlo.by_kind(found)
+    recomputed = 4 / 3 if plan.remat == "full" else 1.0
+    plan.compute_s = recomputed * plan.flops * share / chip.flops
+    state = plan.parameter_bytes + plan.optimizer_bytes
+    plan.memory_s = (2 * state + plan.batch_bytes + 2 * plan.temporary_bytes) * share / chip.bandwidth
+    plan.network_s = sum(one.sent_bytes for one in found) * share / chip.network
+    plan.warnings = contradictions(found, shapes, config.batch_size, mesh)
+    plan.advice = advise(plan)
+    return plan
+
+
+def device_bytes(tree):
+    """Bytes of a tree of ShapeDtypeStructs on one device, by their shardings: the closed form."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def wanted_bytes(message):
+    """Bytes that a program asked for, from the compiler's out-of-memory message; 0 where it is another message."""
+    found = re.search(r"([\d.]+)([KMGT])i?B?\)? exceeds available|Used ([\d.]+)([KMGT]) of", message)
+    if "hbm" not in message.lower() or not found:
+        return 0
+    number, unit = (found.group(1) or found.group(3)), (found.group(2) or found.group(4))
+    return round(float(number) * 1024 ** " KMGT".index(unit))
+
+
+def contradictions(found, shapes, batch_size, mesh):
+    """Sentences on what the compiled text does against the layout.
+
+    A whole stack of layers gathered at once (hoisted out of the loop over them), and an activation of the whole batch's rows
+    on every device.
+    """
+    stacks = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.params):
+        if "layers/" in layout.path_of(path) and leaf.ndim > 2 and leaf.shape[0] > 1 and not leaf.sharding.is_fully_replicated:
+            stacks.setdefault(tuple(sorted(leaf.shape)), layout.path_of(path))
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    out = []
+    for one in found:
+        if one.kind != "all-gather":
+            continue
+        for _, dims in one.shapes:
+            path = stacks.get(tuple(sorted(dims)))
+            if path:
+                out.append(
+                    f"{path}: all layers {list(dims)} are gathered at once instead of one at a time ({one.op_name[-80:]})"
+                )
+            elif ways > 1 and len(dims) > 2 and dims[0] == batch_size:
+                out.append(f"an activation {list(dims)} of the whole batch is gathered on every device ({one.op_name[-80:]})")
+    return sorted(set(out))
+
+
+def advise(plan):
+    """What to change where it does not fit, or where memory is left."""
+    if plan.fits:
+        return ""
+    state = plan.parameter_bytes + plan.optimizer_bytes
+    ways = []
+    if state > 0.5 * plan.hbm_bytes:
+        ways.append("split the state over more chips (mesh.fsdp)")
+    if plan.remat != "full":
+        ways.append(f"recompute activations (model.remat={'dots' if plan.remat == 'none' else 'full'})")
+    ways.append("fewer examples a chip (batch_size), or the same in parts (accumulate)")
+    return f"does not fit: {size(plan.peak_bytes)} of {size(plan.hbm_bytes)}; " + ", or ".join(ways)
+
+
+def tables(plans, config, price):
+    """What to print: one table of all plans (a row each), and under it collectives, warnings and advice."""
+    headers = (
+        "topology", "layout", "params", "optimiser", "batch", "temporaries", "peak of HBM", "TFLOP", "compute", "memory",
+        "network", "MFU bound", "examples/s", "cost", "compiled in",
+    )  # fmt: skip
+    rows, notes = [], []
+    for plan in plans:
+        times = [f"{1e3 * value:.3g} ms" if value else "-" for value in (plan.compute_s, plan.memory_s, plan.network_s)]
+        bound = [f"{100 * plan.mfu_bound:.0f} %", f"{plan.examples_per_s:,.0f}"] if plan.bound_s else ["-", "-"]
+        cost = f"${plan.cost(config.total_steps, price):,.2f}" if price and plan.bound_s else "-"
+        bytes_of = (plan.parameter_bytes, plan.optimizer_bytes, plan.batch_bytes, plan.temporary_bytes)
+        peak = f"{size(plan.peak_bytes)} of {size(plan.hbm_bytes)} {'fits' if plan.fits else 'TOO MUCH'}"
+        flops = f"{plan.flops / 1e12:.3g}"
+        layout_of = describe(plan)
+        rows.append(
+            [plan.topology, layout_of, *map(size, bytes_of), peak, flops, *times, *bound, cost, f"{plan.compile_s:.0f} s"]
+        )
+        kinds = [
+            f"{kind} x {row['count']} ({size(row['bytes'])}, {size(row['sent_bytes'])} sent)"
+            for kind, row in sorted(plan.collectives.items())
+        ]
+        lines = [*(["collectives: " + "; ".join(kinds)] if kinds else []), *([plan.advice] if plan.advice else [])]
+        lines += [f"WARNING {warning}" for warning in plan.warnings]
+        notes += [f"{plan.topology}, {layout_of}: {line}" for line in lines]
+    devices = sorted({f"{plan.topology}: {plan.chips} chips, {plan.devices} devices" for plan in plans})
+    title = f"{plans[0].parameters:,} parameters; {'; '.join(devices)}. All per device and step; times are lower bounds."
+    return [Table(title, headers, rows, "\n".join(notes))]
+
+
+def plot(plans, path):
+    """PNG: peak memory against examples/s of every plan; a line where the memory ends."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    for remat in sorted({plan.remat for plan in plans}):
+        chosen = [plan for plan in plans if plan.remat == remat]
+        axes.scatter([p.peak_bytes / 2**30 for p in chosen], [p.examples_per_s for p in chosen], label=f"remat {remat}")
+    for plan in plans:
+        axes.annotate(describe(plan), (plan.peak_bytes / 2**30, plan.examples_per_s), fontsize=6)
+    for hbm in sorted({plan.hbm_bytes for plan in plans}):
+        axes.axvline(hbm / 2**30, color="crimson", linestyle="--", linewidth=1)
+    axes.set(xlabel="peak memory per device, GiB (dashed: what there is)", ylabel="examples/s, upper bound")
+    axes.legend()
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+    pyplot.close(figure)
+
+
+# -- search
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A way to run the config: mesh sizes, remat policy, global batch, accumulation."""
+
+    mesh: tuple
+    remat: str
+    batch_size: int
+    accumulate: int
+
+    def config(self, base):
+        """A copy of `base` with this candidate's settings."""
+        config = ConfigDict(base.to_dict())
+        config.mesh = dict(zip(layout.AXES, self.mesh, strict=True))
+        config.model.remat, config.batch_size, config.accumulate = self.remat, self.batch_size, self.accumulate
+        return config
+
+
+def candidates(config, devices):
+    """All that are worth a thought: fsdp and data and tensor sizes, policies, batches from one example a device upwards."""
+    meshes = []
+    for tensor in (1, 2, 4, 8):
+        rest = devices // tensor
+        if devices % tensor or config.model.heads % tensor:
+            continue
+        fsdp = rest
+        while fsdp >= 1 and rest % fsdp == 0:
+            meshes.append((rest // fsdp, fsdp, tensor))
+            fsdp //= 4
+    for mesh in meshes:
+        rows = mesh[0] * mesh[1]
+        for per_row in (1, 4, 16, 64):
+            for accumulate in (1, 4):
+                for remat in REMAT:
+                    if per_row % accumulate == 0:
+                        yield Candidate(mesh, remat, rows * per_row, accumulate)
+
+
+def search(config, topology, compiles):
+    """Compile the most promising candidates, at most `compiles` of them -> plans, best first among those that fit.
+
+    Promise is the rate by a simple estimate of time and memory that each compiled plan corrects.
+    """
+    chip, count, devices = open_topology(topology)
+    left, plans, known = list(candidates(config, len(devices))), [], {}
+    start = time.monotonic()
+    while left and len(plans) < compiles:
+        left.sort(key=lambda one: promise(one, config, chip, len(devices) // count, known), reverse=True)
+        one = left.pop(0)
+        try:
+            plan = make(one.config(config), topology)
+        except UserError as error:
+            logging.info("left out %s: %s", one, error)
+            continue
+        if not known:  # first: activation bytes of an example without recomputation, as that policy would have them
+            known["state"] = plan.parameter_bytes * math.prod(used_ways(one)), plan.optimizer_bytes * math.prod(used_ways(one))
+        rows = one.batch_size / (one.mesh[0] * one.mesh[1]) / one.accumulate
+        known[one.remat] = max(1.0, plan.temporary_bytes / rows * one.mesh[2])
+        known["flops"] = plan.flops * len(devices) / one.batch_size
+        plans.append(plan)
+        spent = time.monotonic() - start
+        logging.info(
+            "%d/%d %s: %s of %s%s, %.3g examples/s, ETA %d s", len(plans), compiles, describe(plan), size(plan.peak_bytes),
+            size(plan.hbm_bytes), "" if plan.fits else " does not fit", plan.examples_per_s,
+            spent / len(plans) * (compiles - len(plans)),
+        )  # fmt: skip
+    return sorted(plans, key=lambda plan: (plan.fits, plan.examples_per_s), reverse=True)
+
+
+def used_ways(one):
+    """Ways that weight matrices are split."""
+    return one.mesh[1], one.mesh[2]
+
+
+def promise(one, config, chip, share, known):
+    """(whether it should fit, estimated examples/s with half a millisecond of fixed cost a microbatch)."""
+    if not known:  # nothing is known yet: the most careful one is sure to tell
+        return one.remat == "full", one.mesh[1], -one.batch_size
+    ways = math.prod(used_ways(one))
+    state = sum(known["state"]) / ways
+    per_row = (
+        known.get(one.remat) or known["full"] * {"none": 8.0, "dots": 3.0, "full": 1.0}[one.remat] if "full" in known else 0.0
+    )
+    rows = one.batch_size / (one.mesh[0] * one.mesh[1])
+    memory = state + per_row * rows / one.accumulate / one.mesh[2]
+    flops = known["flops"] * one.batch_size / math.prod(one.mesh) * (4 / 3 if one.remat == "full" else 1.0)
+    sent = 3 * known["state"][0] / one.mesh[2] * one.accumulate + (one.mesh[2] > 1) * per_row * rows
+    seconds = max(flops * share / chip.flops, sent * share / chip.network) + 5e-4 * one.accumulate
+    return memory < 0.9 * chip.hbm / share, one.batch_size / seconds, -one.batch_size
+
+
+def describe(plan):
+    """ "data 1, fsdp 64, tensor 4 - batch 256 / 2 - remat dots"."""
+    mesh = ", ".join(f"{axis} {ways}" for axis, ways in plan.mesh.items() if ways > 1) or "one device"
+    parts = f" / {plan.accumulate}" if plan.accumulate > 1 else ""
+    return f"{mesh}; batch {plan.batch_size}{parts}; remat {plan.remat}"
