@@ -186,6 +186,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused():
         scaling.check_sizes(config, 2, ("data",), there=2)
 
 
+@pytest.mark.slow
 def test_scaling_over_simulated_devices(tmp_path):
     """The command: state over fsdp falls to a quarter, in the strong and the weak case, and JSON and Markdown say so."""
     command = [
