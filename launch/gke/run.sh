@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Told to stop (eviction, spot preemption) a run saves and ends with 0; here it ends as failed, so that it is started again.
 trap 'stopped=1; kill -TERM "$child" || true' TERM
 stopped='' code=0
