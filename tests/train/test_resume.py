@@ -131,6 +131,11 @@ def test_all_checkpoints_broken_is_a_clear_error(tmp_path, monkeypatch):
         loop.train(small_config(), str(tmp_path))
 
 
+def test_a_bucket_is_no_folder():
+    with pytest.raises(UserError, match="Mount the bucket"):
+        loop.train(small_config(), "gs://bucket/run")
+
+
 def test_folder_of_another_config_is_refused(whole_run):
     config = small_config()
     config.optimizer.learning_rate = 0.5

@@ -129,6 +129,8 @@ def averaged(state):
 
 def claim_workdir(config, workdir):
     """Write config.json into a new folder, or check that the folder's run has this config."""
+    if "://" in workdir:
+        raise UserError(f"--workdir={workdir}: plain files are written there. Mount the bucket (gcsfuse) and give its folder.")
     check_workdir(config, workdir)
     os.makedirs(workdir, exist_ok=True)
     if jax.process_index() == 0:
