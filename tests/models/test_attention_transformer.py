@@ -119,8 +119,8 @@ def copy_block(torch, theirs, params, cross):
 @pytest.mark.parametrize("cross", [False, True])
 def test_block_equals_torch_norm_first_layer(torch, rng, make_params, call, cross):
     x, context = normal(rng, B, N, D), normal(rng, B, M, D) if cross else None
-    module = Block(D, H, 2.0, cross=cross)
-    arguments = (None, causal(N), context, None, None, False)
+    module = Block(D, H, 2 * D, cross=cross)
+    arguments = (None, causal(N), context, None, None, None, False)
     params = make_params(module, x, *arguments)
     y, _ = jax.jit(lambda p, x: module.apply({"params": p}, x, *arguments))(params, x)
     settings = {
@@ -156,8 +156,8 @@ def stack(make_params):
 def test_scanned_layers_equal_a_loop_over_them(stack, call):
     module, params, x, context, seen = stack
     y, _ = call(module, "__call__", params, x, causal(N), context, seen)
-    block = Block(D, H, 2.0, cross=True)
-    one = jax.jit(lambda layer, x: block.apply({"params": layer}, x, None, causal(N), context, seen, None, False)[0])
+    block = Block(D, H, 2 * D, cross=True)
+    one = jax.jit(lambda layer, x: block.apply({"params": layer}, x, None, causal(N), context, seen, None, None, False)[0])
     loop = x
     for layer in range(3):
         loop = one(jax.tree.map(lambda p, layer=layer: p[layer], params["layers"]), loop)

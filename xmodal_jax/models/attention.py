@@ -1,7 +1,9 @@
 """Multi-head attention: one projection for q, k and v, head-major, with an optional key-value cache.
 
-Letters: B batch, N queries, M keys, D width, H heads, d = D / H.
+Letters: B batch, N queries, M keys, D width, H heads, d width of a head.
 """
+
+import functools
 
 import flax.linen as nn
 import jax
@@ -10,9 +12,9 @@ import jax.numpy as jnp
 from xmodal_jax.models.dense import Dense
 
 
-@jax.custom_vjp
-def attend(q, k, v, mask=None):
-    """softmax(q k^T / sqrt d) v in head-major layout, softmax in float32.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def attend(q, k, v, mask=None, bias=None, scale=None):
+    """softmax(scale q k^T + bias) v in head-major layout, softmax in float32.
 
     Head-major batched matrix products are 1.2-2.5 x faster on CPU than [B, N, H, d], and XLA fuses them as well elsewhere.
     What touches all [N, M] scores is one pass each way: the division by the softmax's sum is moved to the [N, d] output, and
@@ -21,45 +23,57 @@ def attend(q, k, v, mask=None):
     Args:
       q: [B, H, N, d]; k, v: [B, H, M, d]; mask: bool broadcastable to [B, H, N, M], True where attention is allowed.
         A row without any allowed key yields zeros.
+      bias: float, broadcastable to [B, H, N, M], added to the scores.
+      scale: factor of the scores, 1 / sqrt d where None.
     Returns:
       [B, H, N, d].
     """
-    return _attend(q, k, v, mask)[0]
+    return _attend(q, k, v, mask, bias, scale)[0]
 
 
-def _attend(q, k, v, mask):
+def _attend(q, k, v, mask, bias, scale):
     """-> (output, what its gradient needs)."""
-    exponentials, total = exponentials_of_scores(q, k, mask)
+    exponentials, total = exponentials_of_scores(q, k, mask, bias, scale)
     exponentials = exponentials.astype(v.dtype)
     y = product("bhnm,bhmd->bhnd", exponentials, v) / total
     y = y.astype(v.dtype)
-    return y, (q, k, v, mask, exponentials, total, y)
+    return y, (q, k, v, mask, bias, exponentials, total, y)
 
 
-def _attend_gradient(saved, dy):
-    q, k, v, mask, exponentials, total, y = saved
-    scale = q.shape[-1] ** -0.5
+def _attend_gradient(scale, saved, dy):
+    q, k, v, mask, bias, exponentials, total, y = saved
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     dy = (dy / total).astype(v.dtype)
     dv = product("bhnm,bhnd->bhmd", exponentials, dy)
     inner = jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1, keepdims=True)  # [B, H, N, 1]
     ds = (exponentials * (product("bhnd,bhmd->bhnm", dy, v) - inner)).astype(q.dtype)
     dq = product("bhnm,bhmd->bhnd", ds, k) * scale
     dk = product("bhnm,bhnd->bhmd", ds, q) * scale
-    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None
+    dbias = None if bias is None else sum_to(ds.astype(jnp.float32), bias.shape).astype(bias.dtype)
+    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None, dbias
 
 
 attend.defvjp(_attend, _attend_gradient)
 
 
-def attention_weights(q, k, mask=None):
-    """softmax(q k^T / sqrt d), float32 [B, H, N, M]; a row without any allowed key is 0."""
-    exponentials, total = exponentials_of_scores(q, k, mask)
+def sum_to(x, shape):
+    """Sum over the axes along which an array of `shape` was broadcast to that of x."""
+    shape = (1,) * (x.ndim - len(shape)) + tuple(shape)
+    axes = [axis for axis in range(x.ndim) if shape[axis] == 1 and x.shape[axis] > 1]
+    return x.sum(axes, keepdims=True).reshape(shape[x.ndim - len(shape) :])
+
+
+def attention_weights(q, k, mask=None, bias=None, scale=None):
+    """softmax(scale q k^T + bias), float32 [B, H, N, M]; a row without any allowed key is 0."""
+    exponentials, total = exponentials_of_scores(q, k, mask, bias, scale)
     return exponentials / total
 
 
-def exponentials_of_scores(q, k, mask):
+def exponentials_of_scores(q, k, mask, bias=None, scale=None):
     """exp(scores - their maximum) [B, H, N, M] and their sum [B, H, N, 1], float32; the sum is inf where no key is allowed."""
-    scores = product("bhnd,bhmd->bhnm", q * q.shape[-1] ** -0.5, k)
+    scores = product("bhnd,bhmd->bhnm", q * (q.shape[-1] ** -0.5 if scale is None else scale), k)
+    if bias is not None:
+        scores = scores + bias.astype(jnp.float32)
     if mask is not None:
         scores = jnp.where(mask, scores, -1e30)
     exponentials = jnp.exp(scores - scores.max(-1, keepdims=True, initial=-1e30))  # there may be no key at all
@@ -90,22 +104,28 @@ heads_first.defvjp(lambda y: (heads_first(y), None), _side_by_side)
 class Attention(nn.Module):
     """Self-attention (context None) or cross-attention; with `cache` it attends to what was decoded so far.
 
-    Attributes: width D, heads H, dtype of the computation.
+    Attributes: width D, heads H, dtype of the computation; head_width d (0: D / H); use_bias: of the projections; scale: of
+    the scores (None: 1 / sqrt d).
     """
 
     width: int
     heads: int
     dtype: str = "float32"
+    head_width: int = 0
+    use_bias: bool = True
+    scale: float | None = None
 
     @nn.compact
-    def __call__(self, x, mask=None, context=None, cache=None, index=None):
+    def __call__(self, x, mask=None, context=None, cache=None, index=None, relation=None):
         """x [B, N, D], context [B, M, D] -> (y [B, N, D], cache).
 
         cache: {"k", "v": [B, H, S, d]} to be written at positions index .. index + N (self-attention only).
+        relation: what `relate` makes a bias of the scores from.
         """
+        size = self.head_width or self.width // self.heads
 
         def project(inputs, parts, name):  # [B, N, D] -> parts x [B, H, N, d]
-            y = Dense((parts, self.heads, self.width // self.heads), dtype=self.dtype, name=name)(inputs)
+            y = Dense((parts, self.heads, size), use_bias=self.use_bias, dtype=self.dtype, name=name)(inputs)
             return heads_first(y)
 
         if context is None:
@@ -116,6 +136,25 @@ class Attention(nn.Module):
             k = jax.lax.dynamic_update_slice_in_dim(cache["k"], k.astype(cache["k"].dtype), index, axis=2)
             v = jax.lax.dynamic_update_slice_in_dim(cache["v"], v.astype(cache["v"].dtype), index, axis=2)
             cache = {"k": k, "v": v}
-        y = attend(q, k, v, mask)
-        y = jnp.einsum("bhnd->bnhd", y).reshape(*x.shape[:-1], self.width)
-        return Dense(x.shape[-1], dtype=self.dtype, name="out")(y), cache
+        bias, scale = self.relate(q, k, relation)
+        y = attend(q, k, v, mask, bias, scale)
+        y = jnp.einsum("bhnd->bnhd", y).reshape(*x.shape[:-1], self.heads * size)
+        return Dense(x.shape[-1], use_bias=self.use_bias, dtype=self.dtype, name="out")(y), cache
+
+    def relate(self, q, k, relation):
+        """-> (bias of the scores, broadcastable to [B, H, N, M], or None; scale). Here the relation is that bias."""
+        return relation, self.scale
+
+
+class TableAttention(Attention):
+    """Self-attention with a learned bias a head and relation: BEiT's relative positions (Bao et al., 2022, section 2.2).
+
+    Its relation is int32 [N, M], the row of the table for each pair of positions.
+    Attributes: relations: rows of the table.
+    """
+
+    relations: int = 0
+
+    def relate(self, q, k, relation):
+        table = self.param("relation_table", nn.initializers.zeros, (self.relations, self.heads))
+        return jnp.moveaxis(table[relation], -1, 0), self.scale  # [H, N, M]

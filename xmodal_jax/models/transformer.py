@@ -1,4 +1,10 @@
-"""Pre-norm transformer blocks, stacked by `lax.scan` so that depth costs neither compile time nor program size."""
+"""Transformer blocks of every style, stacked by `lax.scan` so that depth costs neither compile time nor program size.
+
+Letters: L layers, B batch, N tokens, M context tokens, D width, H heads, d width of a head, S length of a cache.
+"""
+
+import dataclasses
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -15,56 +21,118 @@ REMAT = {
 }
 
 
-@jax.custom_vjp
-def gelu(x):
-    """GELU by tanh; its gradient recomputes it, which is less work than to write and read the tanh of every hidden value."""
-    return nn.gelu(x)
+def recomputing(function):
+    """An element-wise function whose gradient recomputes it: less work than to write and read what it would save."""
+
+    @jax.custom_vjp
+    def apply(x):
+        return function(x)
+
+    def gradient(x, dy):
+        x = jax.lax.optimization_barrier(x)  # else the compiler finds the tanh of the forward pass, and keeps it
+        return jax.vjp(function, x)[1](dy)
+
+    apply.defvjp(lambda x: (function(x), x), gradient)
+    return apply
 
 
-def _gelu_gradient(x, dy):
-    x = jax.lax.optimization_barrier(x)  # else the compiler finds the tanh of the forward pass, and keeps it
-    return jax.vjp(nn.gelu, x)[1](dy)
+gelu = recomputing(nn.gelu)  # by tanh
+ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_exact": recomputing(lambda x: nn.gelu(x, approximate=False)),
+    "gelu_quick": recomputing(lambda x: x * nn.sigmoid(1.702 * x)),  # CLIP's
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "tanh": jnp.tanh,
+}
 
 
-gelu.defvjp(lambda x: (nn.gelu(x), x), _gelu_gradient)
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """What tells the transformers of the literature apart.
+
+    Attributes:
+      post_norm: normalise after each sum (BERT) instead of before each sub-layer; then no norm closes the stack.
+      rms: T5's normalisation, without mean and bias; epsilon: of the normalisation.
+      activation: see ACTIVATIONS; gated: activation(gate x) * (up x) in the MLP.
+      use_bias: of dense layers; head_width: 0 is D / H; scale: of attention scores, None is 1 / sqrt d.
+      layer_scale: a learned factor for every channel of a sub-layer's output (Touvron et al., 2021).
+      attention: makes the self-attention from (width, heads, dtype, head_width, use_bias, scale).
+    """
+
+    post_norm: bool = False
+    rms: bool = False
+    epsilon: float = 1e-6
+    activation: str = "gelu"
+    gated: bool = False
+    use_bias: bool = True
+    head_width: int = 0
+    scale: float | None = None
+    layer_scale: bool = False
+    attention: Callable = Attention
+
+    def norm(self, dtype, name):
+        """The normalisation as a module. The variance is taken about the mean: E[x^2] - E[x]^2 loses half of the digits."""
+        if self.rms:
+            return nn.RMSNorm(epsilon=self.epsilon, dtype=dtype, name=name)
+        return nn.LayerNorm(epsilon=self.epsilon, dtype=dtype, use_fast_variance=False, name=name)
 
 
 class Block(nn.Module):
-    """x + attention(norm x), [+ cross-attention], + mlp(norm x)."""
+    """x + attention(norm x), [+ cross-attention], + mlp(norm x); with style.post_norm norm(x + attention(x)), ..."""
 
     width: int
     heads: int
-    mlp_ratio: float = 4.0
+    mlp_width: int
     cross: bool = False
     dropout: float = 0.0
     dtype: str = "float32"
     sequence: bool = False
+    style: Style = Style()
 
     @nn.compact
-    def __call__(self, x, cache, mask, context, context_mask, index, train):
-        def drop(y):
-            return nn.Dropout(self.dropout, deterministic=not train)(y) if self.dropout else y
+    def __call__(self, x, cache, mask, context, context_mask, index, relation, train):
+        style = self.style
 
-        def norm(name):
-            return nn.LayerNorm(dtype=self.dtype, name=name)
+        def add(x, name, layer):  # x + layer(norm x), or norm(x + layer(x))
+            norm = style.norm(self.dtype, f"norm_{name}")
+            y = layer(x if style.post_norm else norm(x))
+            if style.layer_scale:
+                y = y * self.param(f"scale_{name}", nn.initializers.ones, (self.width,)).astype(y.dtype)
+            if self.dropout:
+                y = nn.Dropout(self.dropout, deterministic=not train)(y)
+            return norm(x + y) if style.post_norm else x + y
 
-        x = lay_out(x, self.sequence)
-        y, cache = Attention(self.width, self.heads, self.dtype, name="attention")(
-            norm("norm_attention")(x), mask, cache=cache, index=index
-        )
-        x = x + drop(y)
+        def attention(kind, name):
+            return kind(self.width, self.heads, self.dtype, style.head_width, style.use_bias, style.scale, name=name)
+
+        def attend_self(y):
+            nonlocal cache
+            attend = attention(style.attention, "attention")
+            y, cache = attend(y, mask, cache=cache, index=index, relation=relation)
+            return y
+
+        def mlp(y):
+            def dense(size, name):
+                return Dense(size, use_bias=style.use_bias, dtype=self.dtype, name=name)
+
+            act = ACTIVATIONS[style.activation]
+            up = dense(self.mlp_width, "up")(y)
+            up = act(dense(self.mlp_width, "gate")(y)) * up if style.gated else act(up)
+            return dense(self.width, "down")(up)
+
+        x = add(lay_out(x, self.sequence), "attention", attend_self)
         if self.cross:
-            y, _ = Attention(self.width, self.heads, self.dtype, name="cross")(
-                norm("norm_cross")(x), context_mask, context=context
-            )
-            x = x + drop(y)
-        y = Dense(int(self.width * self.mlp_ratio), dtype=self.dtype, name="up")(norm("norm_mlp")(x))
-        y = Dense(self.width, dtype=self.dtype, name="down")(gelu(y))
-        return lay_out(x + drop(y), self.sequence), cache
+            x = add(x, "cross", lambda y: attention(Attention, "cross")(y, context_mask, context=context)[0])
+        x = lay_out(add(x, "mlp", mlp), self.sequence)
+        self.sow("intermediates", "hidden", x)
+        return x, cache
 
 
 class Stack(nn.Module):
     """`layers` blocks and a closing norm; parameters carry a leading axis of size `layers`.
+
+    What each block gives out is sown as intermediates: `apply(..., mutable="intermediates")` returns them, [L, B, N, D].
 
     remat: "none", "full" (recompute all), "dots" (keep the outputs of weight products).
     sequence: between blocks, tokens are split over the mesh's tensor axis (Korthikanti et al., 2022), for long byte sequences.
@@ -79,25 +147,32 @@ class Stack(nn.Module):
     remat: str = "none"
     dtype: str = "float32"
     sequence: bool = False
+    style: Style = Style()
 
     @nn.compact
-    def __call__(self, x, mask=None, context=None, context_mask=None, cache=None, index=None, train=False):
-        """x [B, N, D]; mask broadcastable to [B, H, N, M]; cache: {"k", "v": [layers, B, H, S, d]} -> (x, cache)."""
+    def __call__(self, x, mask=None, context=None, context_mask=None, cache=None, index=None, relation=None, train=False):
+        """x [B, N, D]; masks broadcastable to [B, H, N, M]; cache: {"k", "v": [L, B, H, S, d]} -> (x, cache).
+
+        relation: for the self-attention of every block, by default a bias of its scores broadcastable to [B, H, N, M].
+        """
         if self.layers:
             block = Block
             if REMAT[self.remat] is not None:
-                block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(7,))
+                block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(8,))
             stack = nn.scan(
                 block,
-                variable_axes={"params": 0},
+                variable_axes={"params": 0, "intermediates": 0},
                 split_rngs={"params": True, "dropout": True},
-                in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+                in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
                 out_axes=0,
                 length=self.layers,
                 unroll=self.layers if platform() == "cpu" else 1,  # a loop costs CPU a third of its speed
-            )(self.width, self.heads, self.mlp_ratio, self.cross, self.dropout, self.dtype, self.sequence, name="layers")
-            x, cache = stack(x, cache, mask, context, context_mask, index, train)
-        return nn.LayerNorm(dtype=self.dtype, name="norm")(x), cache
+            )(
+                self.width, self.heads, round(self.width * self.mlp_ratio), self.cross, self.dropout, self.dtype, self.sequence,
+                self.style, name="layers",
+            )  # fmt: skip
+            x, cache = stack(x, cache, mask, context, context_mask, index, relation, train)
+        return x if self.style.post_norm else self.style.norm(self.dtype, "norm")(x), cache
 
 
 def empty_cache(layers, batch, heads, length, width, dtype="float32"):

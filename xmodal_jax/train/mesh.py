@@ -4,6 +4,7 @@ import re
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -39,7 +40,9 @@ def make_mesh(sizes, devices=None):
         shape[shape.index(-1)] = max(1, count // -int(np.prod(shape)))
     if np.prod(shape) != count:
         raise UserError(f"config.mesh={dict(zip(AXES, shape, strict=True))} needs {np.prod(shape)} devices; there are {count}.")
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    # A pod's torus may have to be split along one of its own axes: 64 ways over 16 x 16 chips.
+    devices = mesh_utils.create_device_mesh(shape, devices or jax.devices(), allow_split_physical_axes=True)
+    return jax.sharding.Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def path_of(path):

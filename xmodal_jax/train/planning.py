@@ -5,8 +5,11 @@ traffic and network (perfectly overlapped), `serial_s` their sum.
 """
 
 import dataclasses
+import glob
 import math
+import os
 import re
+import tempfile
 import time
 
 import jax
@@ -117,7 +120,7 @@ def make(config, topology):
         plan.flops = program.step_flops(parts, shapes) / len(devices)
         start = time.monotonic()
         try:
-            compiled = program.lower_step(parts, mesh, shapes).compile()
+            compiled, text = compile_with_text(program.lower_step(parts, mesh, shapes))
         except jax.errors.JaxRuntimeError as error:
             plan.peak_bytes = wanted_bytes(str(error))
             plan.compile_s = time.monotonic() - start
@@ -132,7 +135,7 @@ def make(config, topology):
     outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
     plan.peak_bytes = memory.argument_size_in_bytes + plan.temporary_bytes + outputs + memory.generated_code_size_in_bytes
     plan.fits = plan.peak_bytes <= plan.hbm_bytes
-    found = hlo.collectives(compiled.as_text())
+    found = hlo.collectives(text)
     plan.collectives = hlo.by_kind(found)
     recomputed = 4 / 3 if plan.remat == "full" else 1.0
     plan.compute_s = recomputed * plan.flops * share / chip.flops
@@ -142,6 +145,16 @@ def make(config, topology):
     plan.warnings = contradictions(found, shapes, config.batch_size, mesh)
     plan.advice = advise(plan)
     return plan
+
+
+def compile_with_text(lowered):
+    """-> (compiled program, its optimised text). The TPU compiler writes the text itself: it may be newer than jaxlib, whose
+    `as_text` then cannot read what it made."""
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = lowered.compile(compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+        (path,) = glob.glob(os.path.join(folder, "*.after_codegen.txt"))
+        with open(path, encoding="utf-8") as file:
+            return compiled, file.read()
 
 
 def device_bytes(tree):

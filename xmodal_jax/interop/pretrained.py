@@ -1,0 +1,185 @@
+"""Public checkpoints as modules and parameters of ours, and back.
+
+module, params, settings = load_pretrained("google/vit-base-patch16-224")
+save_pretrained("folder", module, params, settings)      # a folder that transformers loads in PyTorch
+"""
+
+import dataclasses
+import os
+import re
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+
+from xmodal_jax.config import choose
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop import vit
+from xmodal_jax.interop.files import tensors_of
+from xmodal_jax.interop.interpolate import resize_positions
+from xmodal_jax.interop.trees import get, leaves, nest
+
+FAMILIES = {"vit": vit.FAMILY}  # by transformers' model_type
+OLD_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))  # of normalisations, in checkpoints that began in TensorFlow
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What belongs to a checkpoint beside its weights: the config of transformers, the folder, the groups of heads it has."""
+
+    config: Any
+    folder: str
+    groups: tuple
+
+
+class Pretrained(NamedTuple):
+    """A linen module, its parameters, and the settings of the checkpoint."""
+
+    module: Any
+    params: Any
+    settings: Settings
+
+
+def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=None, **settings):
+    """Read a checkpoint of the public format: config.json and safetensors, from a folder or by its name on the hub.
+
+    Args:
+      dtype: of the parameters. image_size: pixels, or (rows, columns): image positions are interpolated to it, bicubic, as
+        transformers does. sharding: tree of ShapeDtypeStructs -> tree of shardings (`train.mesh.shardings` of a mesh).
+      settings: of the module: remat, dropout, dtype as `compute` ...
+    Returns:
+      Pretrained(module, params, settings); the parameters lie where `sharding` says, each array read by itself.
+    Raises:
+      UserError: an unknown model_type; a pickle; missing, left over or misshapen arrays, all of them listed.
+    """
+    folder = fetch(name_or_folder)
+    config = read_config(folder)
+    family = choose(FAMILIES, config.model_type, "model_type of a checkpoint")
+    if image_size is not None:
+        if not family.positions:
+            raise UserError(f"image_size={image_size}: a {config.model_type} checkpoint has no image positions to interpolate.")
+        getattr(config, "vision_config", config).image_size = image_size
+    found = known_names(tensors_of(folder), family)
+    entries = family.entries(config)
+    groups = {entry.group for entry in entries if entry.group and any(name in found for name in entry.names())}
+    entries = [entry for entry in entries if not entry.group or entry.group in groups]
+    module = family.module(config, groups, **settings)
+    shapes = parameter_shapes(module, *family.example(config))
+    grids = family.positions(config) if image_size is not None else {}
+    check(folder, entries, shapes, found, grids)
+    places = leaves(sharding(shapes)) if sharding else {}
+    params = {}
+    for entry in entries:
+        if entry.ours in grids:
+            array = resize_positions(found[entry.theirs[0]].read(), grids[entry.ours]).astype(dtype)
+        else:
+            array = read(entry, get(shapes, entry.ours).shape, np.dtype(dtype), found)
+        params[entry.ours] = jax.device_put(array, places.get(entry.ours), may_alias=True)
+    return Pretrained(module, nest(params), Settings(config, folder, tuple(sorted(groups))))
+
+
+def save_pretrained(folder, module, params, settings):
+    """Write config.json and model.safetensors that transformers loads in PyTorch; what was left out in reading is left out."""
+    from safetensors.numpy import save_file
+
+    family = choose(FAMILIES, settings.config.model_type, "model_type of a checkpoint")
+    flat, tensors = leaves(params), {}
+    prefix = f"{family.prefix}." if family.prefix and set(settings.groups) & set(family.heads) else ""
+    for entry in family.entries(settings.config):
+        if entry.group and entry.group not in settings.groups:
+            continue
+        for name, view in entry.parts(np.asarray(flat.pop(entry.ours))):
+            if name is not None:
+                tensors[name if entry.group in family.heads else prefix + name] = np.ascontiguousarray(entry.layout.write(view))
+    if flat:
+        raise UserError(f"These parameters have no place in a {settings.config.model_type} checkpoint: {', '.join(flat)}.")
+    os.makedirs(folder, exist_ok=True)
+    settings.config.save_pretrained(folder)
+    save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+
+
+def fetch(name_or_folder):
+    """A folder as it is; a name on the hub: its snapshot in the cache, downloaded where it is not there yet."""
+    if os.path.isdir(name_or_folder):
+        return str(name_or_folder)
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    try:
+        return snapshot_download(str(name_or_folder), allow_patterns=patterns)
+    except Exception as error:  # the hub's many kinds: not found, not allowed, offline
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(
+            f"{name_or_folder!r} is no folder here, and the hub does not give it ({reason}). Check the name; without a network "
+            "give a folder."
+        ) from error
+
+
+def read_config(folder):
+    """The config of transformers with all its defaults."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except Exception as error:
+        raise UserError(
+            f"{folder} has no config.json that transformers understands: {str(error).splitlines()[0][:200]}"
+        ) from error
+
+
+def known_names(found, family):
+    """{name within the base model: Tensor}: prefix and old spellings undone, what is ignored left out."""
+    out = {}
+    for name, tensor in found.items():
+        if any(re.search(pattern, name) for pattern in family.ignored):
+            continue
+        for old, new in OLD_NAMES:
+            name = re.sub(old, new, name)
+        out[name.removeprefix(f"{family.prefix}.") if family.prefix else name] = tensor
+    return out
+
+
+def parameter_shapes(module, *example):
+    """Tree of ShapeDtypeStructs of a module's parameters."""
+    return jax.eval_shape(lambda: module.init(jax.random.PRNGKey(0), *example))["params"]
+
+
+def check(folder, entries, shapes, found, grids):
+    """Raise a UserError that lists every array that is missing, left over or of the wrong shape."""
+    wrong, wanted = [], {name for entry in entries for name in entry.names()}
+    wrong += [f"missing: {name}" for name in sorted(wanted - set(found))]
+    wrong += [f"left over: {name} {list(found[name].shape)}" for name in sorted(set(found) - wanted)]
+    for entry in entries:
+        if entry.ours in grids:
+            continue
+        shape = get(shapes, entry.ours).shape
+        for name, view in entry.parts(np.broadcast_to(np.zeros((), np.int8), shape)):
+            if name in found and found[name].shape != (theirs := entry.layout.write(view).shape):
+                wrong.append(f"wrong shape: {name} is {list(found[name].shape)}, the config asks for {list(theirs)}")
+    uncovered = set(leaves(shapes)) - {entry.ours for entry in entries}
+    wrong += [f"no name of the checkpoint's makes our {path}" for path in sorted(uncovered)]
+    if wrong:
+        raise UserError(f"The checkpoint in {folder} does not fit its config:\n  " + "\n  ".join(wrong))
+
+
+def read(entry, shape, dtype, found):
+    """One array of ours, made of theirs."""
+    out = aligned(shape, dtype)
+    for name, view in entry.parts(out):
+        view[...] = 0 if name is None else entry.layout.read(found[name].read(), view.shape)
+    return out
+
+
+def aligned(shape, dtype):
+    """Memory that JAX takes over without a copy on CPU: its first byte at a multiple of 64."""
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def log_summary(pretrained):
+    """One line on what was read."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(pretrained.params))
+    logging.info("%s: %s parameters, %s", pretrained.settings.folder, f"{count:,}", type(pretrained.module).__name__)

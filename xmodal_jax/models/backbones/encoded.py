@@ -1,0 +1,25 @@
+"""What an encoder of one modality gives."""
+
+from typing import Any
+
+import flax
+import jax.numpy as jnp
+
+
+@flax.struct.dataclass
+class Encoded:
+    """x [B, N, D], one vector a token; mask bool [B, N]; pooled [B, P], one vector for all, or None; logits of a head, or None.
+
+    class_tokens: how many of the N tokens stand in front of those that have a place in the image or the text.
+    """
+
+    x: Any
+    mask: Any
+    pooled: Any = None
+    logits: Any = None
+    class_tokens: int = flax.struct.field(pytree_node=False, default=0)
+
+
+def mask_of(x, mask=None):
+    """`mask`, or all True for tokens x [B, N, D]."""
+    return jnp.ones(x.shape[:2], bool) if mask is None else mask.astype(bool)
