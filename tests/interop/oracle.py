@@ -26,6 +26,9 @@ def randomise(model, rng, scale=0.15):
                 parameter.copy_(1 + scale * noise)
             else:
                 parameter.copy_(scale * noise)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.padding_idx = None  # PyTorch leaves that row out of the gradient
     return model.eval()
 
 
@@ -86,6 +89,11 @@ def close(ours, theirs, tolerance, name, floor=0.0):
 
 
 def hidden_states(variables, tower="encoder"):
-    """[B, N, D] after every block, from the intermediates of `module.apply(..., mutable="intermediates")`."""
+    """What every block gave, [B, N, D], from the intermediates of `module.apply(..., mutable="intermediates")`."""
     (hidden,) = variables["intermediates"][tower]["layers"]["hidden"]
-    return list(hidden)
+    return numbered(hidden)
+
+
+def numbered(states):
+    """{"hidden 0": first, ...}."""
+    return {f"hidden {number}": state for number, state in enumerate(states)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.interop.oracle import check_family, close, hidden_states, randomise, torch, transformers
+from tests.interop.oracle import check_family, close, hidden_states, numbered, randomise, torch, transformers
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import load_pretrained
 
@@ -33,13 +33,11 @@ def test_vit_equals_the_original(tmp_path, rng, size):
 
     def theirs(model):
         out = model(channels_first(x), output_hidden_states=True)
-        states = {f"hidden {number}": value for number, value in enumerate(out.hidden_states[1:])}
-        return {"last": out.last_hidden_state, "pooled": out.pooler_output, **states}
+        return {"last": out.last_hidden_state, "pooled": out.pooler_output} | numbered(out.hidden_states[1:])
 
     def ours(module, variables):
         out, kept = module.apply(variables, x, mutable="intermediates")
-        states = {f"hidden {number}": value for number, value in enumerate(hidden_states(kept))}
-        return {"last": out.x, "pooled": out.pooled, **states}
+        return {"last": out.x, "pooled": out.pooled} | hidden_states(kept)
 
     check_family(tmp_path, model, theirs, ours, rng)
 

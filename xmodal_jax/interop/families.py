@@ -21,7 +21,7 @@ class Family:
       entries: config -> the list of `layout.Entry` for every group.
       example: config -> arguments of the module's call, for its initialisation.
       prefix: of the base model's names inside a model with a head ("vit" of "vit.encoder.layer.0...").
-      heads: groups that stand outside the base model: where one is present, base names take the prefix.
+      heads: groups whose names stand outside the base model, without its prefix.
       ignored: patterns of names that hold nothing of their own (buffers, copies of tied weights).
       positions: config -> {path of a table of image positions [1, 1 + h w, D]: (h, w)}, which can be interpolated to another
         image size.

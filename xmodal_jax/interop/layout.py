@@ -19,6 +19,7 @@ class Layout:
 SAME = Layout(lambda a, shape: a, lambda a: a)
 FLAT = Layout(lambda a, shape: a.reshape(shape), lambda a: a.reshape(-1))  # theirs [F] of ours [*features]
 DENSE = Layout(lambda a, shape: a.T.reshape(shape), lambda a: a.reshape(len(a), -1).T)
+IN_OUT = Layout(lambda a, shape: a.reshape(shape), lambda a: a.reshape(len(a), -1))  # theirs [in, out], as GPT-2's
 CONV = Layout(lambda a, shape: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
 
 
@@ -72,7 +73,7 @@ def norm(ours, theirs, layers=0, group="", bias=True):
 
 
 def dense(ours, theirs, layers=0, group="", bias=True, layout=DENSE):
-    """Kernel and bias of a dense layer; layout=SAME for GPT-2's, which are stored [in, out]."""
+    """Kernel and bias of a dense layer; layout=IN_OUT for GPT-2's."""
     out = [Entry(f"{ours}/kernel", (f"{theirs}.weight",), layout, layers, group=group)]
     return out + ([Entry(f"{ours}/bias", (f"{theirs}.bias",), layers=layers, group=group)] if bias else [])
 

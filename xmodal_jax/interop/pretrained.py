@@ -15,22 +15,32 @@ from absl import logging
 
 from xmodal_jax.config import choose
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop import vit
+from xmodal_jax.interop import bert, gpt2, vit
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
 from xmodal_jax.interop.trees import get, leaves, nest
 
-FAMILIES = {"vit": vit.FAMILY}  # by transformers' model_type
+FAMILIES = {
+    "bert": bert.BERT_FAMILY,
+    "gpt2": gpt2.FAMILY,
+    "roberta": bert.ROBERTA_FAMILY,
+    "vit": vit.FAMILY,
+}  # by transformers' model_type
 OLD_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))  # of normalisations, in checkpoints that began in TensorFlow
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What belongs to a checkpoint beside its weights: the config of transformers, the folder, the groups of heads it has."""
+    """What belongs to a checkpoint beside its weights.
+
+    Attributes: config of transformers; folder it was read from; groups of heads that it has; prefixed: whether the base model's
+    names carry their prefix.
+    """
 
     config: Any
-    folder: str
-    groups: tuple
+    folder: str = ""
+    groups: tuple = ()
+    prefixed: bool = False
 
 
 class Pretrained(NamedTuple):
@@ -60,7 +70,7 @@ def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=N
         if not family.positions:
             raise UserError(f"image_size={image_size}: a {config.model_type} checkpoint has no image positions to interpolate.")
         getattr(config, "vision_config", config).image_size = image_size
-    found = known_names(tensors_of(folder), family)
+    found, prefixed = known_names(tensors_of(folder), family)
     entries = family.entries(config)
     groups = {entry.group for entry in entries if entry.group and any(name in found for name in entry.names())}
     entries = [entry for entry in entries if not entry.group or entry.group in groups]
@@ -76,7 +86,7 @@ def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=N
         else:
             array = read(entry, get(shapes, entry.ours).shape, np.dtype(dtype), found)
         params[entry.ours] = jax.device_put(array, places.get(entry.ours), may_alias=True)
-    return Pretrained(module, nest(params), Settings(config, folder, tuple(sorted(groups))))
+    return Pretrained(module, nest(params), Settings(config, folder, tuple(sorted(groups)), prefixed))
 
 
 def save_pretrained(folder, module, params, settings):
@@ -85,7 +95,7 @@ def save_pretrained(folder, module, params, settings):
 
     family = choose(FAMILIES, settings.config.model_type, "model_type of a checkpoint")
     flat, tensors = leaves(params), {}
-    prefix = f"{family.prefix}." if family.prefix and set(settings.groups) & set(family.heads) else ""
+    prefix = f"{family.prefix}." if settings.prefixed else ""
     for entry in family.entries(settings.config):
         if entry.group and entry.group not in settings.groups:
             continue
@@ -129,15 +139,17 @@ def read_config(folder):
 
 
 def known_names(found, family):
-    """{name within the base model: Tensor}: prefix and old spellings undone, what is ignored left out."""
-    out = {}
+    """-> ({name within the base model: Tensor}, whether there was a prefix); old spellings undone, what is ignored left out."""
+    out, prefixed = {}, False
     for name, tensor in found.items():
         if any(re.search(pattern, name) for pattern in family.ignored):
             continue
         for old, new in OLD_NAMES:
             name = re.sub(old, new, name)
-        out[name.removeprefix(f"{family.prefix}.") if family.prefix else name] = tensor
-    return out
+        if family.prefix and name.startswith(f"{family.prefix}."):
+            name, prefixed = name.removeprefix(f"{family.prefix}."), True
+        out[name] = tensor
+    return out, prefixed
 
 
 def parameter_shapes(module, *example):

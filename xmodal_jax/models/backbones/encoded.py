@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 @flax.struct.dataclass
 class Encoded:
-    """x [B, N, D], one vector a token; mask bool [B, N]; pooled [B, P], one vector for all, or None; logits of a head, or None.
+    """x [B, N, D], one vector a token; mask bool [B, N]; pooled [B, P], one vector for all, or None.
 
+    logits: of the head that the checkpoint has, or None; pair_logits [B, 2]: of BERT's next-sentence head.
     class_tokens: how many of the N tokens stand in front of those that have a place in the image or the text.
     """
 
@@ -17,6 +18,7 @@ class Encoded:
     mask: Any
     pooled: Any = None
     logits: Any = None
+    pair_logits: Any = None
     class_tokens: int = flax.struct.field(pytree_node=False, default=0)
 
 

@@ -1,0 +1,80 @@
+"""BERT and RoBERTa checkpoints (transformers: the base models and those for pre-training, masked words, classes)."""
+
+import jax.numpy as jnp
+
+from xmodal_jax.interop.families import Family, activation
+from xmodal_jax.interop.layout import array, dense, norm, side_by_side
+from xmodal_jax.models.backbones.bert import BERT
+from xmodal_jax.models.transformer import Style
+
+
+def module(config, groups, **settings):
+    style = Style(post_norm=True, epsilon=config.layer_norm_eps, activation=activation(config.hidden_act))
+    return BERT(
+        vocabulary=config.vocab_size, positions=config.max_position_embeddings, types=config.type_vocab_size,
+        width=config.hidden_size, heads=config.num_attention_heads, layers=config.num_hidden_layers,
+        mlp_ratio=config.intermediate_size / config.hidden_size, pooler="pooler" in groups, masked_lm="masked_lm" in groups,
+        next_sentence="next_sentence" in groups, labels=config.num_labels if "classifier" in groups else 0, style=style,
+        **settings,
+    )  # fmt: skip
+
+
+def roberta_module(config, groups, **settings):
+    return module(config, groups, pad_positions=config.pad_token_id, head_hidden="classifier" in groups, **settings)
+
+
+def encoder(ours, theirs, layers):
+    """Entries of a post-norm stack in BERT's names: `ours` a Stack, `theirs` what its layers are called."""
+    block, layer = f"{ours}/layers", f"{theirs}.layer.{{}}"
+    qkv = [f"{layer}.attention.self.{name}" for name in ("query", "key", "value")]
+    return [
+        *side_by_side(f"{block}/attention/qkv", qkv, layers),
+        *dense(f"{block}/attention/out", f"{layer}.attention.output.dense", layers),
+        *norm(f"{block}/norm_attention", f"{layer}.attention.output.LayerNorm", layers),
+        *dense(f"{block}/up", f"{layer}.intermediate.dense", layers),
+        *dense(f"{block}/down", f"{layer}.output.dense", layers),
+        *norm(f"{block}/norm_mlp", f"{layer}.output.LayerNorm", layers),
+    ]
+
+
+def base_entries(config):
+    return [
+        *array("embed/words/embedding", "embeddings.word_embeddings.weight"),
+        *array("embed/places/embedding", "embeddings.position_embeddings.weight"),
+        *array("embed/kinds/embedding", "embeddings.token_type_embeddings.weight"),
+        *norm("embed/norm", "embeddings.LayerNorm"),
+        *encoder("encoder", "encoder", config.num_hidden_layers),
+        *dense("pooler", "pooler.dense", group="pooler"),
+    ]
+
+
+def entries(config):
+    return [
+        *base_entries(config),
+        *dense("lm_hidden", "cls.predictions.transform.dense", group="masked_lm"),
+        *norm("lm_norm", "cls.predictions.transform.LayerNorm", group="masked_lm"),
+        *array("lm_bias", "cls.predictions.bias", group="masked_lm"),
+        *dense("next_sentence", "cls.seq_relationship", group="next_sentence"),
+        *dense("classifier", "classifier", group="classifier"),
+    ]
+
+
+def roberta_entries(config):
+    return [
+        *base_entries(config),
+        *dense("lm_hidden", "lm_head.dense", group="masked_lm"),
+        *norm("lm_norm", "lm_head.layer_norm", group="masked_lm"),
+        *array("lm_bias", "lm_head.bias", group="masked_lm"),
+        *dense("head_hidden", "classifier.dense", group="classifier"),
+        *dense("classifier", "classifier.out_proj", group="classifier"),
+    ]
+
+
+def example(config):
+    return (jnp.zeros((1, 2), jnp.int32),)
+
+
+HEADS = ("masked_lm", "next_sentence", "classifier")
+IGNORED = (r"position_ids$", r"^cls\.predictions\.decoder\.", r"^lm_head\.decoder\.")  # a buffer, and copies of tied weights
+BERT_FAMILY = Family(module, entries, example, "bert", HEADS, IGNORED)
+ROBERTA_FAMILY = Family(roberta_module, roberta_entries, example, "roberta", HEADS, IGNORED)
