@@ -6,6 +6,7 @@ once, to where it belongs. Format: 8 bytes of header length, little endian; JSON
 
 import dataclasses
 import json
+import math
 import os
 
 import ml_dtypes
@@ -28,18 +29,22 @@ class Tensor:
     dtype: np.dtype
     shape: tuple
 
-    def read(self):
-        """-> the array, in memory of its own."""
-        out = np.empty(self.shape, self.dtype)
+    @property
+    def nbytes(self):
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    def read(self, memory=None):
+        """-> the array, in the first bytes of `memory` (uint8 [at least nbytes]) or in memory of its own."""
+        memory = np.empty(self.nbytes, np.uint8) if memory is None else memory[: self.nbytes]
         with open(self.path, "rb", buffering=0) as file:
             file.seek(self.offset)
-            view = memoryview(out.reshape(-1).view(np.uint8))
+            view = memoryview(memory)
             while view:
                 got = file.readinto(view)
                 if not got:
                     raise UserError(f"{self.path} ends early: it is truncated; fetch it again.")
                 view = view[got:]
-        return out
+        return memory.view(self.dtype).reshape(self.shape)
 
 
 def tensors_of(folder):
@@ -79,7 +84,7 @@ def header(path):
         for name, tensor in found.items():
             first, last = tensor["data_offsets"]
             dtype, shape = np.dtype(TYPES[tensor["dtype"]]), tuple(tensor["shape"])
-            if last > end or last - first != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+            if last > end or last - first != dtype.itemsize * math.prod(shape):
                 raise ValueError(name)
             out[name] = Tensor(path, 8 + length + first, dtype, shape)
         return out

@@ -11,19 +11,25 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import logging
 
 from xmodal_jax.config import choose
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop import bert, gpt2, vit
+from xmodal_jax.interop import beit, bert, clip, deberta, gpt2, t5, vilt, vit
+from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
 from xmodal_jax.interop.trees import get, leaves, nest
 
 FAMILIES = {
+    "beit": beit.FAMILY,
     "bert": bert.BERT_FAMILY,
+    "clip": clip.FAMILY,
+    "deberta-v2": deberta.FAMILY,
     "gpt2": gpt2.FAMILY,
+    "mt5": t5.FAMILY,
     "roberta": bert.ROBERTA_FAMILY,
+    "t5": t5.FAMILY,
+    "vilt": vilt.FAMILY,
     "vit": vit.FAMILY,
 }  # by transformers' model_type
 OLD_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))  # of normalisations, in checkpoints that began in TensorFlow
@@ -79,12 +85,13 @@ def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=N
     grids = family.positions(config) if image_size is not None else {}
     check(folder, entries, shapes, found, grids)
     places = leaves(sharding(shapes)) if sharding else {}
-    params = {}
+    reader, params = Reader(found, np.dtype(dtype)), {}
     for entry in entries:
         if entry.ours in grids:
-            array = resize_positions(found[entry.theirs[0]].read(), grids[entry.ours]).astype(dtype)
+            array = found[entry.theirs[0]].read()  # [1, N, D] or [N, D]
+            array = resize_positions(array.reshape(1, -1, array.shape[-1]), grids[entry.ours]).astype(dtype)
         else:
-            array = read(entry, get(shapes, entry.ours).shape, np.dtype(dtype), found)
+            array = reader.read(entry, get(shapes, entry.ours).shape)
         params[entry.ours] = jax.device_put(array, places.get(entry.ours), may_alias=True)
     return Pretrained(module, nest(params), Settings(config, folder, tuple(sorted(groups)), prefixed))
 
@@ -101,7 +108,8 @@ def save_pretrained(folder, module, params, settings):
             continue
         for name, view in entry.parts(np.asarray(flat.pop(entry.ours))):
             if name is not None:
-                tensors[name if entry.group in family.heads else prefix + name] = np.ascontiguousarray(entry.layout.write(view))
+                name = name if entry.group in family.heads else prefix + name
+                tensors[name] = np.asarray(entry.layout.write(view), order="C")
     if flat:
         raise UserError(f"These parameters have no place in a {settings.config.model_type} checkpoint: {', '.join(flat)}.")
     os.makedirs(folder, exist_ok=True)
@@ -173,25 +181,3 @@ def check(folder, entries, shapes, found, grids):
     wrong += [f"no name of the checkpoint's makes our {path}" for path in sorted(uncovered)]
     if wrong:
         raise UserError(f"The checkpoint in {folder} does not fit its config:\n  " + "\n  ".join(wrong))
-
-
-def read(entry, shape, dtype, found):
-    """One array of ours, made of theirs."""
-    out = aligned(shape, dtype)
-    for name, view in entry.parts(out):
-        view[...] = 0 if name is None else entry.layout.read(found[name].read(), view.shape)
-    return out
-
-
-def aligned(shape, dtype):
-    """Memory that JAX takes over without a copy on CPU: its first byte at a multiple of 64."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(shape)
-
-
-def log_summary(pretrained):
-    """One line on what was read."""
-    count = sum(leaf.size for leaf in jax.tree.leaves(pretrained.params))
-    logging.info("%s: %s parameters, %s", pretrained.settings.folder, f"{count:,}", type(pretrained.module).__name__)

@@ -58,9 +58,9 @@ attend.defvjp(_attend, _attend_gradient)
 
 def sum_to(x, shape):
     """Sum over the axes along which an array of `shape` was broadcast to that of x."""
-    shape = (1,) * (x.ndim - len(shape)) + tuple(shape)
-    axes = [axis for axis in range(x.ndim) if shape[axis] == 1 and x.shape[axis] > 1]
-    return x.sum(axes, keepdims=True).reshape(shape[x.ndim - len(shape) :])
+    padded = (1,) * (x.ndim - len(shape)) + tuple(shape)
+    axes = [axis for axis in range(x.ndim) if padded[axis] == 1 and x.shape[axis] > 1]
+    return x.sum(axes, keepdims=True).reshape(shape)
 
 
 def attention_weights(q, k, mask=None, bias=None, scale=None):

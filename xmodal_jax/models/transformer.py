@@ -57,6 +57,7 @@ class Style:
       activation: see ACTIVATIONS; gated: activation(gate x) * (up x) in the MLP.
       use_bias: of dense layers; head_width: 0 is D / H; scale: of attention scores, None is 1 / sqrt d.
       layer_scale: a learned factor for every channel of a sub-layer's output (Touvron et al., 2021).
+      closing_norm: whether a norm closes a stack that normalises before each sub-layer.
       attention: makes the self-attention from (width, heads, dtype, head_width, use_bias, scale).
     """
 
@@ -69,6 +70,7 @@ class Style:
     head_width: int = 0
     scale: float | None = None
     layer_scale: bool = False
+    closing_norm: bool = True
     attention: Callable = Attention
 
     def norm(self, dtype, name):
@@ -172,7 +174,9 @@ class Stack(nn.Module):
                 self.style, name="layers",
             )  # fmt: skip
             x, cache = stack(x, cache, mask, context, context_mask, index, relation, train)
-        return x if self.style.post_norm else self.style.norm(self.dtype, "norm")(x), cache
+        if self.style.closing_norm and not self.style.post_norm:
+            x = self.style.norm(self.dtype, "norm")(x)
+        return x, cache
 
 
 def empty_cache(layers, batch, heads, length, width, dtype="float32"):

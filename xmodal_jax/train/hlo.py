@@ -67,13 +67,21 @@ def collectives(text):
             if chain and (kind, chain.group(1)) in seen:
                 continue
             seen.add((kind, chain and chain.group(1)))
-            shapes = [(t, tuple(int(d) for d in dims.split(",") if d)) for t, dims in SHAPE.findall(match.group(2))]
+            shapes = shapes_of(match.group(2))
+            if name.startswith("all-reduce-scatter"):  # TPU: a fusion of which each device keeps its part of the sum
+                kind = "reduce-scatter"
+                shapes = [shape for line in lines if "ROOT " in line for shape in shapes_of(INSTRUCTION.match(line).group(2))]
             if match.group(3).endswith("-start"):  # (operands ..., results ..., context)
                 shapes = [shape for shape in shapes if shape[1]]
                 shapes = shapes[len(shapes) // 2 :] if len(shapes) > 1 else shapes
             op_name = re.search(r'op_name="([^"]*)"', line)
             found.append(Collective(kind, tuple(shapes), group_size(line), times[name], op_name.group(1) if op_name else ""))
     return found
+
+
+def shapes_of(text):
+    """[(type, dimensions)] of the arrays in a result's type."""
+    return [(kind, tuple(int(d) for d in dims.split(",") if d)) for kind, dims in SHAPE.findall(text)]
 
 
 def by_kind(found):

@@ -178,9 +178,12 @@ def contradictions(found, shapes, batch_size, mesh):
     A whole stack of layers gathered at once (hoisted out of the loop over them), and an activation of the whole batch's rows
     on every device.
     """
-    stacks = {}
+    stacks, single = {}, set()  # shapes of whole stacks, and of single layers, in any order of dimensions
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.params):
-        if "layers/" in layout.path_of(path) and leaf.ndim > 2 and leaf.shape[0] > 1 and not leaf.sharding.is_fully_replicated:
+        if "layers/" not in layout.path_of(path):
+            continue
+        single |= {tuple(sorted(leaf.shape[1:])), tuple(sorted((1, *leaf.shape[1:])))}
+        if leaf.ndim > 2 and leaf.shape[0] > 1 and not leaf.sharding.is_fully_replicated:
             stacks.setdefault(tuple(sorted(leaf.shape)), layout.path_of(path))
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     out = []
@@ -189,7 +192,7 @@ def contradictions(found, shapes, batch_size, mesh):
             continue
         for _, dims in one.shapes:
             path = stacks.get(tuple(sorted(dims)))
-            if path:
+            if path and tuple(sorted(dims)) not in single:
                 out.append(
                     f"{path}: all layers {list(dims)} are gathered at once instead of one at a time ({one.op_name[-80:]})"
                 )

@@ -1,0 +1,80 @@
+"""BEiT checkpoints (transformers: BeitModel, BeitForImageClassification)."""
+
+import jax.numpy as jnp
+
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop.families import Family, activation, grid_of, pair
+from xmodal_jax.interop.layout import array, dense, norm, patches, side_by_side
+from xmodal_jax.models.backbones.beit import BEiT
+from xmodal_jax.models.transformer import Style
+
+
+def module(config, groups, **settings):
+    style = Style(
+        epsilon=config.layer_norm_eps, activation=activation(config.hidden_act), layer_scale=config.layer_scale_init_value > 0,
+        closing_norm=not config.use_mean_pooling,
+    )  # fmt: skip
+    return BEiT(
+        width=config.hidden_size, heads=config.num_attention_heads, layers=config.num_hidden_layers,
+        mlp_ratio=config.intermediate_size / config.hidden_size, patch=config.patch_size, grid=grid_of(config),
+        absolute=config.use_absolute_position_embeddings, relative=config.use_relative_position_bias,
+        shared=config.use_shared_relative_position_bias, mask_token=config.use_mask_token, mean=config.use_mean_pooling,
+        pooler="pooler" in groups, labels=config.num_labels if "classifier" in groups else 0, style=style, **settings,
+    )  # fmt: skip
+
+
+def blocks(ours, theirs, L, bias=None):
+    """Entries of a pre-norm stack in ViT's names: `ours` a Stack, `theirs` what its layers are called; bias: of q, k and v."""
+    block, layer = f"{ours}/layers", f"{theirs}.layer.{{}}"
+    qkv = [f"{layer}.attention.attention.{name}" for name in ("query", "key", "value")]
+    return [
+        *norm(f"{block}/norm_attention", f"{layer}.layernorm_before", L),
+        *side_by_side(f"{block}/attention/qkv", qkv, L, bias=bias),
+        *dense(f"{block}/attention/out", f"{layer}.attention.output.dense", L),
+        *norm(f"{block}/norm_mlp", f"{layer}.layernorm_after", L),
+        *dense(f"{block}/up", f"{layer}.intermediate.dense", L),
+        *dense(f"{block}/down", f"{layer}.output.dense", L),
+    ]
+
+
+def entries(config):
+    L, layer, block = config.num_hidden_layers, "encoder.layer.{}", "encoder/layers"
+    table, patch = "relative_position_bias.relative_position_bias_table", patches(config.patch_size, config.num_channels)
+    out = [
+        *array("class_token", "embeddings.cls_token"),
+        *dense("patch_embed/projection", "embeddings.patch_embeddings.projection", layout=patch),
+        *blocks("encoder", "encoder", L, bias=[True, False, True]),
+        *dense("classifier", "classifier", group="classifier"),
+    ]
+    if config.use_mask_token:
+        out += array("mask_token", "embeddings.mask_token")
+    if config.use_absolute_position_embeddings:
+        out += array("position_table", "embeddings.position_embeddings")
+    if config.use_relative_position_bias:
+        out += array(f"{block}/attention/relation_table", f"{layer}.attention.attention.{table}", L)
+    if config.use_shared_relative_position_bias:
+        out += array("relation_table", f"encoder.{table}")
+    if config.layer_scale_init_value > 0:
+        out += array(f"{block}/scale_attention", f"{layer}.lambda_1", L) + array(f"{block}/scale_mlp", f"{layer}.lambda_2", L)
+    if config.use_mean_pooling:
+        return out + norm("pooler", "pooler.layernorm", group="pooler")
+    return out + norm("encoder/norm", "layernorm")
+
+
+def example(config):
+    rows, columns = pair(config.image_size)
+    return (jnp.zeros((1, rows, columns, config.num_channels)),)
+
+
+def positions(config):
+    if config.use_relative_position_bias or config.use_shared_relative_position_bias:
+        raise UserError(
+            "The relative positions of this BEiT are interpolated to the images it is given: load it without image_size."
+        )
+    return {"position_table": grid_of(config)}
+
+
+# relative_position_index: a buffer of old checkpoints
+FAMILY = Family(
+    module, entries, example, prefix="beit", heads=("classifier",), ignored=(r"relative_position_index$",), positions=positions
+)

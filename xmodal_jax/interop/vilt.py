@@ -1,0 +1,52 @@
+"""ViLT checkpoints (transformers: ViltModel)."""
+
+import jax.numpy as jnp
+
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop.beit import blocks
+from xmodal_jax.interop.families import Family, activation
+from xmodal_jax.interop.layout import array, dense, norm, patches
+from xmodal_jax.models.backbones.vilt import ViLT
+from xmodal_jax.models.transformer import Style
+
+
+def module(config, groups, **settings):
+    if not config.qkv_bias:
+        raise UserError("A ViLT without biases of q, k and v (qkv_bias=false) is not supported.")
+    return ViLT(
+        vocabulary=config.vocab_size, positions=config.max_position_embeddings, types=config.type_vocab_size,
+        kinds=config.modality_type_vocab_size, width=config.hidden_size, heads=config.num_attention_heads,
+        layers=config.num_hidden_layers, mlp_ratio=config.intermediate_size / config.hidden_size, patch=config.patch_size,
+        grid=config.image_size // config.patch_size, limit=config.max_image_length if config.max_image_length >= 0 else None,
+        pooler="pooler" in groups, style=Style(epsilon=config.layer_norm_eps, activation=activation(config.hidden_act)),
+        **settings,
+    )  # fmt: skip
+
+
+def entries(config):
+    text, patch = "embeddings.text_embeddings", patches(config.patch_size, config.num_channels)
+    return [
+        *array("text_embed/words/embedding", f"{text}.word_embeddings.weight"),
+        *array("text_embed/places/embedding", f"{text}.position_embeddings.weight"),
+        *array("text_embed/kinds/embedding", f"{text}.token_type_embeddings.weight"),
+        *norm("text_embed/norm", f"{text}.LayerNorm"),
+        *array("class_token", "embeddings.cls_token"),
+        *array("position_table", "embeddings.position_embeddings"),
+        *array("kind_table", "embeddings.token_type_embeddings.weight"),
+        *dense("patch_embed/projection", "embeddings.patch_embeddings.projection", layout=patch),
+        *blocks("encoder", "encoder", config.num_hidden_layers),
+        *norm("encoder/norm", "layernorm"),
+        *dense("pooler", "pooler.dense", group="pooler"),
+    ]
+
+
+def example(config):
+    return jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, config.patch_size, config.patch_size, config.num_channels))
+
+
+def positions(config):
+    raise UserError("The positions of a ViLT are interpolated to the images it is given: load it without image_size.")
+
+
+# position_ids: a buffer of old checkpoints
+FAMILY = Family(module, entries, example, prefix="vilt", ignored=(r"position_ids$",), positions=positions)
