@@ -76,3 +76,24 @@ def test_group_sizes(line, size):
 
 def test_a_text_without_an_entry_has_none():
     assert hlo.collectives("nothing of the kind") == []
+
+
+SCATTERED = """\
+HloModule jit_step, num_partitions=8
+
+%all-reduce-scatter.2 (p: bf16[2048,64]) -> bf16[512,64] {
+  %p = bf16[2048,64]{1,0} parameter(0)
+  %all-reduce.9 = bf16[2048,64]{1,0} all-reduce(%p), replica_groups=[2,4]<=[8], to_apply=%add
+  ROOT %part = bf16[512,64]{1,0} dynamic-slice(%all-reduce.9, %i, %zero), dynamic_slice_sizes={512,64}
+}
+
+ENTRY %main (p: bf16[2048,64]) -> bf16[512,64] {
+  ROOT %sum = bf16[512,64]{1,0} fusion(%p), kind=kCustom, calls=%all-reduce-scatter.2
+}
+"""
+
+
+def test_an_all_reduce_of_which_each_device_keeps_its_part_is_a_reduce_scatter():
+    (found,) = hlo.collectives(SCATTERED)
+    assert (found.kind, found.shapes, found.group) == ("reduce-scatter", (("bf16", (512, 64)),), 4)
+    assert found.sent_bytes == 3 * 512 * 64 * 2

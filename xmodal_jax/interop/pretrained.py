@@ -14,7 +14,7 @@ import numpy as np
 
 from xmodal_jax.config import choose
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop import beit, bert, clip, deberta, gpt2, t5, vilt, vit
+from xmodal_jax.interop import beit, bert, clip, cnn, deberta, gpt2, t5, vilt, vit
 from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
@@ -27,8 +27,10 @@ FAMILIES = {
     "deberta-v2": deberta.FAMILY,
     "gpt2": gpt2.FAMILY,
     "mt5": t5.FAMILY,
+    "resnet": cnn.RESNET_FAMILY,
     "roberta": bert.ROBERTA_FAMILY,
     "t5": t5.FAMILY,
+    "vgg": cnn.VGG_FAMILY,
     "vilt": vilt.FAMILY,
     "vit": vit.FAMILY,
 }  # by transformers' model_type

@@ -1,0 +1,36 @@
+"""States of PyTorch's nn.LSTM and nn.GRU as parameters of ours, and back."""
+
+import numpy as np
+
+from xmodal_jax.interop.layout import DENSE, Entry, array
+from xmodal_jax.interop.trees import leaves, nest
+
+
+def entries(layers, bidirectional=False):
+    """How the parameters of `models.backbones.recurrent.Recurrent` are named in a PyTorch state."""
+    out = []
+    for number in range(layers):
+        for ours, suffix in (("forward", ""), ("backward", "_reverse"))[: 1 + bidirectional]:
+            mine, theirs = f"{ours}_{number}", f"l{number}{suffix}"
+            out += [
+                Entry(f"{mine}/input/kernel", (f"weight_ih_{theirs}",), DENSE),
+                *array(f"{mine}/input/bias", f"bias_ih_{theirs}"),
+                Entry(f"{mine}/recurrent_kernel", (f"weight_hh_{theirs}",), DENSE),
+                *array(f"{mine}/recurrent_bias", f"bias_hh_{theirs}"),
+            ]
+    return out
+
+
+def from_torch(state, layers, bidirectional=False):
+    """{name: numpy array} of an nn.LSTM or nn.GRU -> parameters."""
+    out = {}
+    for entry in entries(layers, bidirectional):
+        theirs = np.asarray(state[entry.theirs[0]])
+        out[entry.ours] = entry.layout.read(theirs, theirs.shape[::-1])
+    return nest(out)
+
+
+def to_torch(params, layers, bidirectional=False):
+    """Parameters -> {name: numpy array} for `load_state_dict`."""
+    flat = leaves(params)
+    return {e.theirs[0]: np.ascontiguousarray(e.layout.write(np.asarray(flat[e.ours]))) for e in entries(layers, bidirectional)}
