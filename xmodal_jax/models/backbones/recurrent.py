@@ -13,7 +13,7 @@ from xmodal_jax.models.dense import Dense
 
 
 def lstm(gates, state):
-    """gates [B, 4 H] of (input, forget, cell, output), state (h, c) -> state. `gates` holds input and recurrent parts summed."""
+    """gates [B, 4 H]: input, forget, cell, output, of token and state together; state (h, c) -> the next."""
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = nn.sigmoid(f) * state[1] + nn.sigmoid(i) * jnp.tanh(g)
     return nn.sigmoid(o) * jnp.tanh(c), c
