@@ -19,6 +19,7 @@ from xmodal_jax.data.examples import ByteExamples
 from xmodal_jax.data.loader import LoaderConfig
 from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import CrossmodalBytes
+from xmodal_jax.models.lora import LoraConfig
 from xmodal_jax.train.optimizers import OptimizerConfig
 
 SIZES = {
@@ -71,6 +72,7 @@ def get_config(arg=""):
     config.loader = defaults(LoaderConfig)
     config.model = defaults(CrossmodalBytes, name="crossmodal_bytes", **size)
     config.model.update(second_modality(args, patch))
+    config.lora = defaults(LoraConfig)
     config.objectives = ConfigDict({  # naming leads: the language losses can use a picture once its tower knows things
         "masked_words": {"weight": 1.0}, "generation": {"weight": 0.5},
         "contrastive": {"weight": 0.2}, "naming": {"weight": 4.0},

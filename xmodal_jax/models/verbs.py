@@ -3,6 +3,7 @@
 import jax
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.models import lora
 
 VERBS = ("encode_image", "encode_text", "fuse", "decode")
 
@@ -15,7 +16,7 @@ class Verbs:
     """
 
     def __init__(self, model, params, key=None, train=False):
-        self.model, self.params, self.key, self.train = model, params, key, train
+        self.model, self.params, self.key, self.train = model, lora.merge(params), key, train
         self._done = {}
 
     def __getattr__(self, verb):

@@ -20,6 +20,7 @@ from xmodal_jax import config as configuration
 from xmodal_jax import evaluators
 from xmodal_jax.data.loader import to_device
 from xmodal_jax.errors import UserError
+from xmodal_jax.models import lora
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import progress, recipe, report
 from xmodal_jax.train.checkpoints import Checkpoints
@@ -123,8 +124,8 @@ def evaluate(judge, params, step):
 
 
 def averaged(state):
-    """The parameters to use: their moving average where the run keeps one."""
-    return state.ema if state.ema is not None else state.params
+    """The parameters to use: their moving average where the run keeps one, with adapters taken in."""
+    return lora.merge(state.ema if state.ema is not None else state.params)
 
 
 def claim_workdir(config, workdir):

@@ -6,11 +6,19 @@ import jax
 import optax
 
 from xmodal_jax.config import choose
+from xmodal_jax.train import by_path
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """name and schedule: see OPTIMIZERS, SCHEDULES; warmup and decay in steps of total_steps; clip: global norm (0: off)."""
+    """name and schedule: see OPTIMIZERS, SCHEDULES; clip: global norm (0: off).
+
+    By path ("a/b/c", patterns are searched in it; one that is found nowhere is a UserError):
+      freeze: patterns of parameters that stay as they are, without moments, and outside the clipped norm.
+      scales: (pattern, factor of the learning rate); the first that is found counts.
+      layer_decay: factor of the learning rate from one layer of a stack to the one below, and to what embeds before the first
+        (Clark et al., 2020); weight decay goes with the learning rate.
+    """
 
     name: str = "adamw"
     learning_rate: float = 1e-3
@@ -21,6 +29,9 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.98
     clip: float = 1.0
+    freeze: tuple = ()
+    scales: tuple = ()
+    layer_decay: float = 1.0
 
 
 SCHEDULES = {
@@ -40,7 +51,7 @@ OPTIMIZERS = {
 
 def decayed(params):
     """Weight decay acts on weight matrices alone: not on biases, norms and tables."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith("kernel"), params)
 
 
 def make_schedule(config, total_steps):
@@ -59,4 +70,9 @@ def make_optimizer(config, total_steps):
     optimizer = choose(OPTIMIZERS, config.name, "config.optimizer.name")(config, schedule)
     if config.clip:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optimizer)
+    if config.scales or config.layer_decay != 1.0:
+        optimizer = optax.chain(optimizer, by_path.scale_updates(tuple(config.scales), config.layer_decay))
+    if config.freeze:
+        parts = {"trained": optimizer, "frozen": optax.set_to_zero()}
+        optimizer = optax.multi_transform(parts, lambda params: by_path.labels(params, tuple(config.freeze)))
     return optimizer, schedule

@@ -19,7 +19,7 @@ def state_maker(parts, mesh):
     batch = parts.example_batch(1)  # parameters do not depend on the rows
 
     def fresh():
-        return init_state(parts.model, parts.optimizer, batch, parts.config.seed, parts.config.ema)
+        return init_state(parts.model, parts.optimizer, batch, parts.config.seed, parts.config.ema, parts.adapters)
 
     shapes = jax.eval_shape(fresh)
     shardings = layout.shardings(shapes, mesh)

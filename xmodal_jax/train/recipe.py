@@ -15,11 +15,12 @@ from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.data.third import SharedEntityTexts
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import MODELS
+from xmodal_jax.models.lora import LoraConfig
 from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
 
 KEYS = (
     "seed total_steps batch_size accumulate log_every eval_every checkpoint_every keep_checkpoints precision ema mesh "
-    "data examples inventory scorer loader model objectives optimizer evaluators"
+    "data examples inventory scorer loader model lora objectives optimizer evaluators"
 ).split()
 
 
@@ -38,6 +39,7 @@ class Recipe:
     optimizer: Any
     schedule: Any
     inventories: dict
+    adapters: LoraConfig
 
     def example_batch(self, rows):
         """A batch of zeros with the shapes and types of `rows` examples, without reading any data."""
@@ -82,7 +84,8 @@ def make(config, split="val"):
     optimizer, schedule = make_optimizer(build(OptimizerConfig, config.optimizer, "optimizer"), config.total_steps)
     loader = build(LoaderConfig, config.loader, "loader")
     batches = Batches(train, maker, config.batch_size, config.seed, loader.shuffle)
-    return Recipe(config, train, held_out, maker, batches, loader, model, chosen, optimizer, schedule, inventories)
+    adapters = build(LoraConfig, config.get("lora", {}), "lora")
+    return Recipe(config, train, held_out, maker, batches, loader, model, chosen, optimizer, schedule, inventories, adapters)
 
 
 def open_source(data, examples, split):

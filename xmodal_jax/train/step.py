@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from xmodal_jax.models.lora import LoraConfig, add_adapters
 from xmodal_jax.train.gradient import loss_and_gradient
 
 
@@ -25,10 +26,10 @@ class State:
     bad_step: Any
 
 
-def init_state(model, optimizer, batch, seed, ema):
+def init_state(model, optimizer, batch, seed, ema, adapters=LoraConfig()):
     """A fresh state; jit it with out_shardings so that no device ever holds more than its part."""
     key, init_key = jax.random.split(jax.random.PRNGKey(seed))
-    params = model.init(init_key, batch)["params"]
+    params = add_adapters(jax.random.fold_in(init_key, 1), model.init(init_key, batch)["params"], adapters)
     copy = jax.tree.map(jnp.copy, params) if ema else None
     return State(jnp.int32(0), params, optimizer.init(params), copy, key, jnp.int32(-1))
 

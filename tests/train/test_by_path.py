@@ -1,0 +1,114 @@
+"""Freezing, factors of the learning rate, layer-wise decay and adapters, each against what it says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.backbones.vit import ViT
+from xmodal_jax.models.lora import LoraConfig, add_adapters, merge
+from xmodal_jax.train.by_path import factors_of, labels
+from xmodal_jax.train.mesh import make_mesh, path_of, shardings
+from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
+
+MODEL = ViT(width=8, heads=2, layers=3, patch=4, grid=(2, 2), labels=3)
+
+
+@pytest.fixture
+def params(make_params):
+    return jax.tree.map(jnp.asarray, make_params(MODEL, np.zeros((1, 8, 8, 3), np.float32)))
+
+
+def flat(tree):
+    return {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def plain(**settings):
+    return OptimizerConfig(**{"schedule": "constant", "warmup": 0.0, "clip": 0.0} | settings)
+
+
+def test_frozen_parameters_stay_without_moments_and_outside_the_clipped_norm(params):
+    optimizer, _ = make_optimizer(plain(name="adam", freeze=("patch_embed", "class_token"), clip=1.0), 10)
+    state = optimizer.init(params)
+    moments = [path for path in flat(state) if "mu" in path]
+    assert moments and not any("patch_embed" in path or "class_token" in path for path in moments)
+    shardings(state, make_mesh({}, jax.devices()[:1]))  # the rules of the mesh find every moment by its path
+    grads = jax.tree.map(jnp.ones_like, params)
+    grads["patch_embed"] = jax.tree.map(lambda g: g * 1e6, grads["patch_embed"])
+    updates, _ = optimizer.update(grads, state, params)
+    new = flat(optax.apply_updates(params, updates))
+    for path, before in flat(params).items():
+        assert np.array_equal(new[path], before) == ("patch_embed" in path or "class_token" in path), path
+    sgd, _ = make_optimizer(plain(name="sgd", learning_rate=1.0, freeze=("patch_embed",), clip=1.0), 10)
+    updates, _ = sgd.update(grads, sgd.init(params), params)
+    np.testing.assert_allclose(optax.global_norm(updates), 1.0, rtol=1e-5)
+
+
+def test_each_layer_has_its_rate(params):
+    optimizer, _ = make_optimizer(plain(name="sgd", learning_rate=0.5, layer_decay=0.8, scales=(("classifier", 10.0),)), 10)
+    grads = jax.tree.map(jnp.ones_like, params)
+    updates = flat(optimizer.update(grads, optimizer.init(params), params)[0])
+    for layer in range(3):
+        np.testing.assert_allclose(updates["encoder/layers/up/kernel"][layer], -0.5 * 0.8 ** (3 - layer), rtol=1e-6)
+    for path, factor in {
+        "patch_embed/projection/kernel": 0.8**4, "position_table": 0.8**4, "class_token": 0.8**4,
+        "encoder/norm/scale": 1, "classifier/kernel": 10,
+    }.items():  # fmt: skip
+        np.testing.assert_allclose(updates[path], -0.5 * factor, rtol=1e-6, err_msg=path)
+
+
+def test_towers_decay_by_their_own_depth(params):
+    deep = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), params["encoder"]["layers"])
+    towers = {"image": params, "text": {**params, "encoder": {"layers": deep}}}
+    factors = flat(factors_of(towers, (), 0.5))
+    assert factors["image/class_token"] == 0.5**4 and factors["text/class_token"] == 0.5**7
+    np.testing.assert_allclose(factors["text/encoder/layers/up/bias"].ravel(), 0.5 ** np.arange(6, 0, -1.0))
+
+
+def test_a_pattern_that_finds_nothing_is_refused(params):
+    with pytest.raises(UserError, match="optimizer.freeze: 'patches' is found in no"):
+        labels(params, ("patches",))
+    with pytest.raises(UserError, match="optimizer.scales: 'heads'"):
+        factors_of(params, (("heads", 2.0),), 1.0)
+    with pytest.raises(UserError, match="lora.patterns: 'query'.*attention/qkv/kernel"):
+        add_adapters(jax.random.PRNGKey(0), params, LoraConfig(("query",)))
+
+
+def test_adapters_change_nothing_at_first_and_then_what_their_product_says(params, rng):
+    config = LoraConfig(("attention/(qkv|out)", "classifier"), rank=2, alpha=6.0)
+    adapted = add_adapters(jax.random.PRNGKey(0), params, config)
+    assert set(flat(adapted["lora"])) == {
+        f"{path}/{part}" for path in ("encoder/layers/attention/qkv/kernel", "encoder/layers/attention/out/kernel",
+                                      "classifier/kernel") for part in ("a", "b", "factor")
+    }  # fmt: skip
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(merge(adapted)), jax.tree.leaves(params), strict=True))
+    node = adapted["lora"]["encoder"]["layers"]["attention"]["qkv"]["kernel"]
+    node["b"] = jnp.asarray(rng.normal(size=node["b"].shape), jnp.float32)
+    merged = merge(adapted)["encoder"]["layers"]["attention"]["qkv"]["kernel"]
+    kernel = params["encoder"]["layers"]["attention"]["qkv"]["kernel"]
+    for layer in range(3):
+        a, b = (np.asarray(node[name][layer], np.float64) for name in ("a", "b"))
+        change = np.asarray(merged[layer] - kernel[layer]).reshape(8, -1)
+        np.testing.assert_allclose(change, 3.0 * a @ b, atol=1e-5)
+        assert np.linalg.matrix_rank(change, 1e-4) == 2
+
+
+def test_training_adapters_alone(params):
+    config = plain(name="adamw", freeze=("^(?!lora/)",), learning_rate=0.1)
+    adapted = add_adapters(jax.random.PRNGKey(0), params, LoraConfig(("attention",), rank=2))
+    optimizer, _ = make_optimizer(config, 10)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3)), jnp.float32)
+
+    def loss(params):
+        return jnp.sum(MODEL.apply({"params": merge(params)}, images).logits ** 2)
+
+    state, before = optimizer.init(adapted), loss(adapted)
+    for _ in range(3):
+        updates, state = optimizer.update(jax.grad(loss)(adapted), state, adapted)
+        adapted = optax.apply_updates(adapted, updates)
+    assert loss(adapted) < before
+    frozen = {path: leaf for path, leaf in flat(adapted).items() if not path.startswith("lora/")}
+    assert all(np.array_equal(leaf, flat(params)[path]) for path, leaf in frozen.items())
+    assert all(leaf == 8.0 for path, leaf in flat(adapted).items() if path.endswith("factor"))
