@@ -19,13 +19,13 @@ RULES = (
     (r"(^|/)lora/", P()),  # adapters are small
     (r"attention/qkv/kernel|cross/(q|kv)/kernel", P("fsdp", None, "tensor", None)),  # [D, 3, H, d]
     (r"(attention|cross)/out/kernel", P("tensor", "fsdp")),  # [H d, D]
-    (r"(^|/)up/kernel", P("fsdp", "tensor")),  # [D, 4 D]
+    (r"(^|/)(up|gate)/kernel", P("fsdp", "tensor")),  # [D, 4 D]
     (r"(^|/)down/kernel", P("tensor", "fsdp")),  # [4 D, D]
-    (r"embedding|table", P(None, "fsdp")),  # [ids, D]
+    (r"embedding|table|relations", P(None, "fsdp")),  # [ids, D]
     (r"logits/kernel", P("fsdp", "tensor")),  # [D, V]
     (r"local/kernel|group/kernel|conv_\w+/kernel", P(None, None, "fsdp")),  # [window, D, D]
     (r"kernel", P(None, "fsdp")),
-    (r"bias|scale|modality|slots|^key$", P()),
+    (r"bias|scale|modality|slots|(class|mask)_token|mean|variance|^key$", P()),
 )
 
 
