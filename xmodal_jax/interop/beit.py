@@ -1,10 +1,9 @@
 """BEiT checkpoints (transformers: BeitModel, BeitForImageClassification)."""
 
-import jax.numpy as jnp
-
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.families import Family, activation, grid_of, pair
-from xmodal_jax.interop.layout import array, dense, norm, patches, side_by_side
+from xmodal_jax.interop.families import Family, activation, grid_of
+from xmodal_jax.interop.layout import array, dense, norm, patches
+from xmodal_jax.interop.vit import blocks, example
 from xmodal_jax.models.backbones.beit import BEiT
 from xmodal_jax.models.transformer import Style
 
@@ -21,20 +20,6 @@ def module(config, groups, **settings):
         shared=config.use_shared_relative_position_bias, mask_token=config.use_mask_token, mean=config.use_mean_pooling,
         pooler="pooler" in groups, labels=config.num_labels if "classifier" in groups else 0, style=style, **settings,
     )  # fmt: skip
-
-
-def blocks(ours, theirs, L, bias=None):
-    """Entries of a pre-norm stack in ViT's names: `ours` a Stack, `theirs` what its layers are called; bias: of q, k and v."""
-    block, layer = f"{ours}/layers", f"{theirs}.layer.{{}}"
-    qkv = [f"{layer}.attention.attention.{name}" for name in ("query", "key", "value")]
-    return [
-        *norm(f"{block}/norm_attention", f"{layer}.layernorm_before", L),
-        *side_by_side(f"{block}/attention/qkv", qkv, L, bias=bias),
-        *dense(f"{block}/attention/out", f"{layer}.attention.output.dense", L),
-        *norm(f"{block}/norm_mlp", f"{layer}.layernorm_after", L),
-        *dense(f"{block}/up", f"{layer}.intermediate.dense", L),
-        *dense(f"{block}/down", f"{layer}.output.dense", L),
-    ]
 
 
 def entries(config):
@@ -59,11 +44,6 @@ def entries(config):
     if config.use_mean_pooling:
         return out + norm("pooler", "pooler.layernorm", group="pooler")
     return out + norm("encoder/norm", "layernorm")
-
-
-def example(config):
-    rows, columns = pair(config.image_size)
-    return (jnp.zeros((1, rows, columns, config.num_channels)),)
 
 
 def positions(config):

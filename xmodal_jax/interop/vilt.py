@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.beit import blocks
 from xmodal_jax.interop.families import Family, activation
 from xmodal_jax.interop.layout import array, dense, norm, patches
+from xmodal_jax.interop.vit import blocks
 from xmodal_jax.models.backbones.vilt import ViLT
 from xmodal_jax.models.transformer import Style
 

@@ -21,23 +21,31 @@ def module(config, groups, **settings):
     )  # fmt: skip
 
 
-def entries(config):
-    L, layer = config.num_hidden_layers, "encoder.layer.{}"
-    block, attention, patch = "encoder/layers", f"{layer}.attention.attention", patches(config.patch_size, config.num_channels)
+def blocks(ours, theirs, L, bias=None):
+    """Entries of a pre-norm stack in ViT's names: `ours` a Stack, `theirs` what its layers are called; bias: of q, k and v."""
+    block, layer = f"{ours}/layers", f"{theirs}.layer.{{}}"
+    qkv = [f"{layer}.attention.attention.{name}" for name in ("query", "key", "value")]
     return [
-        *array("class_token", "embeddings.cls_token"),
-        *array("position_table", "embeddings.position_embeddings"),
-        *dense("patch_embed/projection", "embeddings.patch_embeddings.projection", layout=patch),
         *norm(f"{block}/norm_attention", f"{layer}.layernorm_before", L),
-        *side_by_side(f"{block}/attention/qkv", [f"{attention}.{name}" for name in ("query", "key", "value")], L),
+        *side_by_side(f"{block}/attention/qkv", qkv, L, bias=bias),
         *dense(f"{block}/attention/out", f"{layer}.attention.output.dense", L),
         *norm(f"{block}/norm_mlp", f"{layer}.layernorm_after", L),
         *dense(f"{block}/up", f"{layer}.intermediate.dense", L),
         *dense(f"{block}/down", f"{layer}.output.dense", L),
+    ]
+
+
+def entries(config):
+    patch = patches(config.patch_size, config.num_channels)
+    return [
+        *array("class_token", "embeddings.cls_token"),
+        *array("position_table", "embeddings.position_embeddings"),
+        *dense("patch_embed/projection", "embeddings.patch_embeddings.projection", layout=patch),
+        *blocks("encoder", "encoder", config.num_hidden_layers),
         *norm("encoder/norm", "layernorm"),
         *dense("pooler", "pooler.dense", group="pooler"),
         *dense("classifier", "classifier", group="classifier"),
-    ]  # fmt: skip
+    ]
 
 
 def example(config):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
-from xmodal_jax.models.backbones.vit import PatchEmbed
+from xmodal_jax.models.backbones.vit import PatchEmbed, check_grid
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.transformer import Stack, Style
 
@@ -34,11 +34,7 @@ class VisionTower(nn.Module):
     def __call__(self, images, train=False):
         x = PatchEmbed(self.width, self.patch, use_bias=False, dtype=self.dtype, name="patch_embed")(images)
         B, rows, columns, D = x.shape
-        if (rows, columns) != tuple(self.grid):
-            raise UserError(
-                f"Images of {images.shape[1]} x {images.shape[2]} pixels have {rows} x {columns} patches; this model has "
-                f"positions for {self.grid[0]} x {self.grid[1]}: load it with image_size to interpolate them."
-            )
+        check_grid(images, (rows, columns), self.grid)
         init = nn.initializers.normal(0.02)
         first = self.param("class_token", init, (D,)).astype(x.dtype)
         positions = self.param("position_table", init, (1, 1 + rows * columns, D)).astype(x.dtype)

@@ -31,6 +31,15 @@ class PatchEmbed(nn.Module):
         return Dense(self.width, use_bias=self.use_bias, dtype=self.dtype, name="projection")(x)
 
 
+def check_grid(images, found, grid):
+    """Raise a UserError where images [B, H, W, C] have another grid of patches than the position table."""
+    if tuple(found) != tuple(grid):
+        raise UserError(
+            f"Images of {images.shape[1]} x {images.shape[2]} pixels have {found[0]} x {found[1]} patches; this model has "
+            f"positions for {grid[0]} x {grid[1]}: load it with image_size to interpolate them."
+        )
+
+
 class ViT(nn.Module):
     """Normalised images float [B, H, W, C] -> Encoded with x [B, 1 + h w, D].
 
@@ -57,11 +66,7 @@ class ViT(nn.Module):
     def __call__(self, images, train=False):
         x = PatchEmbed(self.width, self.patch, dtype=self.dtype, name="patch_embed")(images)
         B, rows, columns, D = x.shape
-        if (rows, columns) != tuple(self.grid):
-            raise UserError(
-                f"Images of {images.shape[1]} x {images.shape[2]} pixels have {rows} x {columns} patches; this model has "
-                f"positions for {self.grid[0]} x {self.grid[1]}: load it with image_size to interpolate them."
-            )
+        check_grid(images, (rows, columns), self.grid)
         first = self.param("class_token", nn.initializers.normal(0.02), (1, 1, D))
         positions = self.param("position_table", nn.initializers.normal(0.02), (1, 1 + rows * columns, D))
         x = jnp.concatenate([jnp.broadcast_to(first.astype(x.dtype), (B, 1, D)), x.reshape(B, rows * columns, D)], axis=1)
