@@ -14,7 +14,7 @@ from tests.interop.oracle import close, randomise, torch, transformers
 from tests.interop.test_vit import SIZES, channels_first
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.files import tensors_of
-from xmodal_jax.interop.pretrained import FAMILIES, load_pretrained, parameter_shapes
+from xmodal_jax.interop.pretrained import FAMILIES, from_config, load_pretrained, parameter_shapes, save_pretrained
 from xmodal_jax.interop.trees import leaves
 from xmodal_jax.train.mesh import make_mesh, shardings
 
@@ -68,6 +68,20 @@ def test_the_rules_of_the_mesh_cover_every_family(kind):
     shapes = parameter_shapes(family.module(config, groups), *family.example(config))  # at its usual size, nothing is allocated
     shardings(shapes, make_mesh({"data": 1}, jax.devices()[:1]))
     assert {entry.ours for entry in family.entries(config)} >= set(leaves(shapes))
+
+
+@pytest.mark.parametrize("name, heads", [("ViTModel", ("pooler",)), ("ViTForImageClassification", ("classifier",))])
+def test_a_model_begun_here_loads_in_pytorch(tmp_path, rng, name, heads):
+    config = transformers.ViTConfig(**SIZES["tiny"], num_labels=4)
+    module, params, settings = from_config(config, heads, jax.random.PRNGKey(rng.integers(1000)))
+    save_pretrained(tmp_path, module, params, settings)
+    model, report = getattr(transformers, name).from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    x = rng.normal(size=(2, 24, 24, 3)).astype(np.float32)
+    out, theirs = module.apply({"params": params}, x), model.eval()(channels_first(x))
+    close(*((out.logits, theirs.logits.detach()) if heads == ("classifier",) else (out.x, theirs[0].detach())), 1e-4, "output")
+    with pytest.raises(UserError, match="head of a vit model.*classifier"):
+        from_config(config, ("masked_lm",))
 
 
 def test_every_array_that_does_not_fit_is_listed(folder):

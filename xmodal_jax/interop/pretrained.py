@@ -2,6 +2,7 @@
 
 module, params, settings = load_pretrained("google/vit-base-patch16-224")
 save_pretrained("folder", module, params, settings)      # a folder that transformers loads in PyTorch
+module, params, settings = from_config(transformers.ViTConfig(), heads=("pooler",))
 """
 
 import dataclasses
@@ -96,6 +97,29 @@ def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=N
             array = reader.read(entry, get(shapes, entry.ours).shape)
         params[entry.ours] = jax.device_put(array, places.get(entry.ours), may_alias=True)
     return Pretrained(module, nest(params), Settings(config, folder, tuple(sorted(groups)), prefixed))
+
+
+def from_config(config, heads=(), key=None, **settings):
+    """A new model from a config of transformers, with random parameters: to be trained here and saved for PyTorch.
+
+    Args:
+      heads: groups that it shall have ("pooler", "classifier", "masked_lm", ...); key: of the random numbers, 0 where None.
+    Raises:
+      UserError: an unknown model_type, or a head that it does not have.
+    """
+    family = choose(FAMILIES, config.model_type, "model_type of a config")
+    for head in heads:
+        choose(
+            {entry.group: entry for entry in family.entries(config) if entry.group},
+            head,
+            f"head of a {config.model_type} model",
+        )
+    module = family.module(config, set(heads), **settings)
+    key = jax.random.PRNGKey(0) if key is None else key
+    params = jax.jit(lambda: module.init(key, *family.example(config))["params"])()
+    return Pretrained(
+        module, params, Settings(config, groups=tuple(sorted(heads)), prefixed=bool(set(heads) & set(family.heads)))
+    )
 
 
 def save_pretrained(folder, module, params, settings):
