@@ -56,3 +56,18 @@ def test_words_and_an_unknown_cell(rng):
     assert module.apply(variables, ids).x.shape == (B, T, H)
     with pytest.raises(UserError, match="recurrent cell.*'gru'"):
         Recurrent("grru").init(jax.random.PRNGKey(0), np.zeros((1, 2, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    "wrong, name",
+    [
+        (dict(num_layers=3), "weight_ih_l2"),
+        (dict(num_layers=1), "weight_hh_l1"),
+        (dict(num_layers=2, bidirectional=True), "weight_ih_l0_reverse"),
+        (dict(num_layers=2, bias=False), "bias_ih_l0"),
+    ],
+)
+def test_a_state_of_other_layers_or_directions_is_refused(wrong, name):
+    state = {key: value.numpy() for key, value in torch.nn.LSTM(D, H, **wrong).state_dict().items()}
+    with pytest.raises(UserError, match=f"2 layers, bidirectional=False.*{name}"):
+        from_torch(state, 2)

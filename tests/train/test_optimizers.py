@@ -1,14 +1,20 @@
-"""Schedules at their key points, what weight decay acts on, clipping."""
+"""Schedules at their key points, what weight decay acts on, clipping, what happens to parameters by their path."""
+
+import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AbstractMesh
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import CrossmodalBytes
+from xmodal_jax.train.mesh import AXES, path_of, shardings
 from xmodal_jax.train.optimizers import OPTIMIZERS, SCHEDULES, OptimizerConfig, decayed, make_optimizer, make_schedule
+from xmodal_jax.train.step import init_state
 
 STEPS, PEAK = 200, 0.4
 
@@ -94,3 +100,128 @@ def test_unknown_names_are_refused_with_the_nearest():
         make_optimizer(OptimizerConfig(name="adanw"), STEPS)
     with pytest.raises(UserError, match="config.optimizer.schedule 'cosin': did you mean 'cosine'"):
         make_optimizer(OptimizerConfig(schedule="cosin"), STEPS)
+
+
+# -- by path
+
+TOWERS = {  # two towers of different depth, each with what embeds before it and a closing norm, and a head
+    "image/patch_embed/kernel": (4, 3), "image/class_token": (1, 3), "image/encoder/norm/scale": (3,),
+    "image/encoder/layers/up/kernel": (2, 3, 5), "image/encoder/layers/up/bias": (2, 5),
+    "text/embed/words/embedding": (7, 3), "text/encoder/norm/scale": (3,),
+    "text/encoder/layers/attention/qkv/kernel": (5, 3, 3, 1, 2), "text/encoder/layers/norm_mlp/scale": (5, 3),
+    "head/kernel": (3, 2), "head/bias": (2,),
+}  # fmt: skip
+DECAY = 0.75
+STANDING_BEFORE = {"image/patch_embed/kernel": 2, "image/class_token": 2, "text/embed/words/embedding": 5}  # so many layers
+
+
+def towers(rng):
+    tree = {}
+    for path, shape in TOWERS.items():
+        *parts, name = path.split("/")
+        node = tree
+        for part in parts:
+            node = node.setdefault(part, {})
+        node[name] = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    return tree
+
+
+def flat(tree):
+    return {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def constant(**settings):
+    return OptimizerConfig(**{"schedule": "constant", "warmup": 0.0, "learning_rate": 0.1, "clip": 0.0} | settings)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_with_frozen_parts_the_rest_is_trained_as_if_they_were_not_there(rng, name):
+    """The frozen tower keeps every bit, has no moments, and its huge gradients do not reach the clipped norm."""
+    params = towers(rng)
+    frozen, _ = make_optimizer(constant(name=name, clip=1.0, freeze=("^image/", "words")), STEPS)
+    alone, _ = make_optimizer(constant(name=name, clip=1.0), STEPS)
+    rest = {"head": params["head"], "text": {"encoder": params["text"]["encoder"]}}
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def step(update, grads, state, params):
+        updates, state = update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    new, state = params, frozen.init(params)
+    new_rest, rest_state = rest, alone.init(rest)
+    for _ in range(3):
+        grads = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), params)
+        grads["image"] = jax.tree.map(lambda leaf: 1e6 * leaf, grads["image"])
+        some = {"head": grads["head"], "text": {"encoder": grads["text"]["encoder"]}}
+        new, state = step(frozen.update, grads, state, new)
+        new_rest, rest_state = step(alone.update, some, rest_state, new_rest)
+
+    sizes = [sorted(leaf.shape for leaf in jax.tree.leaves(tree)) for tree in (state, rest_state)]
+    assert sizes[0] == sizes[1]
+    before, after, expected = flat(params), flat(new), flat(new_rest)
+    for path in before:
+        if path in expected:
+            np.testing.assert_allclose(after[path], expected[path], rtol=1e-6, atol=1e-7, err_msg=path)
+            assert (after[path] != before[path]).any(), path
+        else:
+            assert after[path].tobytes() == before[path].tobytes(), path
+
+
+def test_layers_and_what_embeds_before_them_have_the_rates_of_a_loop_written_by_hand(rng):
+    params = towers(rng)
+    grads = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), params)
+    scales = (("norm_mlp", 0.5), ("norm|head/kernel", 3.0))  # the first that is found counts
+    optimizer, _ = make_optimizer(constant(name="sgd", b1=0.0, layer_decay=DECAY, scales=scales), STEPS)
+    updates = flat(jax.jit(optimizer.update)(grads, optimizer.init(params), params)[0])
+    for path, grad in flat(grads).items():
+        own = {"text/encoder/layers/norm_mlp/scale": 0.5, "image/encoder/norm/scale": 3, "text/encoder/norm/scale": 3}
+        expected = -0.1 * {**own, "head/kernel": 3}.get(path, 1) * np.array(grad)
+        if "/layers/" in path:
+            depth = len(grad)
+            for layer in range(depth):
+                expected[layer] *= DECAY ** (depth - layer)
+        if path in STANDING_BEFORE:
+            expected *= DECAY ** (STANDING_BEFORE[path] + 1)
+        np.testing.assert_allclose(updates[path], expected, rtol=2e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion"])
+def test_weight_decay_goes_with_the_rate_of_the_layer_and_spares_what_is_frozen(rng, name):
+    params = towers(rng)
+    config = constant(name=name, weight_decay=0.5, layer_decay=DECAY, freeze=("head",), scales=(("text/.*kernel", 2.0),))
+    optimizer, _ = make_optimizer(config, STEPS)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    updates, params = flat(updates), flat(params)
+    image, text = "image/encoder/layers/up/kernel", "text/encoder/layers/attention/qkv/kernel"
+    for layer in range(2):
+        np.testing.assert_allclose(updates[image][layer], -0.05 * DECAY ** (2 - layer) * params[image][layer], rtol=1e-5)
+    for layer in range(5):
+        np.testing.assert_allclose(updates[text][layer], -0.1 * DECAY ** (5 - layer) * params[text][layer], rtol=1e-5)
+    patch = "image/patch_embed/kernel"
+    np.testing.assert_allclose(updates[patch], -0.05 * DECAY**3 * params[patch], rtol=1e-5)
+    assert not any(updates[path].any() for path in set(updates) - {image, text, patch})
+
+
+@pytest.mark.parametrize("settings", [{"freeze": ("image/", "pacth")}, {"scales": (("head", 2.0), ("pacth", 1.0))}])
+def test_a_pattern_that_is_found_in_no_path_is_refused_with_paths_to_choose_from(rng, settings):
+    params = towers(rng)
+    optimizer, _ = make_optimizer(constant(**settings), STEPS)
+    with pytest.raises(UserError, match=f"config.optimizer.{[*settings][0]}: 'pacth' .*image/patch_embed/kernel"):
+        optimizer.update(params, optimizer.init(params), params)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_moments_lie_as_their_parameters_do_when_some_are_frozen(make_batch, name):
+    config = constant(name=name, clip=1.0, freeze=("text_tower", "second_bytes"), layer_decay=DECAY)
+    optimizer, _ = make_optimizer(config, STEPS)
+    model, batch = CrossmodalBytes(group=48, grid=4, width=16, heads=2), make_batch(2, 768)
+    shapes = jax.eval_shape(lambda: init_state(model, optimizer, batch, 0, 0.0))
+    placed = shardings(shapes, AbstractMesh((2, 2, 2), AXES))
+    kernels = {path: place.spec for path, place in flat(placed.params).items() if path.endswith("kernel")}
+    moments = flat(placed.opt_state)
+    of = {path: [name for name in moments if name.endswith(f"/{path}")] for path in kernels}
+    if name != "adafactor":  # which keeps rows and columns
+        for path, names in of.items():
+            assert all(moments[name].spec == kernels[path] for name in names), path
+            assert bool(names) != bool(re.search("text_tower|second_bytes", path)), path
+    assert not any("text_tower" in path or "second_bytes" in path for path in moments)

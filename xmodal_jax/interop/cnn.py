@@ -96,5 +96,5 @@ def resnet_example(config):
     return (jnp.zeros((1, 32, 32, config.num_channels)),)
 
 
-VGG_FAMILY = Family(vgg_module, vgg_entries, vgg_example)
+VGG_FAMILY = Family(vgg_module, vgg_entries, vgg_example, ignored=(r"num_batches_tracked$",))
 RESNET_FAMILY = Family(resnet_module, resnet_entries, resnet_example, "resnet", ("classifier",), (r"num_batches_tracked$",))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from xmodal_jax.errors import UserError
 from xmodal_jax.interop.layout import DENSE, Entry, array
 from xmodal_jax.interop.trees import leaves, nest
 
@@ -22,15 +23,20 @@ def entries(layers, bidirectional=False):
 
 
 def from_torch(state, layers, bidirectional=False):
-    """{name: numpy array} of an nn.LSTM or nn.GRU -> parameters."""
-    out = {}
-    for entry in entries(layers, bidirectional):
+    """{name: numpy array} of an nn.LSTM or nn.GRU -> parameters, without a table of words.
+
+    Raises UserError where other arrays are there than those of so many layers and directions (as without biases).
+    """
+    out, found = {}, entries(layers, bidirectional)
+    if wrong := sorted({entry.theirs[0] for entry in found} ^ set(state)):
+        raise UserError(f"This state is not that of {layers} layers, bidirectional={bidirectional}: {', '.join(wrong)}.")
+    for entry in found:
         theirs = np.asarray(state[entry.theirs[0]])
         out[entry.ours] = entry.layout.read(theirs, theirs.shape[::-1])
     return nest(out)
 
 
 def to_torch(params, layers, bidirectional=False):
-    """Parameters -> {name: numpy array} for `load_state_dict`."""
+    """Parameters -> {name: numpy array} for `load_state_dict`; a table of words has no place there and is left out."""
     flat = leaves(params)
     return {e.theirs[0]: np.ascontiguousarray(e.layout.write(np.asarray(flat[e.ours]))) for e in entries(layers, bidirectional)}

@@ -6,6 +6,7 @@ Letters: B batch, H and W pixels, h = H / 32, w = W / 32, C channels, F hidden w
 import flax.linen as nn
 import jax.numpy as jnp
 
+from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.convolutions import Conv, FixedBatchNorm
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.dense import Dense
@@ -20,6 +21,8 @@ class VGG(nn.Module):
     Attributes:
       channels: of every convolution, 0 for a pooling. batch_norm: see `FixedBatchNorm`.
       labels: classes of the head (0: none) on the features averaged to 7 x 7; pooled is the mean over the grid.
+    Raises:
+      UserError: images with a side of less than 32 pixels, of which five poolings leave nothing.
     """
 
     channels: tuple = VGG16
@@ -39,6 +42,11 @@ class VGG(nn.Module):
             x = FixedBatchNorm(dtype=self.dtype, name=f"norm_{number}")(x) if self.batch_norm else x
             x, number = nn.relu(x), number + 1
         B, h, w, C = x.shape
+        if not h * w:
+            least = 2 ** self.channels.count(0)
+            raise UserError(
+                f"Images of {images.shape[1]} x {images.shape[2]} pixels: this VGG needs at least {least} x {least}."
+            )
         logits = None
         if self.labels:
             y = adaptive_mean(x, POOLED).transpose(0, 3, 1, 2).reshape(B, -1)  # [B, C 7 7]
