@@ -96,7 +96,7 @@ def test_adapters_change_nothing_at_first_and_then_what_their_product_says(param
 
 
 def test_training_adapters_alone(params):
-    config = plain(name="adamw", freeze=("^(?!lora/)",), learning_rate=0.1)
+    config = plain(name="adamw", freeze=("^(?!lora/)",), learning_rate=1e-3)
     adapted = add_adapters(jax.random.PRNGKey(0), params, LoraConfig(("attention",), rank=2))
     optimizer, _ = make_optimizer(config, 10)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3)), jnp.float32)
@@ -112,3 +112,47 @@ def test_training_adapters_alone(params):
     frozen = {path: leaf for path, leaf in flat(adapted).items() if not path.startswith("lora/")}
     assert all(np.array_equal(leaf, flat(params)[path]) for path, leaf in frozen.items())
     assert all(leaf == 8.0 for path, leaf in flat(adapted).items() if path.endswith("factor"))
+
+
+def test_an_embedding_goes_with_the_tower_of_its_name():
+    shapes = {"text_tower": 2, "second_tower": 1, "fusion": 4}
+    params = {name: {"layers": {"up": {"bias": jnp.ones((depth, 3))}}} for name, depth in shapes.items()}
+    params |= {name: {"table": {"embedding": jnp.ones((3, 3))}} for name in ("text_bytes", "second_bytes")}
+    factors = flat(factors_of(params | {"modality": jnp.ones((2, 3))}, (), 0.5))
+    below = {"text_bytes/table/embedding": 3, "second_bytes/table/embedding": 2, "modality": 5}  # the deepest is fusion
+    assert {path: factors[path] for path in below} == {path: 0.5**power for path, power in below.items()}
+
+
+def test_factors_do_not_depend_on_what_is_frozen(params):
+    """A frozen stack still has its depth, and a pattern may find frozen parameters too."""
+    optimizer, _ = make_optimizer(
+        plain(name="sgd", learning_rate=1.0, layer_decay=0.5, freeze=("layers/", "classifier"), scales=(("classifier", 2.0),)),
+        10,
+    )
+    updates = flat(optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)[0])
+    assert updates["class_token"].ravel()[0] == -(0.5**4)
+    assert not updates["classifier/kernel"].any() and not updates["encoder/layers/up/kernel"].any()
+
+
+def test_adapters_learn_at_the_rate_of_their_layer(params):
+    adapted = add_adapters(jax.random.PRNGKey(0), params, LoraConfig(("qkv", "patch_embed"), rank=2))
+    config = plain(name="sgd", learning_rate=1.0, b1=0.0, layer_decay=0.5, freeze=("^(?!lora/)",), scales=(("kernel/b", 3.0),))
+    optimizer, _ = make_optimizer(config, 10)
+    updates = flat(optimizer.update(jax.tree.map(jnp.ones_like, adapted), optimizer.init(adapted), adapted)[0])
+    for name, own in (("a", 1.0), ("b", 3.0)):
+        found = updates[f"lora/encoder/layers/attention/qkv/kernel/{name}"]
+        assert [set(np.asarray(layer).ravel().tolist()) for layer in found] == [{-own / 8}, {-own / 4}, {-own / 2}]
+        assert set(np.asarray(updates[f"lora/patch_embed/projection/kernel/{name}"]).ravel().tolist()) == {-own / 16}
+
+
+def test_settings_that_cannot_be_meant_are_refused_before_the_first_step(params):
+    with pytest.raises(UserError, match="freeze='bias' must be a tuple"):  # else every parameter with a b, i, a or s
+        make_optimizer(plain(freeze="bias"), 10)
+    with pytest.raises(UserError, match="scales=.*must be a tuple"):
+        make_optimizer(plain(scales=("classifier", 10.0)), 10)
+    for settings, message in (
+        ({"freeze": ("hea(d",)}, "freeze: 'hea.d' is not a regular expression: missing"),
+        ({"scales": (("pacth", 2.0),)}, "scales: 'pacth' .*patch_embed/projection/kernel"),
+    ):
+        with pytest.raises(UserError, match=message):
+            jax.eval_shape(make_optimizer(plain(**settings), 10)[0].init, params)

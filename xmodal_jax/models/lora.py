@@ -30,6 +30,8 @@ def add_adapters(key, params, config):
 
     Raises UserError where a pattern finds no kernel.
     """
+    if isinstance(config.patterns, str) or config.rank < 1:
+        raise UserError(f"config.lora: patterns={config.patterns!r} must be a tuple, rank={config.rank} at least 1.")
     found, adapters = set(), {}
     for path, leaf in leaves(params):
         here = [pattern for pattern in config.patterns if path[-1] == "kernel" and re.search(pattern, "/".join(path))]

@@ -1,9 +1,11 @@
 """What happens to parameters by their path: frozen, or trained at a rate of their own."""
 
+import difflib
+import os
 import re
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 from xmodal_jax.errors import UserError
@@ -23,50 +25,80 @@ def labels(params, patterns):
 
 
 def scale_updates(scales, layer_decay):
-    """An optax transformation: every update times its factor of `scales` and of its layer."""
+    """An optax transformation: every update times its factor of `scales` and of its layer. UserErrors come from its init."""
+
+    def init(params):
+        factors_of(params, scales, layer_decay)  # refuses what it cannot use before the first step
+        return optax.EmptyState()
 
     def update(updates, state, params=None):
         factors = factors_of(updates, scales, layer_decay)
         return jax.tree.map(lambda update, factor: (update * factor).astype(update.dtype), updates, factors), state
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformation(init, update)
 
 
 def factors_of(params, scales, layer_decay):
-    """Tree of factors; of a stack's arrays [L, ...] one a layer, [L, 1, ...]."""
+    """Tree of factors: decay^(L - l) in layer l = 0 .. L - 1 of a stack's arrays [L, ...], as [L, 1, ...]; decay^(L + 1) of
+    what embeds before it; 1 elsewhere (Clark et al., 2020; Bao et al., 2022); times the first of `scales` that is found.
+    """
     check(params, [pattern for pattern, _ in scales], "optimizer.scales")
     depths = stacks(params)
 
     def factor(path, leaf):
         path = path_of(path)
         own = next((value for pattern, value in scales if re.search(pattern, path)), 1.0)
-        stack = re.match(r"(.*?)(^|/)layers/", path)
-        if stack:
-            below = leaf.shape[0] - jnp.arange(leaf.shape[0])  # 1 for the last layer
-            return own * layer_decay ** below.reshape(-1, *[1] * (leaf.ndim - 1)).astype(jnp.float32)
-        if re.search(EMBEDS, path):
-            roots = [root for root in depths if path.startswith(root)]
-            if roots:
-                return own * layer_decay ** (depths[max(roots, key=len)] + 1)
-        return own
+        if holder(path) is not None and leaf.ndim:  # an adapter's factor is a scalar
+            above = np.arange(len(leaf), 0, -1, dtype=np.float32)  # 1 for the last layer
+            return own * layer_decay ** above.reshape(-1, *[1] * (leaf.ndim - 1))
+        return own * layer_decay ** (depth_behind(path, depths) + 1) if re.search(EMBEDS, path) and depths else own
 
     return jax.tree_util.tree_map_with_path(factor, params)
 
 
+def holder(path):
+    """The path of the stack that `path` is a layer's array of ("a/encoder" of "a/encoder/layers/up/kernel"), or None."""
+    found = re.match(r"(?:lora/)?(.*?)(?:^|/|(?<=lora/))layers/", path)
+    return found and found.group(1)
+
+
 def stacks(params):
-    """{path of what holds stacks of layers, "" or "a/": layers of the deepest of them}."""
-    out = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        found = re.match(r"(.*/)?[^/]+/layers/", path_of(path))
-        if found:
-            root = found.group(1) or ""
-            out[root] = max(out.get(root, 0), leaf.shape[0])
-    return out
+    """{path of a stack: its number of layers}."""
+    leaves = [(holder(path_of(path)), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    return {path: len(leaf) for path, leaf in leaves if path is not None and leaf.ndim}
+
+
+def depth_behind(path, depths):
+    """Layers of the stack that the embedding `path` feeds: of the same tower, the one whose name begins alike (text_bytes and
+    text_tower), else the deepest; -1 where its tower has none.
+    """
+    path = path.removeprefix("lora/")
+    known = [stack for stack in depths if path.startswith(stack.rpartition("/")[0])]
+
+    def likeness(stack):
+        return len(os.path.commonprefix([re.split("[/_]", path), re.split("[/_]", stack)])), depths[stack]
+
+    return depths[max(known, key=likeness)] if known else -1
 
 
 def check(params, patterns, name):
-    """Raise a UserError for a pattern that is found in no path."""
+    """Raise a UserError for a pattern that is no regular expression, or that is found in no path."""
     paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in patterns:
-        if not any(re.search(pattern, path) for path in paths):
-            raise UserError(f"config.{name}: {pattern!r} is found in no parameter's path. Parameters: {', '.join(paths)}.")
+        try:
+            found = any(re.search(pattern, path) for path in paths)
+        except re.error as error:
+            raise UserError(f"config.{name}: {pattern!r} is not a regular expression: {error}.") from None
+        if not found:
+            raise UserError(
+                f"config.{name}: {pattern!r} is found in no parameter's path. Near: {', '.join(nearest(pattern, paths))}."
+            )
+
+
+def nearest(pattern, paths, count=5):
+    """The paths that are most like the pattern, as a whole or in one of their parts."""
+
+    def likeness(path):
+        return max(difflib.SequenceMatcher(None, pattern, part).ratio() for part in (path, *path.split("/")))
+
+    return sorted(paths, key=likeness, reverse=True)[:count]

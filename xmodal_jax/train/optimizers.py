@@ -6,6 +6,7 @@ import jax
 import optax
 
 from xmodal_jax.config import choose
+from xmodal_jax.errors import UserError
 from xmodal_jax.train import by_path
 
 
@@ -66,13 +67,17 @@ def make_schedule(config, total_steps):
 
 def make_optimizer(config, total_steps):
     """-> (optax transformation, schedule)."""
+    for name, given in {"freeze": config.freeze, "scales": config.scales}.items():
+        if isinstance(given, str) or (name == "scales" and any(isinstance(pair, str) or len(pair) != 2 for pair in given)):
+            example = '("patch_embed",)' if name == "freeze" else '(("classifier", 10.0),)'
+            raise UserError(f"config.optimizer.{name}={given!r} must be a tuple, as in {example}.")
     schedule = make_schedule(config, total_steps)
     optimizer = choose(OPTIMIZERS, config.name, "config.optimizer.name")(config, schedule)
     if config.clip:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optimizer)
-    if config.scales or config.layer_decay != 1.0:
-        optimizer = optax.chain(optimizer, by_path.scale_updates(tuple(config.scales), config.layer_decay))
     if config.freeze:
         parts = {"trained": optimizer, "frozen": optax.set_to_zero()}
         optimizer = optax.multi_transform(parts, lambda params: by_path.labels(params, tuple(config.freeze)))
+    if config.scales or config.layer_decay != 1.0:
+        optimizer = optax.chain(optimizer, by_path.scale_updates(tuple(config.scales), config.layer_decay))
     return optimizer, schedule
