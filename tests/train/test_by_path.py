@@ -9,7 +9,7 @@ import pytest
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.vit import ViT
 from xmodal_jax.models.lora import LoraConfig, add_adapters, merge
-from xmodal_jax.train.by_path import factors_of, labels
+from xmodal_jax.train.by_path import factors_of, labels, without_frozen
 from xmodal_jax.train.mesh import make_mesh, path_of, shardings
 from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
 
@@ -44,6 +44,22 @@ def test_frozen_parameters_stay_without_moments_and_outside_the_clipped_norm(par
     sgd, _ = make_optimizer(plain(name="sgd", learning_rate=1.0, freeze=("patch_embed",), clip=1.0), 10)
     updates, _ = sgd.update(grads, sgd.init(params), params)
     np.testing.assert_allclose(optax.global_norm(updates), 1.0, rtol=1e-5)
+
+
+def test_gradients_of_frozen_parameters_are_not_computed(params):
+    images = jnp.ones((2, 8, 8, 3))
+
+    def gradient(params, freeze):
+        grads = jax.grad(lambda p: jnp.sum(MODEL.apply({"params": p}, images).logits ** 2))(params)
+        return without_frozen(grads, freeze)
+
+    costs = {}
+    for freeze in ((), ("^(?!classifier)",)):
+        compiled = jax.jit(gradient, static_argnums=1).lower(params, freeze).compile()
+        costs[freeze] = compiled.cost_analysis()["flops"]
+        grads = flat(gradient(params, freeze))
+        assert all(leaf.any() == ("classifier" in path or not freeze) for path, leaf in grads.items() if "bias" not in path)
+    assert costs[("^(?!classifier)",)] < 0.6 * costs[()]
 
 
 def test_each_layer_has_its_rate(params):

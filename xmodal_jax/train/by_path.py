@@ -5,6 +5,7 @@ import os
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -22,6 +23,13 @@ def labels(params, patterns):
         return "frozen" if any(re.search(pattern, path_of(path)) for pattern in patterns) else "trained"
 
     return jax.tree_util.tree_map_with_path(label, params)
+
+
+def without_frozen(grads, patterns):
+    """Gradients with 0 where a pattern is found in the path, so that the compiler leaves out what would compute them."""
+    if not patterns:
+        return grads
+    return jax.tree.map(lambda g, label: g if label == "trained" else jnp.zeros_like(g), grads, labels(grads, patterns))
 
 
 def scale_updates(scales, layer_decay):

@@ -39,7 +39,8 @@ def batch_shapes(parts, mesh):
 def lower_step(parts, mesh, shapes):
     """Trace and lower the training step for `mesh`, whose devices need not be here. Call within `jax.set_mesh(mesh)`."""
     config = parts.config
-    step = make_step(parts.model, parts.objectives, parts.optimizer, parts.schedule, config.accumulate, config.ema)
+    frozen = tuple(config.optimizer.get("freeze", ()))
+    step = make_step(parts.model, parts.objectives, parts.optimizer, parts.schedule, config.accumulate, config.ema, frozen)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).lower(shapes, batch_shapes(parts, mesh))
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from xmodal_jax.models.lora import LoraConfig, add_adapters
+from xmodal_jax.train.by_path import without_frozen
 from xmodal_jax.train.gradient import loss_and_gradient
 
 
@@ -34,12 +35,13 @@ def init_state(model, optimizer, batch, seed, ema, adapters=LoraConfig()):
     return State(jnp.int32(0), params, optimizer.init(params), copy, key, jnp.int32(-1))
 
 
-def make_step(model, objectives, optimizer, schedule, accumulate=1, ema=0.0):
+def make_step(model, objectives, optimizer, schedule, accumulate=1, ema=0.0, freeze=()):
     """-> step(state, batch) -> (state, {metric: float32 []}). Jit with the state donated."""
 
     def step(state, batch):
         key = jax.random.fold_in(state.key, state.step)
         total, (losses, metrics), grads = loss_and_gradient(model, objectives, state.params, batch, key, accumulate)
+        grads = without_frozen(grads, freeze)
         norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
