@@ -6,7 +6,7 @@ from PIL import Image
 
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import masking
-from xmodal_jax.data.examples import ByteExamples
+from xmodal_jax.data.examples import ByteExamples, ExampleMaker
 from xmodal_jax.data.senses import Sense, TableInventory
 from xmodal_jax.decoding.predictor import Predictor, expressions, round_up, round_up_rows
 from xmodal_jax.errors import UserError
@@ -22,7 +22,8 @@ LENGTH = 20
 def predictor(tiny):
     model, params, _ = tiny
     examples = ByteExamples(image_size=16, patch=4, text_length=LENGTH, target_length=6, caption_length=12)
-    return Predictor(model, params, examples, {"en": TableInventory({"bat": SENSES, "odd": ()})})
+    maker = ExampleMaker(examples, inventories={"en": TableInventory({"bat": SENSES, "odd": ()})})
+    return Predictor(model, params, maker)
 
 
 @pytest.fixture
