@@ -17,6 +17,10 @@ from xmodal_jax.train import loop, progress, report
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").glob("*.py"))
+SMALL = {  # examples
+    "pretrain": {"examples.text_length": 40, "examples.target_length": 24, "examples.caption_length": 24},
+    "caption": {"examples.length": 12, "data.count": 40},
+}
 compilations = [0]
 
 
@@ -33,8 +37,7 @@ def parsed(file, arguments, *overrides):
     config_flags.DEFINE_config_file("config", None, "", lock_config=True, flag_values=values)
     small = {
         "total_steps": 2, "log_every": 1, "checkpoint_every": 2, "batch_size": 2,
-        "examples.text_length": 40, "examples.target_length": 24, "examples.caption_length": 24,
-    }  # fmt: skip
+    } | SMALL[file.stem]  # fmt: skip
     settings = [f"--config.{name}={value}" for name, value in small.items()]
     line = ["test", f"--config={file}:{','.join(('debug', *arguments))}", *settings, *(f"--config.{o}" for o in overrides)]
     with pytest.MonkeyPatch.context() as patch:
@@ -89,7 +92,7 @@ def test_every_config_file_trains(file, tmp_path, monkeypatch):
     check(parsed(file, ["image_size=32"] if file.stem == "pretrain" else []), tmp_path, monkeypatch)
 
 
-PRETRAIN = ROOT / "configs" / "pretrain.py"
+PRETRAIN, CAPTION = (ROOT / "configs" / f"{name}.py" for name in ("pretrain", "caption"))
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,23 @@ def test_ones_own_pictures_train(folder_of_pictures, tmp_path, monkeypatch):
     config = parsed(PRETRAIN, ["captions", f"path={folder_of_pictures}", "image_size=32", "variant=none"])
     assert config.data.source == "captions" and config.examples.third == config.examples.gloss == 0
     check(config, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides"),
+    [
+        (["baseline"], ["objectives.naming.weight=1.0"]),
+        (["vae", "latent=cls"], ["objectives.kl.free_bits=0.1", "objectives.kl.warmup=10", "ema=0.9"]),
+        pytest.param(["vae_cl", "image=vit"], ["model.contrast_on=latent", "accumulate=2"], marks=pytest.mark.slow),
+        pytest.param(["vae_cl", "latent=patch_concat"], ["model.eos_source=decoder_final"], marks=pytest.mark.slow),
+        pytest.param(["dual_encoder"], ["examples.tokenizer=bpe:400"], marks=pytest.mark.slow),
+        pytest.param(["vae_cl"], ["model.eos_source=unimodal_half", "model.decoder.layers=2", "model.decoder.unimodal=1"],
+                     marks=pytest.mark.slow),
+    ],
+    ids=lambda values: ",".join(v.rpartition(".")[2] for v in values),
+)  # fmt: skip
+def test_captioners_train(arguments, overrides, tmp_path, monkeypatch):
+    check(parsed(CAPTION, arguments, *overrides), tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("source", SOURCES)

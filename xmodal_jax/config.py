@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
+import importlib.util
 import json
+import os
 
 from ml_collections import ConfigDict
 
@@ -77,6 +79,16 @@ def choose(table, name, where):
     if name not in table:
         raise UserError(unknown(f"{where} {name!r}", name, table))
     return table[name]
+
+
+def load_config(path, arg=""):
+    """`get_config(arg)` of a config file."""
+    if not os.path.exists(path):
+        raise UserError(f"There is no {path} here: start in the folder of the project, or give --config=FILE.")
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(arg)
 
 
 def to_json(config):

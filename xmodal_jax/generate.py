@@ -1,11 +1,15 @@
 """Caption pictures or answer a question about them.
 
     python -m xmodal_jax.generate --workdir=DIR --images='photos/*.jpg' [--question="what color is the car?"] [--lang=en]
+    python -m xmodal_jax.generate --workdir=DIR --images='photos/*.jpg' --beams=4 [--length_penalty=1] [--returned=3]
+    python -m xmodal_jax.generate --workdir=DIR --images='photos/*.jpg' --sample --top_p=0.9 [--temperature=0.8] [--seed=1]
 
-Prints one line per picture as it is done: file, tab, text. A file that is no picture is named and passed over.
+Prints one line per text as it is done: file, tab, text. A file that is no picture is named and passed over. Questions and
+languages are for models of bytes, searches and sampling for captioners; one that the model does not have is refused.
 """
 
 import glob
+import time
 
 from absl import flags, logging
 
@@ -15,32 +19,50 @@ from xmodal_jax.errors import UserError
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 IMAGES = flags.DEFINE_string("images", None, "Picture files, as a pattern in quotes.")
 QUESTION = flags.DEFINE_string("question", None, "A question to be answered instead of a caption.")
-LANG = flags.DEFINE_string("lang", "en", "Language of the captions.")
-BATCH = 16
+LANG = flags.DEFINE_string("lang", None, "Language of the captions.")
+SEED = flags.DEFINE_integer("seed", 0, "Of sampling.")
+BATCH = flags.DEFINE_integer("batch", 16, "Pictures at a time.", lower_bound=1)
+SEARCH = (
+    flags.DEFINE_integer("beams", None, "Width of a beam search; 1 is greedy.", lower_bound=1),
+    flags.DEFINE_integer("returned", None, "Texts per picture: the n best, or with --sample so many.", lower_bound=1),
+    flags.DEFINE_integer("length", None, "Most words of a text.", lower_bound=1),
+    flags.DEFINE_integer("minimum", None, "Fewest words of a text.", lower_bound=0),
+    flags.DEFINE_float("length_penalty", None, "Above 0 favours long texts: score = sum of log p / length ** penalty."),
+    flags.DEFINE_bool("early_stopping", None, "End a beam search as soon as --beams texts are complete."),
+    flags.DEFINE_bool("sample", None, "Draw words instead of searching."),
+    flags.DEFINE_float("temperature", None, "Of sampling: below 1 is more careful."),
+    flags.DEFINE_integer("top_k", None, "Sample among so many words.", lower_bound=0),
+    flags.DEFINE_float("top_p", None, "Sample among the fewest words with this probability together."),
+    flags.DEFINE_float("repetition_penalty", None, "Above 1 avoids words that were written before."),
+    flags.DEFINE_integer("no_repeat_ngram", None, "No n words of a text stand in it twice.", lower_bound=0),
+)
 
 
 def main():
     from xmodal_jax import api
-    from xmodal_jax.data.examples import caption_prompt
 
     if WORKDIR.value is None or IMAGES.value is None:
         raise UserError("Give --workdir=DIR (a trained run) and --images='PATTERN' (picture files).")
     files = sorted(glob.glob(IMAGES.value))
     if not files:
         raise UserError(f"--images={IMAGES.value!r}: no file matches.")
-    model = api.load(WORKDIR.value)
-    prompt = QUESTION.value or caption_prompt(LANG.value)
-    for start in range(0, len(files), BATCH):
+    settings = {flag.name: flag.value for flag in SEARCH if flag.value is not None}
+    model, done, start = api.load(WORKDIR.value), 0, time.monotonic()
+    for first in range(0, len(files), BATCH.value):
         batch = []
-        for file in files[start : start + BATCH]:
+        for file in files[first : first + BATCH.value]:
             try:
                 batch.append((file, model.as_example(file)))
             except UserError as error:
                 logging.warning("passed over: %s", error)
         if batch:
-            texts = model.generate_batch([second for _, second in batch], [prompt] * len(batch))
-            for (file, _), text in zip(batch, texts, strict=True):
-                print(f"{file}\t{text}", flush=True)
+            written = model.write([example for _, example in batch], QUESTION.value, LANG.value, SEED.value + first, **settings)
+            for (file, _), texts in zip(batch, written, strict=True):
+                for text in texts:
+                    print(f"{file}\t{text}", flush=True)
+        done = min(first + BATCH.value, len(files))
+        rate = done / (time.monotonic() - start)
+        logging.info("%d of %d pictures, %.1f a second, %.0f s left", done, len(files), rate, (len(files) - done) / rate)
 
 
 if __name__ == "__main__":

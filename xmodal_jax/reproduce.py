@@ -1,30 +1,46 @@
-"""Train and compare all cells of a table: `python -m xmodal_jax.reproduce --table=crossmodal_bytes [--seeds=3]`.
+"""Train and compare all cells of a table, beside the published figures.
 
-Tables: crossmodal_bytes (ablation none / third / dictionary / both). `--config=FILE:ARGS --config.NAME=VALUE` change what all
-cells start from (data=captions,path=DIR ...). Started again with the same --workdir it goes on, cell by cell.
+    python -m xmodal_jax.reproduce --table=crossmodal_bytes [--seeds=3]
+        ablation of the crossmodal byte model: none / third / dictionary / both
+    python -m xmodal_jax.reproduce --table=caption_vae_cl [--data=captions,path=DIR] [--seeds=3] [--scale=tiny|small|paper]
+        Transformer-VAE-CL captioning: tables 1-4, latents, controls
+
+`--config=FILE:ARGS --config.NAME=VALUE` change what all cells start from; `--cells` takes some of them. Started again with the
+same --workdir it goes on, cell by cell.
 """
 
 import os
 import time
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from xmodal_jax import cli
+from xmodal_jax.errors import UserError
 
 TABLE = flags.DEFINE_string("table", "crossmodal_bytes", "Which table.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "Runs per cell; mean and standard deviation are reported.", lower_bound=1)
-CONFIG = config_flags.DEFINE_config_file("config", "configs/pretrain.py", "Config that the cells start from.", lock_config=True)
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config that the cells start from. Default: the table's.", lock_config=True
+)
+DATA = flags.DEFINE_string("data", "", "Config arguments data=...: scenes; captions,path=DIR; coco,path=FILE,images=DIR.")
+SCALE = flags.DEFINE_string("scale", "", "Config argument scale=..., of tables that have it: tiny, small, paper.")
+CELLS = flags.DEFINE_list("cells", [], "Names of the cells to train, with commas. Default: all.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all its runs. Default: a new one under runs/.")
 
 
 def main():
-    from xmodal_jax.config import choose
-    from xmodal_jax.train import tables
+    from xmodal_jax.config import choose, load_config
+    from xmodal_jax.train import grids, tables
 
-    grid = choose(tables.TABLES, TABLE.value, "--table")
+    grid = choose(grids.TABLES, TABLE.value, "--table")
+    arguments = [f"data={DATA.value}"] * bool(DATA.value) + [f"scale={SCALE.value}"] * bool(SCALE.value)
+    if CONFIG.value is not None and arguments:
+        raise UserError("Give --data and --scale as arguments of --config: --config=FILE:data=...,scale=...")
+    config = CONFIG.value if CONFIG.value is not None else load_config(grid.config, ",".join(arguments))
     workdir = WORKDIR.value or os.path.join("runs", f"{TABLE.value}-{time.strftime('%Y-%m-%d-%H%M%S')}")
-    tables.run(grid, CONFIG.value, workdir, SEEDS.value)
+    logging.info("table %s in %s", TABLE.value, workdir)
+    tables.run(grid, config, workdir, SEEDS.value, CELLS.value)
 
 
 if __name__ == "__main__":

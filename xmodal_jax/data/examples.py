@@ -79,6 +79,15 @@ class ByteExamples:
         image = raw if self.image_bytes == "raw" else self.file_length
         return {"image": image, "audio": self.audio_length, "series": self.audio_length, "none": 0}[self.second]
 
+    def wanted(self):
+        """What a source has to give: settings of its constructor, as far as it has them."""
+        fields = ["captions"] + ["image"] * (self.second == "image") + ["questions"] * (self.answer_share > 0)
+        return {
+            "size": self.image_size,
+            "file_bytes": self.second == "image" and self.image_bytes == "file",
+            "fields": tuple(fields + ["audio", "objects"] * (self.second == "audio")),
+        }
+
     def second_modality(self, example):
         """-> (uint8 [L], used bytes); used is 0 where the example has none."""
         key = {"image": "image_file" if self.image_bytes == "file" else "image"}.get(self.second, self.second)
@@ -166,6 +175,15 @@ class ExampleMaker:
             "second": second,
             "second_length": np.int32(used),
         }
+
+    def example_batch(self, rows):
+        """A batch of zeros with the shapes and types of `rows` examples."""
+        spec = self.config
+        text, target = (rows, spec.text_length), (rows, spec.target_length)
+        shapes = {"text": text, "segments": text, "inputs": target, "target": target, "task": (rows,)}
+        shapes |= {"caption": (rows, spec.caption_length), "names": (rows, NAMES), "second_length": (rows,)}
+        batch = {name: np.zeros(shape, np.int32) for name, shape in shapes.items()}
+        return batch | {"second": np.zeros((rows, spec.second_length), np.uint8)}
 
     def _task(self, example, rng):
         draw = rng.random()

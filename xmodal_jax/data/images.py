@@ -54,7 +54,7 @@ def decode_image(
                 )
             if size and image.format == "JPEG" and min(image.size) >= 2 * size:
                 image.draft("RGB" if image.mode == "RGB" else None, (2 * size, 2 * size))  # decodes at 1/2, 1/4 or 1/8
-            rgb = _to_rgb(ImageOps.exif_transpose(image), background)
+            rgb = to_rgb(ImageOps.exif_transpose(image), background)
         return np.array(_fit(rgb, size, mode, background), np.uint8)  # a copy: writable, without the file
     except ImageError:
         raise
@@ -83,7 +83,7 @@ def _read(path: str | os.PathLike) -> bytes:
         raise ImageError(f"Image {os.fspath(path)}: the file cannot be read ({error.strerror or error}).") from None
 
 
-def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """Any mode to RGB, with transparency composited on `background`."""
     if image.mode.startswith("I") or image.mode == "F":
         return _deep_to_rgb(image)

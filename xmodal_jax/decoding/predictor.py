@@ -24,14 +24,14 @@ class Predictor:
     """Association, masked words, senses and generation from one set of parameters.
 
     Args:
-      model, params: a `CrossmodalBytes` and its parameters; examples: the `ByteExamples` that it was trained on.
-      inventories: {language: Inventory}, for senses by name.
+      model, params: a `CrossmodalBytes` and its parameters; maker: the `ExampleMaker` of its training, for the `ByteExamples`
+        and the sense inventories.
     Images may be None (text alone), uint8 [H, W, 3], or a path; sounds int16 [samples] where the second modality is audio.
     """
 
-    def __init__(self, model, params, examples, inventories=None):
-        self.model, self.params, self.examples = model, params, examples
-        self.inventories = inventories or {}
+    def __init__(self, model, params, maker):
+        self.model, self.params = model, params
+        self.examples, self.inventories = maker.config, maker.inventories
 
     # -- one picture, one text ------------------------------------------------------------------------------------
 
@@ -107,6 +107,13 @@ class Predictor:
         fused, _ = self.encode(seconds, texts)
         ids, _ = greedy(self.model, self.params, fused, (byte_ids.PAD,), length or self.examples.target_length)
         return [byte_ids.decode_text(row) for row in np.asarray(ids)[: len(prompts)]]
+
+    def write(self, seconds, question=None, lang=None, seed=0, **settings):
+        """[text] for each second modality: the answer to a question, or a caption in `lang`: the likeliest; no seed."""
+        if settings.keys() - {"length"}:
+            raise UserError(f"This model writes the likeliest text: it has no {', '.join(settings.keys() - {'length'})}.")
+        prompt = question or caption_prompt(lang or "en")
+        return [[text] for text in self.generate_batch(seconds, [prompt] * len(seconds), **settings)]
 
     def fill_batch(self, seconds, texts, spans):
         """The words for the masked spans, one a text -> (list of words, log-probabilities [B])."""

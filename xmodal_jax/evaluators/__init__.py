@@ -3,9 +3,10 @@
 import inspect
 
 from xmodal_jax.config import choose, unknown
-from xmodal_jax.decoding.predictor import Predictor
 from xmodal_jax.errors import UserError
+from xmodal_jax.evaluators.captioning import CaptioningEvaluator
 from xmodal_jax.evaluators.generation import GenerationEvaluator
+from xmodal_jax.evaluators.latent import LatentEvaluator
 from xmodal_jax.evaluators.masked import MaskedEvaluator
 from xmodal_jax.evaluators.retrieval import RetrievalEvaluator
 from xmodal_jax.evaluators.sense import SenseEvaluator
@@ -15,6 +16,8 @@ EVALUATORS = {
     "masked": MaskedEvaluator,
     "retrieval": RetrievalEvaluator,
     "generation": GenerationEvaluator,
+    "captioning": CaptioningEvaluator,
+    "latent": LatentEvaluator,
 }
 
 
@@ -30,7 +33,7 @@ def make(recipe):
         judges.append(kind(recipe, **settings))
 
     def judge(params):
-        predictor = Predictor(recipe.model, params, recipe.maker.config, recipe.inventories)
+        predictor = recipe.predictor(params)
         results, samples = {}, []
         for one in judges:
             more, pictures = one.run(predictor)

@@ -7,7 +7,8 @@ from xmodal_jax.metrics.retrieval import recall_at_k
 
 
 class RetrievalEvaluator:
-    """Metrics: retrieval/{i2t,t2i}_r{1,5,10}, median ranks, chance_i2t_r1, examples. Equal sentences count as hits."""
+    """Metrics: retrieval/{i2t,t2i}_r{1,5,10}, median ranks, chance_i2t_r1, examples, and gap, the distance between the
+    centroids of both modalities' unit vectors (Liang et al., 2022, "Mind the gap"). Equal sentences count as hits."""
 
     def __init__(self, recipe, count=256, rows=64, samples=4):
         source = recipe.held_out
@@ -26,6 +27,7 @@ class RetrievalEvaluator:
         scores = v.astype(np.float64) @ u.T
         found = recall_at_k(scores, owners, equal=texts)
         found["chance_i2t_r1"] = float(np.mean(np.bincount(owners))) / len(texts)
+        found["gap"] = float(np.linalg.norm(v.mean(0) - u.mean(0)))
         found["examples"] = len(self.examples)
         return {f"retrieval/{name}": value for name, value in found.items()}, self._samples(scores, texts, np.array(owners))
 

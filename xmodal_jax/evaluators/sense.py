@@ -24,7 +24,7 @@ class SenseEvaluator:
     """
 
     def __init__(self, recipe, count=256, rows=64, samples=12):
-        self.inventories, self.rows, self.shown = recipe.inventories, rows, samples
+        self.inventories, self.rows, self.shown = recipe.maker.inventories, rows, samples
         offered = hasattr(recipe.held_out, "sense_items") and recipe.maker.config.second == "image"
         made = recipe.held_out.sense_items(count, recipe.config.seed) if offered else []
         self.items = [item for item in map(self._with_expressions, made) if item]

@@ -60,6 +60,71 @@ class Pretrained(NamedTuple):
     settings: Settings
 
 
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose config and names have been read and found to fit, and whose arrays have not been read yet.
+
+    Attributes: module, settings: as `load_pretrained` returns them; shapes: tree of its parameters' ShapeDtypeStructs; entries
+    to read; found: {name: files.Tensor}; grids: {path of a position table: (rows, columns) to interpolate it to}.
+    """
+
+    module: Any
+    settings: Settings
+    shapes: Any
+    entries: list
+    found: dict
+    grids: dict
+
+    def read(self, dtype="float32", sharding=None):
+        """{path: array of ours}, each array read by itself and laid out as `sharding` (path -> sharding, or None) says."""
+        reader, params = Reader(self.found, np.dtype(dtype)), {}
+        for entry in self.entries:
+            if entry.ours in self.grids:
+                array = self.found[entry.theirs[0]].read()  # [1, N, D] or [N, D]
+                array = resize_positions(array.reshape(1, -1, array.shape[-1]), self.grids[entry.ours]).astype(dtype)
+            else:
+                array = reader.read(entry, get(self.shapes, entry.ours).shape)
+            params[entry.ours] = jax.device_put(array, sharding(entry.ours) if sharding else None, may_alias=True)
+        return params
+
+
+def open_checkpoint(name_or_folder, image_size=None, heads=None, new=(), changes=None, **settings):
+    """Everything of a checkpoint but its arrays.
+
+    Args:
+      image_size, settings: as for `load_pretrained`. heads: groups to take of those that it has (None: all).
+      new: patterns of parameters that it need not have, and that are then not read; changes: {name: value} of its config.
+    """
+    folder = fetch(name_or_folder)
+    config = read_config(folder)
+    for name, value in (changes or {}).items():
+        setattr(config, name, value)
+    family = choose(FAMILIES, config.model_type, "model_type of a checkpoint")
+    if image_size is not None:
+        if not family.positions:
+            raise UserError(f"image_size={image_size}: a {config.model_type} checkpoint has no image positions to interpolate.")
+        getattr(config, "vision_config", config).image_size = image_size
+    found, prefixed = known_names(tensors_of(folder), family)
+    entries = family.entries(config)
+    groups = {entry.group for entry in entries if entry.group and any(name in found for name in entry.names())}
+    taken = groups if heads is None else groups & set(heads)
+    for entry in entries:
+        if entry.group in groups - taken:
+            found = {name: tensor for name, tensor in found.items() if name not in entry.names()}
+    entries = [entry for entry in entries if not entry.group or entry.group in taken]
+    module = family.module(config, taken, **settings)
+    shapes = parameter_shapes(module, *family.example(config))
+    entries = [entry for entry in entries if not is_new(entry, found, new)]
+    grids = family.positions(config) if image_size is not None else {}
+    check(folder, entries, shapes, found, grids, new)
+    return Checkpoint(module, Settings(config, folder, tuple(sorted(taken)), prefixed), shapes, entries, found, grids)
+
+
+def is_new(entry, found, patterns):
+    """Whether an array of ours is one that the checkpoint may lack, and lacks."""
+    return any(re.search(pattern, entry.ours) for pattern in patterns) and not any(name in found for name in entry.names())
+
+
 def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=None, **settings):
     """Read a checkpoint of the public format: config.json and safetensors, from a folder or by its name on the hub.
 
@@ -72,31 +137,10 @@ def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=N
     Raises:
       UserError: an unknown model_type; a pickle; missing, left over or misshapen arrays, all of them listed.
     """
-    folder = fetch(name_or_folder)
-    config = read_config(folder)
-    family = choose(FAMILIES, config.model_type, "model_type of a checkpoint")
-    if image_size is not None:
-        if not family.positions:
-            raise UserError(f"image_size={image_size}: a {config.model_type} checkpoint has no image positions to interpolate.")
-        getattr(config, "vision_config", config).image_size = image_size
-    found, prefixed = known_names(tensors_of(folder), family)
-    entries = family.entries(config)
-    groups = {entry.group for entry in entries if entry.group and any(name in found for name in entry.names())}
-    entries = [entry for entry in entries if not entry.group or entry.group in groups]
-    module = family.module(config, groups, **settings)
-    shapes = parameter_shapes(module, *family.example(config))
-    grids = family.positions(config) if image_size is not None else {}
-    check(folder, entries, shapes, found, grids)
-    places = leaves(sharding(shapes)) if sharding else {}
-    reader, params = Reader(found, np.dtype(dtype)), {}
-    for entry in entries:
-        if entry.ours in grids:
-            array = found[entry.theirs[0]].read()  # [1, N, D] or [N, D]
-            array = resize_positions(array.reshape(1, -1, array.shape[-1]), grids[entry.ours]).astype(dtype)
-        else:
-            array = reader.read(entry, get(shapes, entry.ours).shape)
-        params[entry.ours] = jax.device_put(array, places.get(entry.ours), may_alias=True)
-    return Pretrained(module, nest(params), Settings(config, folder, tuple(sorted(groups)), prefixed))
+    checkpoint = open_checkpoint(name_or_folder, image_size, **settings)
+    places = leaves(sharding(checkpoint.shapes)) if sharding else {}
+    params = checkpoint.read(dtype, places.get)
+    return Pretrained(checkpoint.module, nest(params), checkpoint.settings)
 
 
 def from_config(config, heads=(), key=None, **settings):
@@ -191,7 +235,7 @@ def parameter_shapes(module, *example):
     return jax.eval_shape(lambda: module.init(jax.random.PRNGKey(0), *example))["params"]
 
 
-def check(folder, entries, shapes, found, grids):
+def check(folder, entries, shapes, found, grids, new=()):
     """Raise a UserError that lists every array that is missing, left over or of the wrong shape."""
     wrong, wanted = [], {name for entry in entries for name in entry.names()}
     wrong += [f"missing: {name}" for name in sorted(wanted - set(found))]
@@ -204,6 +248,7 @@ def check(folder, entries, shapes, found, grids):
             if name in found and found[name].shape != (theirs := entry.layout.write(view).shape):
                 wrong.append(f"wrong shape: {name} is {list(found[name].shape)}, the config asks for {list(theirs)}")
     uncovered = set(leaves(shapes)) - {entry.ours for entry in entries}
+    uncovered = {path for path in uncovered if not any(re.search(pattern, path) for pattern in new)}
     wrong += [f"no name of the checkpoint's makes our {path}" for path in sorted(uncovered)]
     if wrong:
         raise UserError(f"The checkpoint in {folder} does not fit its config:\n  " + "\n  ".join(wrong))

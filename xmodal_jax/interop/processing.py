@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from xmodal_jax.config import choose
-from xmodal_jax.data.images import MAX_PIXELS, _to_rgb
+from xmodal_jax.data import images as image_files
+from xmodal_jax.data.images import MAX_PIXELS
 from xmodal_jax.errors import UserError
 
 FILE, OUTER_FILE = "preprocessor_config.json", "processor_config.json"
@@ -236,7 +237,7 @@ def to_rgb(image, row):
     """A picture of any kind -> uint8 [H, W, 3]; `row` is for messages."""
     if isinstance(image, Image.Image):
         try:
-            return np.asarray(_to_rgb(image, (255, 255, 255)))
+            return np.asarray(image_files.to_rgb(image, (255, 255, 255)))
         except Exception as error:  # Pillow decodes late: a broken file shows here
             raise UserError(f"Picture {row} cannot be decoded ({error}); its file may be truncated.") from error
     array = np.asarray(image)

@@ -1,5 +1,6 @@
 """Architectures by name. Each is a linen module whose fields are its configuration and whose methods are its verbs."""
 
+from xmodal_jax.models.captioner import Captioner
 from xmodal_jax.models.crossmodal_bytes import CrossmodalBytes
 
-MODELS = {"crossmodal_bytes": CrossmodalBytes}
+MODELS = {"crossmodal_bytes": CrossmodalBytes, "captioner": Captioner}

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from xmodal_jax.models import flash
 from xmodal_jax.models.dense import Dense
 
 
@@ -101,11 +102,40 @@ def _side_by_side(_, grads):
 heads_first.defvjp(lambda y: (heads_first(y), None), _side_by_side)
 
 
+def fold(q, rows):
+    """[rows * r, H, N, d] -> [rows, H, r N, d]: queries of consecutive rows that share keys, without copies of the keys."""
+    if len(q) == rows:
+        return q
+    return jnp.einsum("brhnd->bhrnd", q.reshape(rows, -1, *q.shape[1:])).reshape(rows, q.shape[1], -1, q.shape[3])
+
+
+def unfold(y, rows):
+    """The inverse of `fold`: [B, H, r N, d] -> [rows, H, N, d]."""
+    if len(y) == rows:
+        return y
+    split = y.reshape(*y.shape[:2], rows // len(y), -1, y.shape[3])
+    return jnp.einsum("bhrnd->brhnd", split).reshape(rows, y.shape[1], -1, y.shape[3])
+
+
+def project_context(kernel, bias, context, dtype):
+    """k and v of a context for every cross-attention of a stack, computed once for a whole search.
+
+    Args:
+      kernel [L, D, 2, H, d], bias [L, 2, H, d] or None: of the projections `cross/kv`; context [B, M, D].
+    Returns:
+      {"k", "v": [L, B, H, M, d]}.
+    """
+    y = jnp.einsum("bmd,ldphe->lpbhme", context.astype(dtype), kernel.astype(dtype))
+    if bias is not None:
+        y = y + bias.astype(dtype)[:, :, None, :, None]  # [L, 2, 1, H, 1, d]
+    return {"k": y[:, 0], "v": y[:, 1]}
+
+
 class Attention(nn.Module):
     """Self-attention (context None) or cross-attention; with `cache` it attends to what was decoded so far.
 
     Attributes: width D, heads H, dtype of the computation; head_width d (0: D / H); use_bias: of the projections; scale: of
-    the scores (None: 1 / sqrt d).
+    the scores (None: 1 / sqrt d); kernel: "plain", "flash" or "auto", see `flash.attention`.
     """
 
     width: int
@@ -114,11 +144,14 @@ class Attention(nn.Module):
     head_width: int = 0
     use_bias: bool = True
     scale: float | None = None
+    kernel: str = "auto"
 
     @nn.compact
     def __call__(self, x, mask=None, context=None, cache=None, index=None, relation=None):
         """x [B, N, D], context [B, M, D] -> (y [B, N, D], cache).
 
+        context may be the k and v that it was projected to, {"k", "v": [B, H, M, d]} (`project_context`), and then x may have
+        several rows for each of its rows: the hypotheses of a search.
         cache: {"k", "v": [B, H, S, d]} to be written at positions index .. index + N (self-attention only).
         relation: what `relate` makes a bias of the scores from.
         """
@@ -130,6 +163,8 @@ class Attention(nn.Module):
 
         if context is None:
             q, k, v = project(x, 3, "qkv")
+        elif isinstance(context, dict):
+            (q,), (k, v) = project(x, 1, "q"), (context["k"], context["v"])
         else:
             (q,), (k, v) = project(x, 1, "q"), project(context, 2, "kv")
         if cache is not None:
@@ -137,7 +172,7 @@ class Attention(nn.Module):
             v = jax.lax.dynamic_update_slice_in_dim(cache["v"], v.astype(cache["v"].dtype), index, axis=2)
             cache = {"k": k, "v": v}
         bias, scale = self.relate(q, k, relation)
-        y = attend(q, k, v, mask, bias, scale)
+        y = unfold(flash.attention(self.kernel, fold(q, len(k)), k, v, mask, bias, scale), len(q))
         y = jnp.einsum("bhnd->bnhd", y).reshape(*x.shape[:-1], self.heads * size)
         return Dense(x.shape[-1], use_bias=self.use_bias, dtype=self.dtype, name="out")(y), cache
 

@@ -18,7 +18,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.byte_embedding import ByteGroups, FileBytes, PixelBytes, TextBytes
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.reducers import REDUCERS, masked_softmax, pool
-from xmodal_jax.models.transformer import Stack, empty_cache
+from xmodal_jax.models.transformer import Stack, Style, empty_cache
 
 
 @flax.struct.dataclass
@@ -65,6 +65,7 @@ class CrossmodalBytes(nn.Module):
       shared_width: P.
       remat: what the backward pass recomputes ("none", "dots", "full"; see `Stack`).
       shard_sequence: between blocks, split tokens over the mesh's tensor axis.
+      kernel: of attention: "plain", "flash" (TPU, GPU), or "auto", flash where it is there and the scores are many.
     """
 
     second: str = "raw"
@@ -91,6 +92,7 @@ class CrossmodalBytes(nn.Module):
     dropout: float = 0.0
     remat: str = "none"
     shard_sequence: bool = False
+    kernel: str = "auto"
     dtype: str = "float32"
 
     def setup(self):
@@ -101,7 +103,9 @@ class CrossmodalBytes(nn.Module):
 
         def stack(layers, width=self.width, cross=False):
             heads = max(1, self.heads * width // self.width)
-            return Stack(layers, width, heads, self.mlp_ratio, cross, self.dropout, self.remat, self.dtype, self.shard_sequence)
+            shape = (layers, width, heads, self.mlp_ratio, cross)
+            style = Style(kernel=self.kernel)
+            return Stack(*shape, self.dropout, self.remat, self.dtype, self.shard_sequence, style)
 
         second_width = self.second_width or self.width
         self.text_bytes = TextBytes(self.width, self.text_window, self.text_kernel, dtype=self.dtype)

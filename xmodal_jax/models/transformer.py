@@ -58,7 +58,8 @@ class Style:
       use_bias: of dense layers; head_width: 0 is D / H; scale: of attention scores, None is 1 / sqrt d.
       layer_scale: a learned factor for every channel of a sub-layer's output (Touvron et al., 2021).
       closing_norm: whether a norm closes a stack that normalises before each sub-layer.
-      attention: makes the self-attention from (width, heads, dtype, head_width, use_bias, scale).
+      attention: makes the self-attention from (width, heads, dtype, head_width, use_bias, scale, kernel).
+      kernel: "plain", "flash" or "auto", see `flash.attention`.
     """
 
     post_norm: bool = False
@@ -72,6 +73,7 @@ class Style:
     layer_scale: bool = False
     closing_norm: bool = True
     attention: Callable = Attention
+    kernel: str = "auto"
 
     def norm(self, dtype, name):
         """The normalisation as a module. The variance is taken about the mean: E[x^2] - E[x]^2 loses half of the digits."""
@@ -106,7 +108,8 @@ class Block(nn.Module):
             return norm(x + y) if style.post_norm else x + y
 
         def attention(kind, name):
-            return kind(self.width, self.heads, self.dtype, style.head_width, style.use_bias, style.scale, name=name)
+            widths = (self.width, self.heads, self.dtype, style.head_width)
+            return kind(*widths, style.use_bias, style.scale, style.kernel, name=name)
 
         def attend_self(y):
             nonlocal cache
@@ -124,7 +127,7 @@ class Block(nn.Module):
             return dense(self.width, "down")(up)
 
         x = add(lay_out(x, self.sequence), "attention", attend_self)
-        if self.cross:
+        if self.cross and context is not None:  # without a context: the text alone
             x = add(x, "cross", lambda y: attention(Attention, "cross")(y, context_mask, context=context)[0])
         x = lay_out(add(x, "mlp", mlp), self.sequence)
         self.sow("intermediates", "hidden", x)
@@ -155,6 +158,7 @@ class Stack(nn.Module):
     def __call__(self, x, mask=None, context=None, context_mask=None, cache=None, index=None, relation=None, train=False):
         """x [B, N, D]; masks broadcastable to [B, H, N, M]; cache: {"k", "v": [L, B, H, S, d]} -> (x, cache).
 
+        context: [B, M, D], or {"k", "v": [L, B, H, M, d]} by `project_context`; None: blocks go without cross-attention.
         relation: for the self-attention of every block, by default a bias of its scores broadcastable to [B, H, N, M].
         """
         if self.layers:
@@ -165,7 +169,7 @@ class Stack(nn.Module):
                 block,
                 variable_axes={"params": 0, "intermediates": 0},
                 split_rngs={"params": True, "dropout": True},
-                in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+                in_axes=(0, nn.broadcast, 0 if isinstance(context, dict) else nn.broadcast, *[nn.broadcast] * 4),
                 out_axes=0,
                 length=self.layers,
                 unroll=self.layers if platform() == "cpu" else 1,  # a loop costs CPU a third of its speed

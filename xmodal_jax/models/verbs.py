@@ -12,7 +12,7 @@ class Verbs:
     """`verbs.encode_text(ids)` applies the model's verb; equal calls within one trace are computed once.
 
     Args:
-      key: for dropout (train=True); every different call folds in its own number.
+      key: for dropout and latents (train=True); every different call folds in its own number.
     """
 
     def __init__(self, model, params, key=None, train=False):
@@ -31,7 +31,8 @@ class Verbs:
                 if verb in VERBS:
                     kwargs = {"train": self.train, **kwargs}
                     if self.train and self.key is not None:
-                        rngs = {"dropout": jax.random.fold_in(self.key, len(self._done))}
+                        key = jax.random.fold_in(self.key, len(self._done))
+                        rngs = {"dropout": key, "latent": jax.random.fold_in(key, 1)}
                 result = self.model.apply({"params": self.params}, *args, **kwargs, method=verb, rngs=rngs)
                 self._done[known] = result, leaves  # the leaves stay alive, so that their ids stay theirs
             return self._done[known][0]

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered
 from xmodal_jax.objectives import contrastive
+from xmodal_jax.objectives.captioning import captioning
+from xmodal_jax.objectives.kl import kl
 from xmodal_jax.objectives.language import generation, masked_words
 from xmodal_jax.objectives.naming import naming
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A loss and the verbs it asks for.
+    """A loss, the verbs it asks for, and the arrays of a batch that tell whether it can read the examples.
 
     One that compares rows with each other consists of two functions instead, so that it stays exact where a batch is
     computed in parts: represent (verbs, rows, config) -> tree of float arrays [rows, ...], and compare (verbs, that tree of
@@ -20,6 +22,7 @@ class Objective:
     """
 
     needs: tuple[str, ...]
+    reads: tuple[str, ...] = ()
     loss: Callable | None = None
     represent: Callable | None = None
     compare: Callable | None = None
@@ -33,15 +36,19 @@ class Objective:
 
 FUSED = ("encode_image", "encode_text", "fuse", "decode")
 OBJECTIVES = {
-    "masked_words": Objective(FUSED, masked_words),
-    "generation": Objective(FUSED, generation),
-    "naming": Objective(("encode_image",), naming),
-    "contrastive": Objective(("encode_image", "encode_text"), represent=contrastive.represent, compare=contrastive.compare),
+    "masked_words": Objective(FUSED, ("task",), masked_words),
+    "generation": Objective(FUSED, ("task",), generation),
+    "captioning": Objective(("encode_image", "decode"), ("caption_length",), captioning),
+    "kl": Objective(("encode_image",), ("image",), kl),
+    "naming": Objective(("encode_image",), ("names",), naming),
+    "contrastive": Objective(
+        ("encode_image", "encode_text"), ("caption",), represent=contrastive.represent, compare=contrastive.compare
+    ),
 }
 
 
-def check(model, objectives):
-    """Raise a UserError before training where an objective is unknown or asks for what the model does not offer."""
+def check(model, objectives, batch=None):
+    """Raise a UserError before training where an objective is unknown or asks for what the model or a batch does not offer."""
     for name in objectives:
         if name not in OBJECTIVES:
             raise UserError(f"objectives.{name} is unknown: there are {', '.join(OBJECTIVES)}.")
@@ -51,5 +58,8 @@ def check(model, objectives):
                 f"objectives.{name} needs {', '.join(lacking)}, but the model {type(model).__name__} offers only "
                 f"{', '.join(offered(model))}."
             )
+        missing = [key for key in OBJECTIVES[name].reads if batch is not None and key not in batch]
+        if missing:
+            raise UserError(f"objectives.{name} reads {', '.join(missing)}, which the examples of this model do not have.")
     if not any(settings.get("weight", 1.0) for settings in objectives.values()):
         raise UserError("No objective has a weight above 0: there is nothing to train.")

@@ -9,12 +9,13 @@ import optax
 
 from xmodal_jax.data.bytes import FIRST_SENTINEL, PAD
 from xmodal_jax.data.examples import ANSWER, CAPTION, FILL
+from xmodal_jax.objectives.inputs import see
 from xmodal_jax.objectives.sums import weighted
 
 
 def target_logits(verbs, batch):
     """Teacher-forced logits [B, S, V] of a batch: both objectives below share one computation."""
-    second = verbs.encode_image(batch["second"], batch["second_length"])
+    second = see(verbs, batch)
     text = verbs.encode_text(batch["text"], batch["segments"])
     return verbs.decode(batch["inputs"], verbs.fuse(text, second))[0]
 

@@ -9,18 +9,19 @@ supervised data", equation 2). Through the language model alone a small tower le
 import jax
 import jax.numpy as jnp
 
+from xmodal_jax.objectives.inputs import has_second, see
 from xmodal_jax.objectives.sums import weighted
 
 
 def naming(verbs, batch, key, config):
     """Metric: named (share of pictures whose likeliest name is right)."""
     del key, config
-    logits = verbs.encode_image(batch["second"], batch["second_length"]).names  # [B, buckets]
+    logits = see(verbs, batch).names  # [B, buckets]
     present = batch["names"] >= 0  # [B, names]
     words = jnp.maximum(batch["names"], 0)
     logp = jnp.take_along_axis(jax.nn.log_softmax(logits), words, axis=1)
     count = present.sum(1)
     loss = -jnp.sum(logp * present, axis=1) / jnp.maximum(count, 1)
-    rows = (batch["second_length"] > 0) & (count > 0)
+    rows = has_second(batch) & (count > 0)
     right = ((words == logits.argmax(-1)[:, None]) & present).any(1)
     return weighted(loss, rows), {"named": weighted(right, rows)}

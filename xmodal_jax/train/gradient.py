@@ -25,12 +25,15 @@ def evaluate_with(verbs, objectives, batch, key):
     return losses, metrics
 
 
-def weighted_mean(objectives, losses, totals=None):
-    """sum_o weight_o * total_o / weight of the whole batch."""
+def weighted_mean(objectives, losses, totals=None, step=None):
+    """sum_o weight_o * total_o / weight of the whole batch. A setting `warmup` raises weight_o from 0 over so many steps."""
     totals = totals or {name: loss.weight for name, loss in losses.items()}
-    return sum(
-        objectives[name].get("weight", 1.0) * loss.total / jnp.maximum(totals[name], 1e-8) for name, loss in losses.items()
-    )
+
+    def weight(settings):
+        warmup = settings.get("warmup", 0) if step is not None else 0
+        return settings.get("weight", 1.0) * (jnp.minimum(1.0, step / warmup) if warmup else 1.0)
+
+    return sum(weight(objectives[name]) * loss.total / jnp.maximum(totals[name], 1e-8) for name, loss in losses.items())
 
 
 def split_batch(batch, parts):
@@ -43,21 +46,24 @@ def join_batch(batch):
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), batch)
 
 
-def loss_and_gradient(model, objectives, params, batch, key, accumulate):
-    """Gradient of sum_o weight_o * mean loss_o over the whole batch -> (loss, ({objective: Sum}, {metric: Sum}), gradient)."""
+def loss_and_gradient(model, objectives, params, batch, key, accumulate, step=None):
+    """Gradient of sum_o weight_o * mean loss_o over the whole batch -> (loss, ({objective: Sum}, {metric: Sum}), gradient).
+
+    step: number of the training step, for objectives whose weight warms up.
+    """
     objectives = active(objectives)
     if accumulate > 1:
-        return accumulated(model, objectives, params, batch, key, accumulate)
+        return accumulated(model, objectives, params, batch, key, accumulate, step)
 
     def loss(params):
         losses, metrics = evaluate_with(Verbs(model, params, key, train=True), objectives, batch, key)
-        return weighted_mean(objectives, losses), (losses, metrics)
+        return weighted_mean(objectives, losses, step=step), (losses, metrics)
 
     (total, sums), grads = jax.value_and_grad(loss, has_aux=True)(params)
     return total, sums, grads
 
 
-def accumulated(model, objectives, params, batch, key, accumulate):
+def accumulated(model, objectives, params, batch, key, accumulate, step=None):
     """The same in microbatches, exact for objectives of single rows and for those that compare the rows of a batch.
 
     Means are over the whole batch: the weights (target bytes) of all microbatches are added up first, which costs nothing,
@@ -83,7 +89,7 @@ def accumulated(model, objectives, params, batch, key, accumulate):
         for name, settings in compared.items():
             losses[name], more = OBJECTIVES[name].compare(verbs, representations[name], settings)
             metrics |= more
-        return jnp.asarray(weighted_mean(compared, losses), jnp.float32), (losses, metrics)
+        return jnp.asarray(weighted_mean(compared, losses, step=step), jnp.float32), (losses, metrics)
 
     representations = join_batch(jax.lax.map(first_pass, (parts, numbers)))
     (total, sums), (grads, pulls) = jax.value_and_grad(compare, (0, 1), has_aux=True)(params, representations)
@@ -99,7 +105,7 @@ def accumulated(model, objectives, params, batch, key, accumulate):
         verbs = Verbs(model, params, part_key, train=True)
         rows = represent(verbs, part)  # before all else, as in the first pass: the same dropout
         losses, metrics = evaluate_with(verbs, summed, part, part_key)
-        loss = jnp.asarray(weighted_mean(summed, losses, totals), jnp.float32)
+        loss = jnp.asarray(weighted_mean(summed, losses, totals, step), jnp.float32)
         carried = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, pull, rows)))
         return loss + carried, (loss, losses, metrics)
 

@@ -10,6 +10,7 @@ from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import progress
 from xmodal_jax.train.gradient import evaluate_objectives
 from xmodal_jax.train.step import init_state, make_step
+from xmodal_jax.train.towers import grafted
 
 COMPILER_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}  # Eigen's products: steps 6-15 % faster (jax 0.10)
 
@@ -24,7 +25,8 @@ def state_maker(parts, mesh):
     shapes = jax.eval_shape(fresh)
     shardings = layout.shardings(shapes, mesh)
     shapes = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings)
-    return jax.jit(fresh, out_shardings=shardings), shapes
+    fresh = jax.jit(fresh, out_shardings=shardings)
+    return lambda: grafted(fresh(), parts.towers), shapes
 
 
 def batch_shapes(parts, mesh):
@@ -39,8 +41,9 @@ def batch_shapes(parts, mesh):
 def lower_step(parts, mesh, shapes):
     """Trace and lower the training step for `mesh`, whose devices need not be here. Call within `jax.set_mesh(mesh)`."""
     config = parts.config
-    frozen = tuple(config.optimizer.get("freeze", ()))
-    step = make_step(parts.model, parts.objectives, parts.optimizer, parts.schedule, config.accumulate, config.ema, frozen)
+    step = make_step(
+        parts.model, parts.objectives, parts.optimizer, parts.schedule, config.accumulate, config.ema, parts.frozen
+    )
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).lower(shapes, batch_shapes(parts, mesh))
 

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: `results.json` and the self-contained `report.html`."""
+"""What a finished run leaves behind: `results.json`, `samples.jsonl` and the self-contained `report.html`."""
 
 import json
 import os
@@ -28,8 +28,11 @@ HEADLINES = {
     "masked/right_image/word": ("masked words, right image", "held-out masked words restored byte for byte", "", None),
     "masked/no_image/word": ("masked words, no image", "the same without the picture", "", None),
     "retrieval/i2t_r1": ("image to text R@1", "the nearest caption is one of the picture's own", "", None),
+    "captioning/bleu4": ("BLEU-4", "n-grams of the captions that stand in a reference", "", None),
+    "captioning/ciderD": ("CIDEr-D", "likeness to the references, rare words count more; may pass 100 %", "", None),
     "generation/answer_accuracy": ("answers", "questions answered as the annotators did", "", None),
 }
+SAMPLES = "samples.jsonl"
 CONDITIONS = (
     ("right_image", "right image", "the picture that the text was written for"),
     ("wrong_image", "wrong image", "a picture that shows none of the senses"),
@@ -39,13 +42,15 @@ CONDITIONS = (
 
 
 def finish(parts, workdir, results, samples, facts):
-    """Write results.json and report.html (first process alone) and say where they are; returns the results."""
+    """Write results.json, samples.jsonl and report.html (first process alone) and say where they are; returns the results."""
     if jax.process_index() == 0:
         progress.replace_text(os.path.join(workdir, "results.json"), json.dumps(results, indent=2, sort_keys=True) + "\n")
+        lines = [json.dumps(told(sample), ensure_ascii=False) + "\n" for sample in samples]
+        progress.replace_text(os.path.join(workdir, SAMPLES), "".join(lines))
         path = os.path.abspath(os.path.join(workdir, "report.html"))
         write_report(
             path,
-            title="Crossmodal byte language model",
+            title=parts.system.title,
             summary=headlines(results),
             results=results,
             metrics=progress.read_jsonl(os.path.join(workdir, "metrics.jsonl")),
@@ -56,6 +61,13 @@ def finish(parts, workdir, results, samples, facts):
         )
         logging.info("report: %s", path)
     return results
+
+
+def told(sample):
+    """The words of a sample of the report."""
+    return {name: getattr(sample, name) for name in ("id", "kind", "text", "question", "answer", "truth")} | {
+        "references": list(sample.references)
+    }
 
 
 def headlines(results):

@@ -7,7 +7,6 @@ import jax
 from ml_collections import ConfigDict
 
 from xmodal_jax.data.senses import FrozenLMScorer
-from xmodal_jax.decoding.predictor import Predictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import recipe
@@ -26,7 +25,7 @@ def run_config(workdir):
 
 
 def restore(config, workdir, step=None, split="val"):
-    """-> (Predictor, recipe, step number) of a checkpoint in `workdir`."""
+    """-> (predictor of its system, recipe, step number) of a checkpoint in `workdir`."""
     parts = recipe.make(config, split)
     mesh = layout.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
@@ -37,7 +36,7 @@ def restore(config, workdir, step=None, split="val"):
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet: train first, or give the folder of a run that has saved one.")
     state, meta = restored
-    return Predictor(parts.model, averaged(state), parts.maker.config, parts.inventories), parts, meta["next_step"]
+    return parts.predictor(averaged(state)), parts, meta["next_step"]
 
 
 def frozen_scorer(workdir):

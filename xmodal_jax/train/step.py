@@ -40,7 +40,7 @@ def make_step(model, objectives, optimizer, schedule, accumulate=1, ema=0.0, fre
 
     def step(state, batch):
         key = jax.random.fold_in(state.key, state.step)
-        total, (losses, metrics), grads = loss_and_gradient(model, objectives, state.params, batch, key, accumulate)
+        total, (losses, metrics), grads = loss_and_gradient(model, objectives, state.params, batch, key, accumulate, state.step)
         grads = without_frozen(grads, freeze)
         norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -1,7 +1,6 @@
 """Tables of runs: every cell is a config that differs from a base in a few keys, trained for several seeds, resumed where
-it was stopped, and written beside each other with mean and spread."""
+it was stopped, and written beside each other with mean and spread, and beside published figures."""
 
-import dataclasses
 import json
 import os
 
@@ -9,56 +8,29 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from xmodal_jax.config import choose
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.draw.report import write_report
 from xmodal_jax.train import progress
 from xmodal_jax.train.loop import check_workdir, train
+from xmodal_jax.train.report import SAMPLES
+
+FIRST = 0  # seed whose samples are shown
 
 
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """cells: {row name: {dotted config key: value}}; columns: {header: metric of results.json}."""
-
-    title: str
-    config: str  # config file that the cells start from
-    cells: dict
-    columns: dict
-    note: str = ""
-
-
-CROSSMODAL_BYTES = Grid(
-    title="Crossmodal byte language model: what third-modality text and dictionary senses add",
-    config="configs/pretrain.py",
-    cells={
-        "none": {"examples.third": 0.0, "examples.gloss": 0.0},
-        "third": {"examples.third": 0.5, "examples.gloss": 0.0},
-        "dictionary": {"examples.third": 0.0, "examples.gloss": 0.5},
-        "both": {"examples.third": 0.5, "examples.gloss": 0.5},
-    },
-    columns={
-        "sense, right image": "sense_accuracy/right_image",
-        "wrong image": "sense_accuracy/wrong_image",
-        "no image": "sense_accuracy/no_image",
-        "swapped follows": "sense_accuracy/swapped_follows",
-        "masked word": "masked/right_image/word",
-        "masked word, no image": "masked/no_image/word",
-        "i2t R@1": "retrieval/i2t_r1",
-        "answers": "generation/answer_accuracy",
-    },
-    note="Claims 5 (third) and 6-7 (dictionary) of US 12,393,789 B2, each switched off in turn.",
-)
-TABLES = {"crossmodal_bytes": CROSSMODAL_BYTES}
-
-
-def run(grid, config, workdir, seeds):
-    """Train every cell for `seeds` seeds below `workdir`; returns {cell: {metric: [value per seed]}}.
+def run(grid, config, workdir, seeds, chosen=()):
+    """Train every cell (or those chosen) for `seeds` seeds below `workdir`; returns {cell: {metric: [value per seed]}}.
 
     A finished cell is read from its results.json; an unfinished one goes on from its checkpoint. Writes table.md,
     table.json and report.html, anew after each cell.
     """
-    values = {cell: {} for cell in grid.cells}
+    cells = grid.cells(config)
+    for name in chosen:
+        choose(cells, name, "--cells")
+    cells = {name: changes for name, changes in cells.items() if not chosen or name in chosen}
+    values = {cell: {} for cell in cells}
     for seed in range(seeds):
-        for cell, changes in grid.cells.items():
+        for cell, changes in cells.items():
             folder = os.path.join(workdir, f"{cell}-{seed}")
             cell_config = changed(config, {**changes, "seed": config.seed + seed})
             results = finished(folder, cell_config)
@@ -92,19 +64,49 @@ def changed(config, changes):
 
 def write(grid, values, workdir, config):
     """table.md, table.json and report.html of what is known so far."""
-    headers = ["", *grid.columns]
-    rows = [[cell, *(spread(values[cell].get(metric)) for metric in grid.columns.values())] for cell in grid.cells]
-    lines = [f"| {' | '.join(headers)} |", f"|{' --- |' * len(headers)}", *(f"| {' | '.join(row)} |" for row in rows)]
-    text = f"# {grid.title}\n\n" + "\n".join(lines) + f"\n\n{grid.note}\n"
+    tables = [table_of(grid, title, rows, values) for title, rows in grid.tables(values).items()]
+    shown = samples_of(values, workdir)
+    text = f"# {grid.title}\n" + "".join(map(markdown, tables)) + f"\n{grid.note}\n" + (markdown(shown) if shown else "")
     progress.replace_text(os.path.join(workdir, "table.md"), text)
     progress.replace_text(os.path.join(workdir, "table.json"), json.dumps(values, indent=2) + "\n")
     write_report(
         os.path.join(workdir, "report.html"),
         title=grid.title,
         config=config.to_dict(),
-        tables=[Table(grid.title, headers, rows, grid.note)],
+        tables=[*tables, *([shown] if shown else [])],
     )
     logging.info("\n%s", text)
+
+
+def table_of(grid, title, rows, values):
+    """One `Table`: a row of our figures for every cell, and what was published for it underneath."""
+    lines = []
+    for label, cell in rows.items():
+        lines.append([label, *(spread(values[cell].get(metric)) for metric in grid.columns.values())])
+        if cell in grid.published:
+            given = grid.published[cell]
+            lines.append(["  published", *(given.get(column, "") for column in grid.columns)])
+    return Table(title, ["", *grid.columns], lines, grid.note)
+
+
+def samples_of(values, workdir, count=3):
+    """What every finished cell of the first seed wrote about the same few examples, as a `Table`, or None."""
+    rows, references = [], []
+    for cell in values:
+        path = os.path.join(workdir, f"{cell}-{FIRST}", SAMPLES)
+        if os.path.exists(path):
+            samples = [sample for sample in progress.read_jsonl(path) if sample["kind"] == "caption"][:count]
+            references = references or ["a reference", *(sample["references"][0] for sample in samples)]
+            rows.append([cell, *(sample["answer"] for sample in samples)])
+    if not rows or len(references) < 2:
+        return None
+    return Table("Samples", ["", *(f"example {number + 1}" for number in range(len(references) - 1))], [references, *rows])
+
+
+def markdown(table):
+    """A `Table` as Markdown."""
+    lines = [table.headers, ["---"] * len(table.headers), *table.rows]
+    return f"\n## {table.title}\n\n" + "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
 
 
 def spread(values):

@@ -7,10 +7,11 @@ from ml_collections import config_dict
 from xmodal_jax.data.sources.captions import Captions
 from xmodal_jax.data.sources.coco import CocoCaptions
 from xmodal_jax.data.sources.emoji import Emoji
+from xmodal_jax.data.sources.flickr import Flickr
 from xmodal_jax.data.sources.scenes import Scenes
 from xmodal_jax.data.sources.tfds import TFDS
 
-SOURCES = {"scenes": Scenes, "captions": Captions, "coco": CocoCaptions, "emoji": Emoji, "tfds": TFDS}
+SOURCES = {"scenes": Scenes, "captions": Captions, "coco": CocoCaptions, "emoji": Emoji, "flickr": Flickr, "tfds": TFDS}
 
 
 def source_settings(name):

@@ -72,6 +72,10 @@ class ResNet(nn.Module):
     labels: int = 0
     dtype: str = "float32"
 
+    @property
+    def width(self):
+        return self.widths[-1]
+
     @nn.compact
     def __call__(self, images, train=False):
         x = Normed(self.stem, 7, 2, dtype=self.dtype, name="stem")(images.astype(self.dtype))

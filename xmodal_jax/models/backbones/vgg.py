@@ -31,6 +31,10 @@ class VGG(nn.Module):
     labels: int = 0
     dtype: str = "float32"
 
+    @property
+    def width(self):
+        return [channels for channels in self.channels if channels][-1]
+
     @nn.compact
     def __call__(self, images, train=False):
         x, number = images.astype(self.dtype), 0

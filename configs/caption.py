@@ -1,0 +1,115 @@
+"""System 2: Transformer-VAE-CL image captioning, its baselines and latents.
+
+    python -m xmodal_jax.main --config=configs/caption.py
+        + VAE + CL on the built-in scenes, a few minutes on 2 CPU cores
+    python -m xmodal_jax.main --config=configs/caption.py:vae_cl,latent=patch,size=128,data=captions,path=DIR
+        your own pictures: a folder and a JSONL or CSV of captions
+    python -m xmodal_jax.main --config=configs/caption.py:vae_cl,image=vit,init_image=FOLDER,init_text=FOLDER,scale=paper,...
+        from pretrained ViT and GPT-2 checkpoints, as the paper does
+
+Arguments (all optional): method (baseline, vae, vae_cl, dual_encoder); latent (cls, patch, patch_concat) and size (of a latent:
+64, 128, 768); scale (tiny, small, paper); data, path, images, name, lang as in configs/pretrain.py; image (convit, vit, beit,
+vgg, resnet); init_image, init_text (folders or names of checkpoints); image_size; views (side, or above for pictures without an
+upside); debug (a run of seconds).
+"""
+
+from ml_collections import ConfigDict
+
+from xmodal_jax.config import choose, defaults, parse_arg
+from xmodal_jax.data.captioning import CaptionExamples
+from xmodal_jax.data.loader import LoaderConfig
+from xmodal_jax.data.sources import SOURCES, source_defaults
+from xmodal_jax.models import Captioner
+from xmodal_jax.models.lora import LoraConfig
+from xmodal_jax.train.optimizers import OptimizerConfig
+from xmodal_jax.train.towers import DECODERS, IMAGE_ENCODERS
+
+METHODS = {  # weights (alpha, beta, gamma) of equation 5
+    "baseline": (1.0, 0.0, 0.0),
+    "vae": (0.7, 0.1, 0.0),
+    "vae_cl": (0.7, 0.1, 0.2),
+    "dual_encoder": (0.0, 0.0, 1.0),
+}
+SCALES = {
+    "tiny": dict(
+        image=dict(widths=(24, 48, 64), depths=(0, 1, 1), layers=1, heads=2),
+        decoder=dict(width=64, heads=2, layers=1),
+        shared_width=32, batch_size=16, total_steps=300, learning_rate=2e-3,
+    ),
+    "small": dict(
+        image=dict(widths=(48, 96, 192), depths=(1, 1, 2), layers=2, heads=4, dropout=0.1),
+        decoder=dict(width=192, heads=4, layers=3, dropout=0.2),
+        shared_width=128, batch_size=48, total_steps=3000, learning_rate=1e-3,
+    ),
+    "paper": dict(
+        image=dict(width=768, heads=12, layers=12, patch=16), decoder=dict(width=768, heads=12, layers=12),
+        shared_width=256, batch_size=48, total_steps=31250, learning_rate=1e-5,
+    ),
+}  # fmt: skip
+
+
+def get_config(arg=""):
+    args = parse_arg(
+        arg, method="vae_cl", latent="patch", size=128, scale="tiny", data="scenes", path="", images="", name="", lang="",
+        image="", init_image="", init_text="", image_size=0, views="side", debug=False,
+    )  # fmt: skip
+    alpha, beta, gamma = choose(METHODS, args.method, "config argument method")
+    scale = choose(SCALES, args.scale, "config argument scale")
+    choose(SOURCES, args.data, "config argument data")
+    flips = choose({"side": "horizontal", "above": "all"}, args.views, "config argument views")
+    image_size = args.image_size or {"tiny": 64, "small": 128, "paper": 224}[args.scale]
+    scenes = args.data == "scenes"
+    data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
+    if args.path:
+        data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
+    data |= {name: args[name] for name in ("images", "name", "lang") if args[name]}
+
+    config = ConfigDict()
+    config.seed = 0
+    config.total_steps = 20 if args.debug else scale["total_steps"]
+    config.batch_size = 8 if args.debug else scale["batch_size"]
+    config.accumulate = 1
+    config.log_every = 5 if args.debug else 20
+    config.eval_every = 0
+    config.checkpoint_every = 10 if args.debug else 500
+    config.keep_checkpoints = 2
+    config.precision = "params=float32,compute=float32,output=float32"
+    config.ema = 0.0
+    config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+    config.data = ConfigDict(data)
+    tokenizer = args.init_text or ("words:1" if scenes else "words")
+    config.examples = defaults(
+        CaptionExamples, image_size=image_size, tokenizer=tokenizer, flips="none" if scenes else flips,
+        zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1,
+    )  # fmt: skip
+    config.loader = defaults(LoaderConfig)
+    latent = "none" if args.method in ("baseline", "dual_encoder") else args.latent
+    config.model = defaults(
+        Captioner, name="captioner", image=None, decoder=None, latent=latent, latent_size=args.size,
+        shared_width=scale["shared_width"], mean=0.8 if scenes else 0.45,
+    )  # fmt: skip
+    del config.model.names
+    image = args.image or ("vit" if args.scale == "paper" else "convit")
+    config.model.image = part(IMAGE_ENCODERS, image, args.init_image, scale["image"] if image in ("convit", "vit") else {})
+    config.model.decoder = part(DECODERS, "gpt2", args.init_text, scale["decoder"])
+    config.lora = defaults(LoraConfig)
+    config.objectives = ConfigDict({
+        "captioning": {"weight": alpha}, "kl": {"weight": beta, "warmup": 0, "free_bits": 0.0, "mean": False},
+        "contrastive": {"weight": gamma, "summed": True}, "naming": {"weight": 0.0},
+    })  # fmt: skip
+    config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
+    count = 16 if args.debug else 256
+    config.evaluators = ConfigDict(dict(captioning=dict(count=count), retrieval=dict(count=count), latent=dict(count=count)))
+    return config
+
+
+def part(table, name, init, settings):
+    """The section of a tower: its settings, or the checkpoint that they follow from."""
+    kind = choose(table, name, "config argument image")
+    if init:
+        return ConfigDict(dict(name=name, init=init, freeze=()))
+    section = ConfigDict({"name": name, "init": "", "freeze": ()} | defaults(kind, **settings).to_dict())
+    for field in ("style", "grid", "vocabulary", "positions", "cross", "labels"):  # they follow from the rest
+        if field in section:
+            del section[field]
+    return section

@@ -1,0 +1,125 @@
+"""A captioner's run of seconds, then everything that its folder offers; and the cells of its tables."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs.caption import get_config
+from xmodal_jax import api, evaluators
+from xmodal_jax.errors import UserError
+from xmodal_jax.train import grids, loop, recipe, tables
+from xmodal_jax.train import mesh as layout
+from xmodal_jax.train.program import state_maker
+
+
+def small(arguments="debug"):
+    config = get_config(arguments)
+    config.total_steps, config.checkpoint_every, config.log_every, config.batch_size = 4, 2, 2, 4
+    config.data.count, config.examples.length, config.ema = 24, 10, 0.5
+    config.evaluators = {"captioning": {"count": 5, "beams": 2}, "retrieval": {"count": 5}, "latent": {"count": 5}}
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(folder, results) of a finished run."""
+    folder = str(tmp_path_factory.mktemp("run"))
+    return folder, loop.train(small(), folder)
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return api.load(run[0])
+
+
+@pytest.fixture(scope="module")
+def held_out(run):
+    return recipe.make(small()).held_out
+
+
+def test_results_hold_the_metrics_and_what_needs_no_picture(run):
+    folder, results = run
+    names = [f"captioning/{name}" for name in ("bleu4", "ciderD", "meteor", "frequent/ciderD", "random/bleu4")]
+    for name in (*names, "retrieval/i2t_r5", "retrieval/gap", "latent/active_units", "latent/collapsed"):
+        assert np.isfinite(results[name]), name
+    with open(f"{folder}/samples.jsonl", encoding="utf-8") as file:
+        samples = [json.loads(line) for line in file]
+    assert {"caption", "retrieval"} == {sample["kind"] for sample in samples} and samples[0]["references"]
+
+
+def test_a_loaded_captioner_writes_what_the_run_wrote(run, model, held_out):
+    with open(f"{run[0]}/samples.jsonl", encoding="utf-8") as file:
+        told = [json.loads(line) for line in file]
+    told = [sample["answer"] for sample in told if sample["kind"] == "caption"]
+    examples = [held_out[i] for i in range(5)]
+    assert [texts[0] for texts in model.write(examples, beams=2)] == told
+    assert model.generate(examples[0]["image"], beams=2) == told[0]  # alone, as an array
+
+
+def test_n_best_samples_and_seeds(model, held_out):
+    (texts, scores), *_ = model.candidates([held_out[0]], beams=3, returned=3)
+    assert len(texts) == 3 and (np.diff(scores) <= 0).all()
+    one, again, other = (model.write([held_out[0]], sample=True, returned=4, seed=seed)[0] for seed in (1, 1, 2))
+    assert one == again != other and len(one) == 4
+    with pytest.raises(UserError, match="beams"):
+        model.write([held_out[0]], beams=0)
+    with pytest.raises(UserError, match="no question"):
+        model.write([held_out[0]], question="what?")
+
+
+def test_vectors_are_of_unit_length_and_latents_are_means(model, held_out):
+    images, texts = model.pooled([held_out[0], held_out[1]], ["a dog", "a red car", "one cat"])
+    np.testing.assert_allclose(np.linalg.norm(np.concatenate([images, texts]), axis=1), 1, rtol=1e-4)
+    assert images.shape[0] == 2 and texts.shape[0] == 3
+    mu, log_variance = model.latents([held_out[0], held_out[1]])
+    assert mu.shape == log_variance.shape and mu.shape[0] == 2
+
+
+@pytest.mark.parametrize("choose_by", ["consensus", "retrieve"])
+def test_other_ways_to_choose_a_caption(model, choose_by):
+    parts = recipe.make(small())
+    settings = {"captioning": {"count": 3, "choose_by": choose_by, "candidates": 4, "beams": 2}}
+    parts = dataclasses.replace(parts, config=parts.config.copy_and_resolve_references())
+    parts.config.evaluators = settings
+    results, samples = evaluators.make(parts)(model.params)
+    assert np.isfinite(results["captioning/ciderD"])
+    training = {text for i in range(len(parts.train)) for text in parts.train.captions(i)[0]}
+    if choose_by == "retrieve":
+        assert all(sample.answer in training for sample in samples)
+
+
+def test_every_cell_of_the_captioning_tables_is_a_config_that_builds():
+    config = small()
+    cells = grids.CAPTION_VAE_CL.cells(config)
+    shown = {cell for rows in grids.CAPTION_VAE_CL.tables(cells).values() for cell in rows.values()}
+    assert shown == set(cells) and set(grids.PUBLISHED) <= set(cells) and len(grids.PUBLISHED) == 14
+    for name in ("baseline", "vae-cls-64", "vae_cl-patch-768", "dual_encoder", "vae_cl-patch-128-literal"):
+        parts = recipe.make(tables.changed(config, cells[name]))
+        mesh = layout.make_mesh({}, jax.devices()[:1])
+        with jax.set_mesh(mesh):
+            assert state_maker(parts, mesh)[1].params
+    paper = get_config("scale=paper")
+    rates = {name: cell.get("optimizer.learning_rate", 1e-5) for name, cell in grids.CAPTION_VAE_CL.cells(paper).items()}
+    assert {rate for name, rate in rates.items() if "cls" in name} == {1e-4}
+    assert {rate for name, rate in rates.items() if "cls" not in name} == {1e-5}
+
+
+def test_a_table_stands_beside_the_published_figures_and_goes_on(tmp_path, monkeypatch):
+    trained = []
+
+    def train(config, folder):
+        trained.append(folder)
+        results = {"captioning/bleu4": 0.5 + config.seed / 10, "captioning/meteor": 0.2}
+        return results
+
+    monkeypatch.setattr(tables, "train", train)
+    monkeypatch.setattr(tables, "finished", lambda folder, config: None)
+    chosen = ["baseline", "vae_cl-patch-128"]
+    tables.run(grids.CAPTION_VAE_CL, small(), str(tmp_path), seeds=2, chosen=chosen)
+    text = (tmp_path / "table.md").read_text()
+    assert len(trained) == 4 and "| 55.0 ± 7.1 |" in text and "|   published | 12.1 | 46.4 | 44.7 | 39.9 |" in text
+    with pytest.raises(UserError, match="did you mean 'baseline'"):
+        tables.run(grids.CAPTION_VAE_CL, small(), str(tmp_path), 1, ["basline"])

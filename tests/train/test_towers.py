@@ -1,0 +1,101 @@
+"""Towers from checkpoints inside a larger model: grafted, frozen, refused."""
+
+import jax
+import numpy as np
+import pytest
+from transformers import GPT2Config, ViTConfig
+
+from configs.caption import get_config
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop.pretrained import from_config, save_pretrained
+from xmodal_jax.interop.trees import leaves
+from xmodal_jax.train import loop, recipe
+from xmodal_jax.train import mesh as layout
+from xmodal_jax.train.checkpoints import Checkpoints
+from xmodal_jax.train.program import state_maker
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A ViT with a head, of other images, and a GPT-2 without cross-attention, as checkpoints; their parameters."""
+    root, found = tmp_path_factory.mktemp("checkpoints"), {}
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 24}
+    vit = ViTConfig(**sizes, image_size=32, patch_size=8)
+    gpt2 = GPT2Config(vocab_size=120, n_positions=40, n_embd=16, n_layer=2, n_head=2)
+    for name, config, heads in (("vit", vit, ("classifier",)), ("gpt2", gpt2, ())):
+        module, params, settings = from_config(config, heads, jax.random.PRNGKey(7))
+        save_pretrained(str(root / name), module, params, settings)
+        found[name] = (str(root / name), params)
+    return found
+
+
+def config_of(folders, **changes):
+    arguments = f"baseline,debug,image=vit,init_image={folders['vit'][0]},init_text={folders['gpt2'][0]}"
+    config = get_config(arguments)
+    config.examples.tokenizer, config.data.count, config.mesh.data = "words:1", 24, 1
+    config.batch_size, config.total_steps, config.log_every, config.checkpoint_every = 4, 2, 1, 2
+    config.evaluators = {}
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def fresh_state(config):
+    parts = recipe.make(config)
+    mesh = layout.make_mesh(config.mesh, jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        return parts, state_maker(parts, mesh)[0]()
+
+
+def test_a_new_state_starts_from_the_checkpoints(folders):
+    parts, state = fresh_state(config_of(folders, ema=0.9))
+    for name, tower in (("vit", "image"), ("gpt2", "decoder")):
+        theirs, ours = leaves(folders[name][1]), leaves(state.params[tower])
+        for path, array in theirs.items():
+            if path.startswith("classifier"):
+                assert path not in ours
+            elif path != "position_table":  # interpolated from 4 x 4 to 8 x 8
+                np.testing.assert_array_equal(ours[path], array, err_msg=path)
+    assert state.params["image"]["position_table"].shape == (1, 65, 16)
+    new = [path for path in leaves(state.params["decoder"]) if "cross" in path]
+    assert new and not [path for path in new if path in leaves(folders["gpt2"][1])]
+    jax.tree.map(np.testing.assert_array_equal, state.params, state.ema)
+
+
+def test_what_a_tower_freezes_stays_as_it_is(folders, tmp_path):
+    config = config_of(folders, **{"model.image.freeze": ("patch_embed", "layers/attention")})
+    loop.train(config, str(tmp_path / "run"))
+    parts, start = fresh_state(config)
+    mesh = layout.make_mesh(config.mesh, jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        _, shapes = state_maker(parts, mesh)
+        end, _ = Checkpoints(str(tmp_path / "run" / "checkpoints")).restore(shapes)
+    before, after = leaves(start.params["image"]), leaves(end.params["image"])
+    moved = {path for path in before if not np.array_equal(before[path], after[path])}
+    still = {path for path in before if "patch_embed" in path or "layers/attention" in path}
+    assert still and not moved & still and len(moved) > len(before) // 2 - len(still)
+    decoder = leaves(start.params["decoder"])["decoder/layers/attention/qkv/kernel"]
+    assert not np.array_equal(decoder, leaves(end.params["decoder"])["decoder/layers/attention/qkv/kernel"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model.image.name": "beit"}, "holds a ViT, not a BEiT"),
+        ({"model.image.name": "vitt"}, "did you mean 'vit'"),
+        ({"model.image.freeze": ("patches",)}, "patches.*found in no parameter"),
+        ({"examples.length": 64}, "40 positions"),
+        ({"model.image.init": "nowhere/at-all"}, "nowhere/at-all"),
+    ],
+)
+def test_mistakes_are_named(folders, changes, told, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match=told):
+        fresh_state(config_of(folders, **changes))
+
+
+def test_a_checkpoints_width_cannot_be_chosen(folders):
+    config = config_of(folders)
+    with config.unlocked():
+        config.model.image.width = 32
+    with pytest.raises(UserError, match="width cannot be chosen"):
+        recipe.make(config)

@@ -1,0 +1,127 @@
+"""From an example dictionary to the fixed-shape arrays of a captioner: a picture and one of its captions.
+
+Letters: H, W pixels, T text length with both end marks, K names.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from xmodal_jax.data.augment import FLIPS, augment
+from xmodal_jax.data.images import decode_image, encode_png
+from xmodal_jax.data.tokenizers import content_words
+from xmodal_jax.errors import UserError
+
+NAMES = 24  # ids of content words kept of a picture
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionExamples:
+    """How a captioner's training examples are made.
+
+    Attributes:
+      image_size: pixels of the square picture. length: words of a caption at most, the closing end mark not counted.
+      tokenizer: "words", "words:N" or "bpe:V" learned from the training captions, else a folder or a name on the hub.
+      flips, zoom, brightness: of training pictures, see `augment`.
+      shuffled: give every picture the captions of another one, as a control: a captioner can then learn the language alone.
+    """
+
+    image_size: int = 128
+    length: int = 32
+    tokenizer: str = "words"
+    flips: str = "horizontal"
+    zoom: float = 1.0
+    brightness: float = 0.0
+    shuffled: bool = False
+
+    def __post_init__(self):
+        if self.flips not in FLIPS:
+            raise UserError(f"examples.flips={self.flips!r}: must be one of {', '.join(FLIPS)}.")
+        if self.zoom < 1 or not 0 <= self.brightness <= 1:
+            raise UserError(f"examples.zoom={self.zoom} must be at least 1, examples.brightness={self.brightness} within 0..1.")
+        if self.length < 1:
+            raise UserError(f"examples.length={self.length}: must be at least 1.")
+
+    def wanted(self):
+        """What a source has to give."""
+        return {"size": self.image_size, "fields": ("captions", "image")}
+
+
+class CaptionMaker:
+    """Maps (example, position) to arrays, deterministic in (seed, position).
+
+    Args:
+      tokenizer: of transformers, with an end token. source: gives `captions(i)`; names are those of its content words.
+    """
+
+    def __init__(self, config, tokenizer, source, seed=0):
+        self.config, self.tokenizer, self.seed, self.source = config, tokenizer, seed, source
+        self.end = tokenizer.eos_token_id
+        self.vocabulary = len(tokenizer)
+        self._ids = {}
+        rows = [[self.ids(text) for text in source.captions(i)[0]] for i in range(len(source))]
+        self.content = content_words(rows)
+
+    def ids(self, text):
+        """Ids of a caption, cut to `length`, without end marks."""
+        if text not in self._ids:
+            self._ids[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"][: self.config.length]
+        return self._ids[text]
+
+    def caption(self, text):
+        """-> (int32 [T] from end mark to end mark and padded with end marks, place of the closing one)."""
+        ids = np.full(self.config.length + 2, self.end, np.int32)
+        found = self.ids(text)
+        ids[1 : len(found) + 1] = found
+        return ids, np.int32(len(found) + 1)
+
+    def text(self, ids):
+        """The caption of ids that a decoder wrote, up to the end mark."""
+        ids = np.asarray(ids)
+        ends = np.flatnonzero(ids == self.end)
+        return self.tokenizer.decode(ids[: ends[0]] if len(ends) else ids).strip()
+
+    def picture(self, example):
+        """uint8 [H, W, 3] of an example, a path, the bytes of a file, or an array."""
+        if isinstance(example, dict):
+            image, name = example["image"], example["id"]
+        elif isinstance(example, np.ndarray):
+            image, name = decode_image(encode_png(example), self.config.image_size), "picture"
+        else:
+            image, name = decode_image(example, self.config.image_size), str(example)
+        if image.shape != (self.config.image_size, self.config.image_size, 3):
+            raise UserError(
+                f"{name}: picture of shape {image.shape}, but examples.image_size={self.config.image_size}: give the source "
+                "the same size."
+            )
+        return image
+
+    def __call__(self, example, position):
+        """-> {"image" uint8 [H, W, 3], "caption" int32 [T], "caption_length" [], "names" int32 [K]}."""
+        config, rng = self.config, np.random.default_rng((self.seed, position))
+        captions = example["captions"]
+        if config.shuffled:
+            captions = self.another(example["id"], captions)
+        ids, length = self.caption(captions[int(rng.integers(len(captions)))])
+        image = augment(self.picture(example), rng, config.flips, config.zoom, config.brightness)
+        return {"image": image, "caption": ids, "caption_length": length, "names": self.names(tuple(captions))}
+
+    def another(self, name, own):
+        """Captions of some other picture, always the same for one name."""
+        order = np.random.default_rng(list(name.encode())).permutation(len(self.source))
+        return next((other for i in order if (other := self.source.captions(int(i))[0]) != own), own)
+
+    def names(self, captions):
+        """Content words of all captions, each as often as it is said, int32 [K], -1 where there are fewer."""
+        found = [i for text in captions for i in self.ids(text) if i in self.content][:NAMES]
+        return np.array(found + [-1] * (NAMES - len(found)), np.int32)
+
+    def example_batch(self, rows):
+        """A batch of zeros with the shapes and types of `rows` examples."""
+        size, ids = self.config.image_size, self.config.length + 2
+        return {
+            "image": np.zeros((rows, size, size, 3), np.uint8),
+            "caption": np.zeros((rows, ids), np.int32),
+            "caption_length": np.zeros(rows, np.int32),
+            "names": np.zeros((rows, NAMES), np.int32),
+        }

@@ -1,0 +1,107 @@
+"""A trained captioner as plain functions of pictures and strings.
+
+Rows are padded to a few batch sizes, so that only the first call of a kind compiles.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xmodal_jax.decoding.predictor import round_up_rows
+from xmodal_jax.decoding.search import Generation, generate
+from xmodal_jax.errors import UserError
+
+
+class CaptionPredictor:
+    """Captions and vectors of a shared space.
+
+    Args:
+      model, params: a `Captioner` and its parameters; maker: the `CaptionMaker` of its training.
+    Pictures are paths, bytes of files, uint8 [H, W, 3], or examples of a source.
+    """
+
+    def __init__(self, model, params, maker):
+        self.model, self.params, self.maker = model, params, maker
+
+    def generate(self, image, **settings):
+        """A caption of a picture; settings of `Generation` (beams=4, or sample=True, top_p=0.9, ...)."""
+        return self.generate_batch([image], **settings)[0]
+
+    def generate_batch(self, images, **settings):
+        """The best caption of every picture."""
+        return [texts[0] for texts, _ in self.candidates(images, **settings)]
+
+    def write(self, images, question=None, lang=None, seed=0, **settings):
+        """n-best captions of every picture, lists of strings."""
+        if question or lang:
+            raise UserError("This model writes captions in the language of its training: it takes no question and no language.")
+        return [texts for texts, _ in self.candidates(images, seed, **settings)]
+
+    def candidates(self, images, seed=0, **settings):
+        """n-best captions: for each picture (list of texts, scores float32 [n]), the best first; n: setting `returned`."""
+        wanted, rows, count = self.settings(**settings), self._stack(images), len(images)
+        found = self._generate(wanted, self.params, rows, jax.random.PRNGKey(seed))
+        ids, scores = np.asarray(found.ids)[:count], np.asarray(found.scores)[:count]
+        return [([self.maker.text(one) for one in row], score) for row, score in zip(ids, scores, strict=True)]
+
+    def settings(self, **settings):
+        """A `Generation` with this model's end mark and length."""
+        end = self.maker.end
+        return Generation(**{"length": self.maker.config.length + 1, "end": end, "pad": end, **settings})
+
+    def pooled(self, seconds=None, texts=None):
+        """Unit vectors of the shared space: (pictures [B, P] or None, texts [B, P] or None).
+
+        Of a model whose captions have vectors only beside an image (eos_source "decoder_final") they are of the text alone.
+        """
+        left = right = None
+        if seconds is not None:
+            left = np.asarray(self._encode(self.params, self._stack(seconds)).pooled)[: len(seconds)]
+        if texts is not None:
+            made = [self.maker.caption(text) for text in texts]
+            made += made[:1] * (round_up_rows(len(made)) - len(made))
+            right = self._encode_text(self.params, np.stack([ids for ids, _ in made]), np.stack([n for _, n in made]))
+            right = np.asarray(right.pooled)[: len(texts)]
+        return left, right
+
+    def latents(self, images):
+        """(mu, log_variance), float32 [B, n, Z] each, or None of a model without latents."""
+        found = self._encode(self.params, self._stack(images)).latents
+        return found and tuple(np.asarray(part)[: len(images)] for part in (found.mu, found.log_variance))
+
+    def as_example(self, picture):
+        """A picture in the form that batches are made of; raises UserError for a file that is none."""
+        return self.maker.picture(picture)
+
+    def _stack(self, images):
+        made = [self.as_example(image) for image in images]
+        return np.stack(made + made[:1] * (round_up_rows(len(made)) - len(made)))
+
+    @functools.cached_property
+    def _encode(self):
+        return jax.jit(lambda params, images: self.model.apply({"params": params}, images, method="encode_image"))
+
+    @functools.cached_property
+    def _encode_text(self):
+        model = self.model.clone(eos_source="text_only") if self.model.eos_source == "decoder_final" else self.model
+        return jax.jit(lambda params, ids, length: model.apply({"params": params}, ids, length, method="encode_text"))
+
+    @functools.cached_property
+    def _generate(self):
+        model = self.model
+
+        def run(settings, params, images, key):
+            variables = {"params": params}
+            seen = model.apply(variables, images, method="encode_image")
+            context = model.apply(variables, seen.context, method="project_context")
+
+            def step(ids, cache, index):
+                return model.apply(variables, ids, cache, index, context, method="step")
+
+            prompt = jnp.full((len(images), 1), settings.end, jnp.int32)
+            cache = model.apply(variables, len(images), 1 + settings.length, method="cache")
+            return generate(step, cache, prompt, settings, key)
+
+        return jax.jit(run, static_argnums=0)

@@ -1,0 +1,98 @@
+"""Captions of held-out pictures by the public caption metrics, beside what needs no picture at all."""
+
+import collections
+
+import numpy as np
+from absl import logging
+
+from xmodal_jax.config import choose
+from xmodal_jax.data.senses.wordnet import wordnet_folder
+from xmodal_jax.draw.blocks import Sample
+from xmodal_jax.errors import UserError
+from xmodal_jax.evaluators.retrieval import parts
+from xmodal_jax.metrics.captioning import caption_scores
+from xmodal_jax.metrics.cider import CiderD
+from xmodal_jax.metrics.synonyms import wordnet_senses
+from xmodal_jax.metrics.tokens import caption_tokens
+
+CHOICES = ("score", "consensus", "retrieve")
+
+
+class CaptioningEvaluator:
+    """Metrics: captioning/{bleu1..4, rougeL, meteor, ciderD, ...}, and of the most frequent training caption and of the caption
+    of a random training picture captioning/{frequent,random}/NAME; words (mean length). METEOR's synonyms: WordNet, where it is
+    installed.
+
+    Args:
+      count: held-out pictures; beams, length_penalty: of the search.
+      choose: "score": the best hypothesis; "consensus": of `candidates` hypotheses and samples the one that is nearest to the
+        others by CIDEr-D (minimum Bayes risk); "retrieve": the training caption whose vector is nearest to the picture's: what
+        a model that cannot write, a dual encoder, has for a caption.
+    """
+
+    def __init__(
+        self, recipe, count=256, rows=64, samples=6, beams=4, length_penalty=1.0, choose_by="score", candidates=20,
+        temperature=0.7,
+    ):  # fmt: skip
+        choose(dict.fromkeys(CHOICES), choose_by, "config.evaluators.captioning.choose_by")
+        source, train = recipe.held_out, recipe.train
+        self.examples = [source[i] for i in range(min(count, len(source)))]
+        self.references = [example["captions"] for example in self.examples]
+        self.rows, self.shown, self.choose_by = rows, samples, choose_by
+        self.search = {"beams": beams, "length_penalty": length_penalty}
+        self.sampled = {"sample": True, "returned": candidates, "temperature": temperature}
+        self.training = [train.captions(i)[0] for i in range(len(train))]
+        self.pool = list(dict.fromkeys(text for captions in self.training for text in captions))
+        self.trivial = self.trivial_captions(recipe.config.seed)
+        try:
+            self.synonyms = wordnet_senses(wordnet_folder())
+        except UserError:
+            self.synonyms = None
+
+    def trivial_captions(self, seed):
+        """{name: one caption a held-out picture} of what any captioner must beat."""
+        counts = collections.Counter(text for captions in self.training for text in captions)
+        rng = np.random.default_rng(seed)
+        drawn = [self.training[int(i)] for i in rng.integers(len(self.training), size=len(self.examples))]
+        return {
+            "frequent": [counts.most_common(1)[0][0]] * len(self.examples),
+            "random": [captions[int(rng.integers(len(captions)))] for captions in drawn],
+        }
+
+    def run(self, predictor):
+        captions = {"score": self.best, "consensus": self.consensus, "retrieve": self.nearest}[self.choose_by](predictor)
+        results = {f"captioning/{name}": value for name, value in self.scores(captions).items()}
+        for kind, texts in self.trivial.items():
+            found = self.scores(texts)
+            results |= {f"captioning/{kind}/{name}": found[name] for name in ("bleu4", "rougeL", "ciderD")}
+        results["captioning/words"] = float(np.mean([len(text.split()) for text in captions]))
+        samples = []
+        for example, text in list(zip(self.examples, captions, strict=True))[: self.shown]:
+            about = {"image": example["image"], "references": example["captions"], "lang": example["lang"], "id": example["id"]}
+            samples.append(Sample("caption", answer=text, **about))
+        return results, samples
+
+    def scores(self, captions):
+        return caption_scores(captions, self.references, synonyms=self.synonyms)
+
+    def best(self, predictor):
+        """The best hypothesis of a beam search for each picture."""
+        return [text for part in parts(self.examples, self.rows) for text in predictor.generate_batch(part, **self.search)]
+
+    def consensus(self, predictor):
+        """For each picture the candidate with the highest mean CIDEr-D against all candidates."""
+        found = []
+        beams = {**self.search, "returned": self.search["beams"]}
+        for number, part in enumerate(parts(self.examples, self.rows)):
+            searched = predictor.candidates(part, **beams)
+            sampled = predictor.candidates(part, seed=number, **self.sampled)
+            found += [[*a, *b] for (a, _), (b, _) in zip(searched, sampled, strict=True)]
+            logging.info("consensus: candidates of %d of %d pictures", len(found), len(self.examples))
+        judge = CiderD([[caption_tokens(text) for text in captions] for captions in self.training])
+        return [texts[int(judge.similarities([caption_tokens(t) for t in texts]).mean(1).argmax())] for texts in found]
+
+    def nearest(self, predictor):
+        """The training caption whose vector is nearest to each picture's."""
+        images = np.concatenate([predictor.pooled(seconds=part)[0] for part in parts(self.examples, self.rows)])
+        texts = np.concatenate([predictor.pooled(texts=part)[1] for part in parts(self.pool, 4 * self.rows)])
+        return [self.pool[int(i)] for i in (images @ texts.T).argmax(1)]

@@ -1,0 +1,138 @@
+"""What the loop needs to know of each architecture: its examples, how it is built from a config, how a trained one is used."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+from absl import logging
+
+from xmodal_jax.config import build, choose
+from xmodal_jax.data import senses
+from xmodal_jax.data.captioning import CaptionExamples, CaptionMaker
+from xmodal_jax.data.examples import ByteExamples, ExampleMaker
+from xmodal_jax.data.third import SharedEntityTexts
+from xmodal_jax.data.tokenizers import learn_tokenizer
+from xmodal_jax.decoding.captions import CaptionPredictor
+from xmodal_jax.decoding.predictor import Predictor
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop.processing import load_tokenizer
+from xmodal_jax.models.captioner import Captioner
+from xmodal_jax.models.crossmodal_bytes import CrossmodalBytes
+from xmodal_jax.train.towers import DECODERS, IMAGE_ENCODERS, tower
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """One architecture.
+
+    Attributes:
+      title: of its reports; examples: the dataclass of config.examples.
+      maker: (config, examples, training source) -> what makes batches of examples: a callable with `config`, `example_batch`.
+      model: (config, maker, dtype) -> (module, {its field: `Tower`} of the towers that it was built from).
+      tokens: (module, maker) -> vectors that a row is processed as.
+      predictor: (module, params, maker) -> its verbs as plain functions of pictures and strings.
+    """
+
+    title: str
+    examples: type
+    maker: Callable
+    model: Callable
+    tokens: Callable
+    predictor: Callable
+
+
+def bytes_maker(config, examples, source):
+    inventories = open_inventories(config.get("inventory", ""), source)
+    others = SharedEntityTexts(source, inventories) if examples.third_from == "all" else None
+    scorer = None
+    if config.get("scorer"):
+        from xmodal_jax.train.restore import frozen_scorer  # here: reading a run back makes a recipe itself
+
+        scorer = frozen_scorer(config.scorer)
+    return ExampleMaker(examples, config.seed, inventories, scorer, others)
+
+
+def bytes_model(config, maker, dtype):
+    settings = {name: value for name, value in config.model.items() if name != "name"}
+    return build(CrossmodalBytes, {**settings, "dtype": dtype}, "model"), {}
+
+
+def bytes_tokens(model, maker):
+    """Text, target, and groups of second-modality bytes, padding included."""
+    spec = maker.config
+    return spec.text_length // model.text_window + spec.target_length + model.groups(spec.second_length)
+
+
+def open_inventories(spec, source):
+    """{language: Inventory}. `spec` maps languages to inventories (`en=wordnet;ko=FILE`); else the source's own.
+
+    A source without its own: WordNet for English where it is installed, else the words that its captions repeat.
+    """
+    if spec:
+        pairs = [part.partition("=") for part in str(spec).split(";")]
+        if not all(equals for _, equals, _ in pairs):
+            raise UserError(f"config.inventory={spec!r}: write LANGUAGE=INVENTORY, several joined by ';' (en=wordnet;ko=FILE).")
+        return {lang: senses.open_inventory(place, lang) for lang, _, place in pairs}
+    if hasattr(source, "inventory"):
+        return {lang: source.inventory(lang) for lang in source.langs}
+    try:
+        if source.lang == "en":
+            inventory = senses.WordNet()
+            logging.info("entities and senses: the installed WordNet (config.inventory chooses another)")
+            return {"en": inventory}
+    except UserError:
+        pass
+    logging.info("entities: words that the captions repeat; no senses (config.inventory names a dictionary, e.g. en=wordnet)")
+    return {source.lang: senses.corpus_inventory(source, source.lang)}
+
+
+def caption_maker(config, examples, source):
+    spec = examples.tokenizer
+    if spec.partition(":")[0] in ("words", "bpe"):
+        captions = [text for i in range(len(source)) for text in source.captions(i)[0]]
+        tokenizer = learn_tokenizer(spec, captions)
+    else:
+        tokenizer = load_tokenizer(spec)
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"config.examples.tokenizer={spec!r} has no end token, which begins and ends a caption.")
+    return CaptionMaker(examples, tokenizer, source, config.seed)
+
+
+def captioner(config, maker, dtype):
+    settings = {name: value for name, value in config.model.items() if name != "name"}
+    image = tower(settings.pop("image"), IMAGE_ENCODERS, "config.model.image", dtype, image_size=maker.config.image_size)
+    places = maker.config.length + 2
+    fixed = {"vocabulary": maker.vocabulary, "positions": places, "cross": True}
+    decoder = tower(settings.pop("decoder"), DECODERS, "config.model.decoder", dtype, fixed, {"add_cross_attention": True})
+    if decoder.module.vocabulary < maker.vocabulary or decoder.module.positions < places:
+        has = f"{decoder.module.vocabulary} words and {decoder.module.positions} positions"
+        raise UserError(
+            f"The decoder has {has}; config.examples asks for {maker.vocabulary} and {places}: give the tokenizer of its "
+            "checkpoint, or a smaller length."
+        )
+    if config.objectives.get("naming", {}).get("weight", 0.0):
+        settings["names"] = maker.vocabulary
+    module = build(Captioner, {**settings, "image": image.module, "decoder": decoder.module, "dtype": dtype}, "model")
+    return module, {"image": image, "decoder": decoder}
+
+
+def caption_tokens(model, maker):
+    """Image tokens that the encoder gives, and words, padding included."""
+    batch = maker.example_batch(1)
+
+    def encode():
+        return model.init_with_output(jax.random.PRNGKey(0), batch["image"], method="encode_image")[0].x
+
+    return jax.eval_shape(encode).shape[1] + maker.config.length + 2
+
+
+SYSTEMS = {
+    "crossmodal_bytes": System(
+        "Crossmodal byte language model", ByteExamples, bytes_maker, bytes_model, bytes_tokens, Predictor
+    ),
+    "captioner": System("Image captioning", CaptionExamples, caption_maker, captioner, caption_tokens, CaptionPredictor),
+}  # by config.model.name
+
+
+def system_of(config) -> System:
+    return choose(SYSTEMS, config.model.name, "config.model.name")

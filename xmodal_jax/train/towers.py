@@ -1,0 +1,87 @@
+"""Encoders and decoders inside a larger model: named in its config, new or from a checkpoint, trained or frozen.
+
+config.model.image = dict(name="vit", init="google/vit-base-patch16-224", freeze=("patch_embed",))
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+from absl import logging
+
+from xmodal_jax.config import build, choose
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop.pretrained import open_checkpoint
+from xmodal_jax.interop.trees import leaves, nest
+from xmodal_jax.models.backbones.beit import BEiT
+from xmodal_jax.models.backbones.convit import ConvViT
+from xmodal_jax.models.backbones.gpt2 import GPT2
+from xmodal_jax.models.backbones.resnet import ResNet
+from xmodal_jax.models.backbones.vgg import VGG
+from xmodal_jax.models.backbones.vit import ViT
+
+IMAGE_ENCODERS = {"beit": BEiT, "convit": ConvViT, "resnet": ResNet, "vgg": VGG, "vit": ViT}
+DECODERS = {"gpt2": GPT2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tower:
+    """module; checkpoint it starts from, or None; freeze: patterns of its parameters that stay as they are."""
+
+    module: Any
+    checkpoint: Any = None
+    freeze: tuple = ()
+
+
+def tower(settings, table, where, dtype, fixed=None, changes=None, image_size=None):
+    """Build one tower.
+
+    Args:
+      settings: {"name", "init": folder or name of a checkpoint ("" for none), "freeze": patterns, fields of the module}; of a
+        checkpoint only the fields that do not follow from its config (dropout, remat) may be given.
+      fixed: fields of a new module that follow from the rest of the config; changes: of a checkpoint's config.
+    """
+    settings = {key: value for key, value in dict(settings).items() if value is not None}
+    kind = choose(table, settings.pop("name"), f"{where}.name")
+    init, freeze = settings.pop("init", ""), tuple(settings.pop("freeze", ()))
+    if isinstance(freeze, str):
+        raise UserError(f"{where}.freeze={freeze!r} must be a tuple, as in ('patch_embed',).")
+    if not init:
+        known = {field.name for field in dataclasses.fields(kind)}
+        own = {"grid": (image_size // settings.get("patch", kind.patch),) * 2} if "grid" in known else {}
+        return Tower(
+            build(kind, {**own, **settings, **(fixed or {}), "dtype": dtype}, where.removeprefix("config.")), None, freeze
+        )
+    free = {key: settings.pop(key) for key in ("dropout", "remat") if key in settings}
+    if settings:
+        raise UserError(f"{where}: {', '.join(settings)} cannot be chosen: they follow from the checkpoint {init}.")
+    size = image_size if kind in (ViT, BEiT) else None
+    checkpoint = open_checkpoint(init, size, (), (r"(^|/)cross/|norm_cross/",), changes, **free, dtype=dtype)
+    if not isinstance(checkpoint.module, kind):
+        raise UserError(f"{where}: {init} holds a {type(checkpoint.module).__name__}, not a {kind.__name__}.")
+    logging.info("%s: %d arrays from %s", where, len(checkpoint.entries), init)
+    return Tower(checkpoint.module, checkpoint, freeze)
+
+
+def frozen(towers):
+    """Patterns over the whole model's paths of what its towers freeze."""
+    return tuple(f"^{name}/.*(?:{pattern})" for name, tower in towers.items() for pattern in tower.freeze)
+
+
+def graft(params, towers):
+    """Parameters with those of the towers' checkpoints in place of the new ones, laid out as those are."""
+    flat = leaves(params)
+    for name, tower in towers.items():
+        if tower.checkpoint is None:
+            continue
+        for path, array in tower.checkpoint.read("float32", lambda path, name=name: flat[f"{name}/{path}"].sharding).items():
+            flat[f"{name}/{path}"] = array
+    return nest(flat)
+
+
+def grafted(state, towers):
+    """A fresh state that starts from the towers' checkpoints, its moving average too."""
+    if all(tower.checkpoint is None for tower in towers.values()):
+        return state
+    params = graft(state.params, towers)
+    return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jax.numpy.copy, params))
