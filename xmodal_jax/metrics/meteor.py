@@ -4,8 +4,8 @@ Two forms. With m matched words in ch chunks (runs adjacent in both texts), P an
 of the reference, F = P R / (alpha P + (1 - alpha) R), the score is F (1 - gamma (ch / m)^beta):
 
 * classic (Lavie and Agarwal 2007): alpha .9, beta 3, gamma .5; a greedy alignment stage by stage, as in NLTK's
-  `single_meteor_score`; Porter's stems. NLTK knows no synonyms of inflected words of a reference ("bike" for "bicycles"),
-  so that its figures are some 1 % lower.
+  `single_meteor_score`; Porter's stems. NLTK looks up synonyms of stems ("bicycl") where words are meant, so that its
+  figures are some 1 % lower.
 * 1.5 (Denkowski and Lavie 2014), its parameters for English: alpha .85, beta .2, gamma .6; in P and R a match by stem
   counts .6 and by synonym .8, a function word counts 1 - delta and any other delta = .75; Snowball's English stems. The
   published figures of the caption evaluation have a table of paraphrases of 60 MB on top, which is left out here: they
