@@ -11,7 +11,7 @@ from xmodal_jax.decoding.search import Generation, generate
 from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.train.mesh import make_mesh
 
-SETTINGS = {"greedy": {}, "beams": {"beams": 3, "returned": 3}, "samples": {"sample": True, "returned": 2, "top_p": 0.9}}
+SETTINGS = {"beams": {"beams": 3, "returned": 3}, "samples": {"sample": True, "returned": 2, "top_p": 0.9}}
 ROWS, LENGTH = 8, 6
 
 

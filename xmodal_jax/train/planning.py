@@ -149,7 +149,16 @@ def make(config, topology):
 
 def compile_with_text(lowered):
     """-> (compiled program, its optimised text). The TPU compiler writes the text itself: it may be newer than jaxlib, whose
-    `as_text` then cannot read what it made."""
+    `as_text` then cannot read what it made. Nor can the compilation cache give back a program for chips that are not here."""
+    caching = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        return compile_anew(lowered)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", caching)
+
+
+def compile_anew(lowered):
     with tempfile.TemporaryDirectory() as folder:
         compiled = lowered.compile(compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
         (path,) = glob.glob(os.path.join(folder, "*.after_codegen.txt"))
