@@ -70,6 +70,15 @@ def test_n_best_samples_and_seeds(model, held_out):
         model.write([held_out[0]], question="what?")
 
 
+def test_where_a_caption_looks(model, held_out):
+    text = model.maker.text([*model.maker.ids("a a ."), model.maker.end])
+    words, weights = model.look(held_out[0], text)
+    assert words[:2] == ["a", "a"] and weights.shape == (4, 16)  # the end mark too; a grid of 4 x 4
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+    _, again = model.look(held_out[0], "a a a a a")
+    np.testing.assert_allclose(weights[:2], again[:2], atol=1e-6)  # what follows changes nothing
+
+
 def test_vectors_are_of_unit_length_and_latents_are_means(model, held_out):
     images, texts = model.pooled([held_out[0], held_out[1]], ["a dog", "a red car", "one cat"])
     np.testing.assert_allclose(np.linalg.norm(np.concatenate([images, texts]), axis=1), 1, rtol=1e-4)

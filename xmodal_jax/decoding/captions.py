@@ -71,6 +71,16 @@ class CaptionPredictor:
         found = self._encode(self.params, self._stack(images)).latents
         return found and tuple(np.asarray(part)[: len(images)] for part in (found.mu, found.log_variance))
 
+    def look(self, image, caption):
+        """Where the decoder looks for each word of a caption: (words with the end mark, float32 [words, M]); rows sum to 1.
+
+        The mean of its cross-attention over layers and heads; M: tokens of the image, or 1 of a model with one latent.
+        """
+        ids, length = self.maker.caption(caption)
+        weights = np.asarray(self._look(self.params, self._stack([image]), ids[None], length[None]))[0, :length]
+        words = [self.maker.tokenizer.decode([i]) for i in ids[1:length]]
+        return [*words, "."], weights
+
     def as_example(self, picture):
         """A picture in the form that batches are made of; raises UserError for a file that is none."""
         return self.maker.picture(picture)
@@ -87,6 +97,16 @@ class CaptionPredictor:
     def _encode_text(self):
         model = self.model.clone(eos_source="text_only") if self.model.eos_source == "decoder_final" else self.model
         return jax.jit(lambda params, ids, length: model.apply({"params": params}, ids, length, method="encode_text"))
+
+    @functools.cached_property
+    def _look(self):
+        def look(params, images, ids, length):
+            seen = self.model.apply({"params": params}, images, method="encode_image")
+            _, found = self.model.apply({"params": params}, ids, length, seen, method="decode", mutable="attention")
+            (weights,) = found["attention"]["decoder"]["decoder"]["layers"]["cross"]["weights"]  # [L, B, H, T, M]
+            return weights.mean((0, 2))
+
+        return jax.jit(look)
 
     @functools.cached_property
     def _generate(self):

@@ -69,8 +69,13 @@ class CaptioningEvaluator:
         samples = []
         for example, text in list(zip(self.examples, captions, strict=True))[: self.shown]:
             about = {"image": example["image"], "references": example["captions"], "lang": example["lang"], "id": example["id"]}
-            samples.append(Sample("caption", answer=text, **about))
+            samples.append(Sample("caption", answer=text, heat=self.heat(predictor, example, text), **about))
         return results, samples
+
+    def heat(self, predictor, example, text):
+        """[(word, weights over the image)] of the words, where the decoder sees more than one vector."""
+        words, weights = predictor.look(example, text) if self.choose_by != "retrieve" else ((), np.zeros((0, 1)))
+        return list(zip(words[:-1], weights, strict=False)) if weights.shape[1] > 1 else ()
 
     def scores(self, captions):
         return caption_scores(captions, self.references, synonyms=self.synonyms)

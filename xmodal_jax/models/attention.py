@@ -134,6 +134,8 @@ def project_context(kernel, bias, context, dtype):
 class Attention(nn.Module):
     """Self-attention (context None) or cross-attention; with `cache` it attends to what was decoded so far.
 
+    `apply(..., mutable="attention")` also returns its weights [B, H, N, M], "weights".
+
     Attributes: width D, heads H, dtype of the computation; head_width d (0: D / H); use_bias: of the projections; scale: of
     the scores (None: 1 / sqrt d); kernel: "plain", "flash" or "auto", see `flash.attention`.
     """
@@ -172,6 +174,8 @@ class Attention(nn.Module):
             v = jax.lax.dynamic_update_slice_in_dim(cache["v"], v.astype(cache["v"].dtype), index, axis=2)
             cache = {"k": k, "v": v}
         bias, scale = self.relate(q, k, relation)
+        if self.is_mutable_collection("attention"):
+            self.sow("attention", "weights", attention_weights(fold(q, len(k)), k, mask, bias, scale))  # [B, H, N, M]
         y = unfold(flash.attention(self.kernel, fold(q, len(k)), k, v, mask, bias, scale), len(q))
         y = jnp.einsum("bhnd->bnhd", y).reshape(*x.shape[:-1], self.heads * size)
         return Dense(x.shape[-1], use_bias=self.use_bias, dtype=self.dtype, name="out")(y), cache

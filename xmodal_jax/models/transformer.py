@@ -167,7 +167,7 @@ class Stack(nn.Module):
                 block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(8,))
             stack = nn.scan(
                 block,
-                variable_axes={"params": 0, "intermediates": 0},
+                variable_axes={"params": 0, "intermediates": 0, "attention": 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast, 0 if isinstance(context, dict) else nn.broadcast, *[nn.broadcast] * 4),
                 out_axes=0,
