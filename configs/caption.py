@@ -94,7 +94,8 @@ def get_config(arg=""):
     config.model.decoder = part(DECODERS, "gpt2", args.init_text, scale["decoder"])
     config.lora = defaults(LoraConfig)
     config.objectives = ConfigDict({
-        "captioning": {"weight": alpha, "label_smoothing": 0.0}, "kl": {"weight": beta, "warmup": 0, "free_bits": 0.0, "mean": False},
+        "captioning": {"weight": alpha, "label_smoothing": 0.0},
+        "kl": {"weight": beta, "warmup": 0, "free_bits": 0.0, "mean": False},
         "contrastive": {"weight": gamma, "summed": True}, "naming": {"weight": 0.0},
     })  # fmt: skip
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
