@@ -1,4 +1,4 @@
-"""Greedy generation over a key-value cache: one compiled program per (batch size, prefix, length)."""
+"""What the crossmodal byte model writes, and how likely it finds a text: one compiled program a shape."""
 
 import functools
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from xmodal_jax.data.bytes import END, PAD
+from xmodal_jax.decoding.search import Generation, generate
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
@@ -18,24 +19,15 @@ def greedy(model, params, fused, prefix, length):
     Returns:
       ids int32 [B, length] (PAD after the end mark) and the sum of their log-probabilities, float32 [B].
     """
-    variables = {"params": params}
-    rows, given = fused.mask.shape[0], len(prefix)
-    cache = model.apply(variables, rows, given + length, method="cache")
-    ahead = jnp.array([*prefix, *[PAD] * length], jnp.int32)
+    variables, rows = {"params": params}, fused.mask.shape[0]
 
-    def write(carry, position):
-        ids, cache, done, total = carry
-        ids = jnp.where(position < given, ahead[position], ids)
-        logits, cache = model.apply(variables, ids[:, None], fused, cache, position, method="decode")
-        logp = jax.nn.log_softmax(logits[:, 0])  # [B, V]
-        counts = (position >= given - 1) & ~done
-        ids = jnp.where(counts, logp.argmax(-1), PAD).astype(jnp.int32)
-        total = total + jnp.where(counts, logp.max(-1), 0.0)
-        return (ids, cache, done | (counts & (ids == END)), total), ids
+    def step(ids, cache, index):
+        return model.apply(variables, ids, fused, cache, index, method="decode")
 
-    carry = (jnp.zeros(rows, jnp.int32), cache, jnp.zeros(rows, bool), jnp.zeros(rows))
-    (_, _, _, total), ids = jax.lax.scan(write, carry, jnp.arange(given + length - 1))
-    return ids.T[:, given - 1 :], total
+    prompt = jnp.tile(jnp.array(prefix, jnp.int32), (rows, 1))
+    cache = model.apply(variables, rows, len(prefix) + length, method="cache")
+    found = generate(step, cache, prompt, Generation(length=length, end=END, pad=PAD))
+    return found.ids[:, 0], found.scores[:, 0]
 
 
 @functools.partial(jax.jit, static_argnums=0)

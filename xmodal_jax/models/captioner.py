@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.gpt2 import GPT2, causal
-from xmodal_jax.models.crossmodal_bytes import unit
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.latent import LATENTS, GaussianLatent
+from xmodal_jax.models.vectors import at, unit
 
 EOS_SOURCES = ("text_only", "decoder_final", "unimodal_half")
 
@@ -143,8 +143,3 @@ class Captioner(nn.Module):
             seen.pooled,
             self.scale(),
         )
-
-
-def at(x, index):
-    """The vector at each row's index: [B, T, D], [B] -> [B, D]."""
-    return jnp.take_along_axis(x, index[:, None, None], axis=1)[:, 0]

@@ -9,7 +9,6 @@ from typing import Any
 
 import flax
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from xmodal_jax.data.bytes import VOCABULARY
@@ -19,6 +18,7 @@ from xmodal_jax.models.byte_embedding import ByteGroups, FileBytes, PixelBytes, 
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.reducers import REDUCERS, masked_softmax, pool
 from xmodal_jax.models.transformer import Stack, Style, empty_cache
+from xmodal_jax.models.vectors import masked_mean, unit
 
 
 @flax.struct.dataclass
@@ -210,18 +210,6 @@ class Association(nn.Module):
         scores = jnp.einsum("btd,bkd->btk", dense("q")(text), dense("k")(second)) * self.width**-0.5
         association = masked_softmax(scores, second_mask[:, None])
         return text + dense("v")(pool(association, second)), association
-
-
-def unit(x):
-    """float32 vectors of length 1: [B, P] -> [B, P]."""
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + 1e-6)
-
-
-def masked_mean(x, mask):
-    """Mean of the unmasked vectors: [B, n, D], bool [B, n] -> [B, D], 0 where there are none."""
-    weights = mask / jnp.maximum(mask.sum(1, keepdims=True), 1)
-    return jnp.einsum("bn,bnd->bd", weights.astype(x.dtype), x)
 
 
 def over_groups(association, assignment):

@@ -1,0 +1,21 @@
+"""One vector for many tokens."""
+
+import jax
+import jax.numpy as jnp
+
+
+def unit(x):
+    """float32 vectors of length 1: [B, P] -> [B, P]."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + 1e-6)
+
+
+def masked_mean(x, mask):
+    """Mean of the unmasked vectors: [B, n, D], bool [B, n] -> [B, D], 0 where there are none."""
+    weights = mask / jnp.maximum(mask.sum(1, keepdims=True), 1)
+    return jnp.einsum("bn,bnd->bd", weights.astype(x.dtype), x)
+
+
+def at(x, index):
+    """The token at each row's index: [B, T, D], int [B] -> [B, D]."""
+    return jnp.take_along_axis(x, index[:, None, None], axis=1)[:, 0]
