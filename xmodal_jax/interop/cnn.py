@@ -4,8 +4,11 @@ A VGG folder holds model.safetensors with torchvision's names and a config.json 
 as `VGGConfig` writes it: transformers itself has no VGG.
 """
 
+import dataclasses
+import json
+import os
+
 import jax.numpy as jnp
-from transformers import AutoConfig, PretrainedConfig
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.families import Family
@@ -14,20 +17,27 @@ from xmodal_jax.models.backbones.resnet import ResNet
 from xmodal_jax.models.backbones.vgg import VGG, VGG16
 
 
-class VGGConfig(PretrainedConfig):
-    """Of a VGG: channels of every convolution (0: pooling), whether they are batch-normalised, width of the head."""
+@dataclasses.dataclass
+class VGGConfig:
+    """Of a VGG: channels of every convolution (0: pooling), whether they are batch-normalised, width of the head, its classes."""
 
-    model_type = "vgg"
-    channels: list = None
+    channels: tuple = VGG16
     batch_norm: bool = False
     hidden_size: int = 4096
+    num_labels: int = 1000
+    model_type: str = "vgg"
 
-    def __init__(self, channels=VGG16, batch_norm=False, hidden_size=4096, **rest):
-        super().__init__(**rest)
-        self.channels, self.batch_norm, self.hidden_size = list(channels), batch_norm, hidden_size
+    @classmethod
+    def from_dict(cls, values):
+        """What a config.json says; keys that are not ours are passed over. `id2label` gives the classes as well."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        classes = {"num_labels": len(values["id2label"])} if "id2label" in values else {}
+        return cls(**classes | {name: value for name, value in values.items() if name in known})
 
-
-AutoConfig.register("vgg", VGGConfig, exist_ok=True)
+    def save_pretrained(self, folder):
+        """Write config.json."""
+        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(self), file, indent=2)
 
 
 def batch_norm(ours, theirs, group=""):

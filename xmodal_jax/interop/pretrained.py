@@ -19,6 +19,7 @@ from xmodal_jax.interop import beit, bert, clip, cnn, deberta, gpt2, t5, vilt, v
 from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
+from xmodal_jax.interop.processing import read_json
 from xmodal_jax.interop.trees import get, leaves, nest
 
 FAMILIES = {
@@ -205,8 +206,11 @@ def fetch(name_or_folder):
 
 
 def read_config(folder):
-    """The config of transformers with all its defaults."""
-    from transformers import AutoConfig
+    """The config of transformers with all its defaults, or a `VGGConfig`."""
+    values = read_json(folder, "config.json")
+    if values.get("model_type") == "vgg":
+        return cnn.VGGConfig.from_dict(values)
+    from transformers import AutoConfig  # here: a second to import, and PyTorch with it where that is installed
 
     try:
         return AutoConfig.from_pretrained(folder)
