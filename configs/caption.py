@@ -34,7 +34,7 @@ SCALES = {
     "tiny": dict(
         image=dict(widths=(24, 48, 64), depths=(0, 1, 1), layers=1, heads=2),
         decoder=dict(width=64, heads=2, layers=1),
-        shared_width=32, batch_size=16, total_steps=300, learning_rate=2e-3,
+        shared_width=32, batch_size=32, total_steps=2000, learning_rate=2e-3,
     ),
     "small": dict(
         image=dict(widths=(48, 96, 192), depths=(1, 1, 2), layers=2, heads=4, dropout=0.1),
@@ -93,10 +93,12 @@ def get_config(arg=""):
     config.model.image = part(IMAGE_ENCODERS, image, args.init_image, scale["image"] if image in ("convit", "vit") else {})
     config.model.decoder = part(DECODERS, "gpt2", args.init_text, scale["decoder"])
     config.lora = defaults(LoraConfig)
+    # What starts from nothing must see before the prior may press: else the latents collapse in the first hundred steps.
+    new = not (args.init_image or args.scale == "paper")
     config.objectives = ConfigDict({
         "captioning": {"weight": alpha, "label_smoothing": 0.0},
-        "kl": {"weight": beta, "warmup": 0, "free_bits": 0.0, "mean": False},
-        "contrastive": {"weight": gamma, "summed": True}, "naming": {"weight": 0.0},
+        "kl": {"weight": beta, "warmup": config.total_steps // 2 if new else 0, "free_bits": 0.0, "mean": False},
+        "contrastive": {"weight": gamma, "summed": True}, "naming": {"weight": 1.0 if new else 0.0},
     })  # fmt: skip
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     count = 16 if args.debug else 256

@@ -8,6 +8,7 @@ from collections.abc import Callable
 class Grid:
     """cells: base config -> {cell: {dotted config key: value}}; columns: {header: metric of results.json}.
 
+    Figures are given in percent, but in the columns of `plain`.
     tables: cells -> {title: {row label: cell}}; published: {cell: {header: figure as printed}}.
     """
 
@@ -17,6 +18,7 @@ class Grid:
     columns: dict
     note: str = ""
     tables: Callable = lambda cells: {"All cells": {cell: cell for cell in cells}}
+    plain: tuple = ()
     published: dict = dataclasses.field(default_factory=dict)
 
 
@@ -103,7 +105,8 @@ def caption_tables(cells):
             "captions of other pictures": "vae_cl-patch-128-shuffled",
         },
     }  # fmt: skip
-    return {title: {label: cell for label, cell in rows.items() if cell in cells} for title, rows in tables.items()}
+    known = {title: {label: cell for label, cell in rows.items() if cell in cells} for title, rows in tables.items()}
+    return {title: rows for title, rows in known.items() if rows}
 
 
 CAPTION_VAE_CL = Grid(
@@ -128,6 +131,7 @@ CAPTION_VAE_CL = Grid(
     "GPT-2. The Dual-Encoder cannot write: it gives the training caption whose vector is nearest to the picture's. Tables 2 "
     "and 3 change the learning rate together with the latent type where the paper's rates are used.",
     tables=caption_tables,
+    plain=("modality gap",),
     published={cell: dict(zip(ORDER, map(str, figures), strict=True)) for cell, figures in PUBLISHED.items()},
 )
 TABLES = {"crossmodal_bytes": CROSSMODAL_BYTES, "caption_vae_cl": CAPTION_VAE_CL}

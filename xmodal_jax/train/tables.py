@@ -82,7 +82,8 @@ def table_of(grid, title, rows, values):
     """One `Table`: a row of our figures for every cell, and what was published for it underneath."""
     lines = []
     for label, cell in rows.items():
-        lines.append([label, *(spread(values[cell].get(metric)) for metric in grid.columns.values())])
+        found = {header: values[cell].get(metric) for header, metric in grid.columns.items()}
+        lines.append([label, *(spread(given, 1 if header in grid.plain else 100) for header, given in found.items())])
         if cell in grid.published:
             given = grid.published[cell]
             lines.append(["  published", *(given.get(column, "") for column in grid.columns)])
@@ -109,9 +110,10 @@ def markdown(table):
     return f"\n## {table.title}\n\n" + "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
 
 
-def spread(values):
-    """ "97.3 +- 0.4" in percent over seeds, or a dash."""
+def spread(values, factor=100):
+    """ "97.3 ± 0.4", times the factor, over seeds; a dash for none."""
     if not values:
         return "-"
-    mean = f"{100 * np.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f}"
+    digits = 1 if factor > 1 else 2
+    mean = f"{factor * np.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {factor * np.std(values, ddof=1):.{digits}f}"
