@@ -19,7 +19,7 @@ from xmodal_jax.models.backbones.vgg import VGG, VGG16
 
 @dataclasses.dataclass
 class VGGConfig:
-    """Of a VGG: channels of every convolution (0: pooling), whether they are batch-normalised, width and classes of the head."""
+    """Of a VGG: channels of every convolution (0: pooling), whether batch-normalised, width and classes of the head."""
 
     channels: tuple = VGG16
     batch_norm: bool = False
