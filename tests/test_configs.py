@@ -144,9 +144,7 @@ def test_captioners_train(arguments, overrides, tmp_path, monkeypatch):
 def test_every_setting_of_a_source_can_be_overridden(source):
     required = [f"{'path' if name in ('path', 'annotations') else name}=here" for name in required_settings(source)]
     found = parsed(PRETRAIN, [f"data={source}", *required], "data.lang=ko" if source == "captions" else "seed=1").data
-    assert set(found) == {"source", *source_settings(source)} - {"size", "fields", "file_bytes", "images"} | (
-        {"images"} if source == "coco" else set()
-    )
+    assert set(found) == {"source", *source_settings(source)} - {"size", "fields", "file_bytes"}
     if source == "scenes":
         assert parsed(PRETRAIN, [], "data.count=40", "data.seed=7").data.count == 40
     if source == "captions":

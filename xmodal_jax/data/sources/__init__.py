@@ -8,10 +8,23 @@ from xmodal_jax.data.sources.captions import Captions
 from xmodal_jax.data.sources.coco import CocoCaptions
 from xmodal_jax.data.sources.emoji import Emoji
 from xmodal_jax.data.sources.flickr import Flickr
+from xmodal_jax.data.sources.questions import EasyVQA, Questions
 from xmodal_jax.data.sources.scenes import Scenes
 from xmodal_jax.data.sources.tfds import TFDS
+from xmodal_jax.data.sources.vqa import GQA, VQA2
 
-SOURCES = {"scenes": Scenes, "captions": Captions, "coco": CocoCaptions, "emoji": Emoji, "flickr": Flickr, "tfds": TFDS}
+SOURCES = {
+    "scenes": Scenes,
+    "captions": Captions,
+    "coco": CocoCaptions,
+    "emoji": Emoji,
+    "flickr": Flickr,
+    "tfds": TFDS,
+    "vqa2": VQA2,
+    "gqa": GQA,
+    "questions": Questions,
+    "easy_vqa": EasyVQA,
+}
 
 
 def source_settings(name):

@@ -103,6 +103,15 @@ class Scenes:
         _check("lang", (lang,), LANGUAGES)
         return *language.captions(GRAMMARS[lang], scene, self.seed, self.split, i), lang
 
+    def questions(self, i: int) -> list[dict]:
+        """The questions of example i: {"question", "answers" (ten), "id", "type" (its form)} each; nothing is drawn."""
+        i = self._index(i)
+        return self._questions(i, self.scene(i), f"scenes/{self.split}/{i}")
+
+    def _questions(self, i: int, scene: layout.Scene, name: str) -> list[dict]:
+        asked = tasks.questions(self._rng("questions", i, scene.lang), scene, scene.lang)
+        return [{**question, "id": f"{name}/{number}"} for number, question in enumerate(asked)]
+
     def variant(self, i: int, key: str) -> dict:
         """Example i with another thing as its main object and all else equal: layout, colours, frames of the captions.
 
@@ -168,7 +177,7 @@ class Scenes:
                 for thing, box in zip(scene.objects, boxes, strict=True)
             ]  # fmt: skip
         if "questions" in wanted:
-            example["questions"] = tasks.questions(self._rng("questions", i, lang), scene, lang)
+            example["questions"] = self._questions(i, scene, name)
         if "phrases" in wanted:
             example["phrases"] = tasks.phrases(self._rng("phrases", i, lang), scene, boxes, lang)
         if "statements" in wanted:

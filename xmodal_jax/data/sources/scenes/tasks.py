@@ -43,13 +43,17 @@ def _ten(rng: random.Random, forms: tuple[str, ...]) -> list[str]:
 
 
 def questions(rng: random.Random, scene: Scene, lang: str) -> list[dict]:
-    """Existence (twice), colour, place, counting and, where the scene allows them, relation and identity by colour."""
+    """Existence (twice), colour, place, counting and, where the scene allows them, relation and identity by colour.
+
+    "type" is the form: "exists", "color", "where", "count", "relation" or "which".
+    """
     tables = _LANGUAGE[lang]
     asked = []
 
     def ask(form: str, forms: tuple[str, ...], noun: str = "", counted: str = "", **words) -> None:
         frame, nouns = pick(rng, tables.QUESTIONS[form]), {"a": ((), noun, ""), "counted": ((), counted, "")}
-        asked.append({"question": write(tables.GRAMMAR, frame, nouns, words)[0], "answers": _ten(rng, forms)})
+        text = write(tables.GRAMMAR, frame, nouns, words)[0]
+        asked.append({"question": text, "answers": _ten(rng, forms), "type": form})
 
     for _ in range(2):
         there = rng.random() < 0.5
