@@ -3,7 +3,7 @@
 Letters: H, W pixels; h, w cells of the token grid; N = h * w tokens; K slots.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -50,8 +50,19 @@ def heat(weights: np.ndarray, grid: tuple[int, int] | None = None) -> np.ndarray
     return excess / max(excess.max(), 1.0)
 
 
+def to_peak(weights: np.ndarray, grid: tuple[int, int] | None = None) -> np.ndarray:
+    """Weights divided by the largest: float64 [h, w] in 0..1, for maps that are 0 where nothing is, such as Grad-CAM's."""
+    weights = grid_of(weights, grid)
+    return weights / (weights.max() or 1.0)
+
+
 def overlay(
-    image: np.ndarray, weights: np.ndarray, upscale_to: int = 256, *, grid: tuple[int, int] | None = None
+    image: np.ndarray,
+    weights: np.ndarray,
+    upscale_to: int = 256,
+    *,
+    grid: tuple[int, int] | None = None,
+    level: Callable = heat,
 ) -> np.ndarray:
     """The picture, its colour muted, with heat laid over it.
 
@@ -60,14 +71,15 @@ def overlay(
       weights: [h, w], or [N] row by row (square unless `grid` says otherwise), over the whole picture.
       upscale_to: length of the result's longer side, in pixels.
       grid: (h, w) of flat weights.
+      level: (weights, grid) -> how hot each cell is, [h, w] in 0..1: `heat` or `to_peak`.
 
     Returns:
       uint8 [H', W', 3] with the picture's proportions.
     """
     base = muted(resized(image, upscale_to))
-    level = _upsampled(heat(weights, grid), base.shape[:2])[..., None]  # [H', W', 1]
-    colour = _HEAT(_HEAT_FROM + (_HEAT_TO - _HEAT_FROM) * level[..., 0])[..., :3] * 255.0
-    alpha = _OPACITY * level**0.7
+    hot = _upsampled(level(weights, grid), base.shape[:2])[..., None]  # [H', W', 1]
+    colour = _HEAT(_HEAT_FROM + (_HEAT_TO - _HEAT_FROM) * hot[..., 0])[..., :3] * 255.0
+    alpha = _OPACITY * hot**0.7
     return _to_uint8(base * (1 - alpha) + colour * alpha)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from xmodal_jax.models.attention import Attention
 from xmodal_jax.models.dense import Dense
+from xmodal_jax.models.perturb import perturbed
 from xmodal_jax.models.platform import lay_out, platform
 
 REMAT = {
@@ -130,14 +131,14 @@ class Block(nn.Module):
         if self.cross and context is not None:  # without a context: the text alone
             x = add(x, "cross", lambda y: attention(Attention, "cross")(y, context_mask, context=context)[0])
         x = lay_out(add(x, "mlp", mlp), self.sequence)
-        self.sow("intermediates", "hidden", x)
-        return x, cache
+        return perturbed(self, "hidden", x), cache
 
 
 class Stack(nn.Module):
     """`layers` blocks and a closing norm; parameters carry a leading axis of size `layers`.
 
-    What each block gives out is sown as intermediates: `apply(..., mutable="intermediates")` returns them, [L, B, N, D].
+    What goes in and what each block gives out is sown as intermediates, and can be perturbed (`perturbed`): "input", [B, N, D],
+    and "layers/hidden", [L, B, N, D]. `apply(..., mutable="intermediates")` returns them.
 
     remat: "none", "full" (recompute all), "dots" (keep the outputs of weight products).
     sequence: between blocks, tokens are split over the mesh's tensor axis (Korthikanti et al., 2022), for long byte sequences.
@@ -161,13 +162,14 @@ class Stack(nn.Module):
         context: [B, M, D], or {"k", "v": [L, B, H, M, d]} by `project_context`; None: blocks go without cross-attention.
         relation: for the self-attention of every block, by default a bias of its scores broadcastable to [B, H, N, M].
         """
+        x = perturbed(self, "input", x)
         if self.layers:
             block = Block
             if REMAT[self.remat] is not None:
                 block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(8,))
             stack = nn.scan(
                 block,
-                variable_axes={"params": 0, "intermediates": 0, "attention": 0},
+                variable_axes={"params": 0, "intermediates": 0, "attention": 0, "perturbations": 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast, 0 if isinstance(context, dict) else nn.broadcast, *[nn.broadcast] * 4),
                 out_axes=0,

@@ -10,6 +10,7 @@ from xmodal_jax.models.backbones.convolutions import Conv
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.byte_embedding import sincos_2d
 from xmodal_jax.models.dense import Dense
+from xmodal_jax.models.perturb import perturbed
 from xmodal_jax.models.transformer import ACTIVATIONS, Stack, Style
 
 
@@ -75,7 +76,7 @@ class ConvViT(nn.Module):
                 stride = 2 if stage and number == 0 else 1
                 x = ConvBlock(width, stride, self.dropout, self.dtype, name=f"stage_{stage}_block_{number}")(x, train)
         B, h, w, D = x.shape
-        x = x.reshape(B, h * w, D) + sincos_2d(h, w, D).astype(x.dtype)  # [B, N, D]
+        x = perturbed(self, "features", x).reshape(B, h * w, D) + sincos_2d(h, w, D).astype(x.dtype)  # [B, N, D]
         x = Dense(D, dtype=self.dtype, name="mix")(nn.LayerNorm(dtype=self.dtype, name="norm_mix")(x))
         x, _ = Stack(
             self.layers, D, self.heads, self.mlp_ratio, dropout=self.dropout, remat=self.remat, dtype=self.dtype,

@@ -8,6 +8,7 @@ import flax.linen as nn
 from xmodal_jax.models.backbones.convolutions import Conv, FixedBatchNorm, max_pool_padded
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.dense import Dense
+from xmodal_jax.models.perturb import perturbed
 
 
 class Normed(nn.Module):
@@ -87,7 +88,7 @@ class ResNet(nn.Module):
                     width, stride, self.bottleneck, self.first_strides, self.dtype, name=f"stage_{stage}_block_{number}"
                 )(x)
         B, h, w, C = x.shape
-        x = x.reshape(B, h * w, C)
+        x = perturbed(self, "features", x).reshape(B, h * w, C)
         pooled = x.mean(1)
         logits = Dense(self.labels, dtype=self.dtype, name="classifier")(pooled) if self.labels else None
         return Encoded(x, mask_of(x), pooled, logits)

@@ -10,6 +10,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.convolutions import Conv, FixedBatchNorm
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.dense import Dense
+from xmodal_jax.models.perturb import perturbed
 
 VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)  # 0: a maximum over 2 x 2
 POOLED = 7  # rows and columns that the head sees
@@ -51,6 +52,7 @@ class VGG(nn.Module):
             raise UserError(
                 f"Images of {images.shape[1]} x {images.shape[2]} pixels: this VGG needs at least {least} x {least}."
             )
+        x = perturbed(self, "features", x)
         logits = None
         if self.labels:
             y = adaptive_mean(x, POOLED).transpose(0, 3, 1, 2).reshape(B, -1)  # [B, C 7 7]
