@@ -1,0 +1,271 @@
+"""Fusions against the formulas, term by term in float64; masks, gradients, many modalities; operations and memory."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.conftest import random_params
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.backbones.encoded import Encoded
+from xmodal_jax.models.flops import count_flops
+from xmodal_jax.models.fusion import EVC, FUSIONS, UME, PairFusion
+from xmodal_jax.models.pairs import pair_weights, pool_pairs
+
+B, D = 2, 8
+SIZES = ((5, 6), (7, 9), (4, 3))  # tokens and width of each modality
+
+
+def make_sources(rng, count=2, dtype=np.float32):
+    """Random modalities, the first without any mask at all in one row's end, one row of the second with a single token."""
+    out = []
+    for m, (tokens, width) in enumerate(SIZES[:count]):
+        mask = rng.random((B, tokens)) < 0.7
+        mask[:, 0] = True
+        if m == 1:
+            mask[0, 1:] = False
+        out.append(Encoded(jnp.asarray(rng.normal(size=(B, tokens, width)), dtype), jnp.asarray(mask)))
+    return out
+
+
+def tokens_of(params, m, x):
+    """The module's own first step, in float64: projected and normalised."""
+    y = x @ params[f"map_{m}"]["kernel"] + params[f"map_{m}"]["bias"]
+    y = y - y.mean(-1, keepdims=True)
+    y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6)
+    return y * params[f"norm_{m}"]["scale"] + params[f"norm_{m}"]["bias"]
+
+
+def naive(params, sources, form, weighting, pairs, groups):
+    """Equation by equation: every pair by itself, W_3 drawn at random and taken out of W_1 and W_2 again."""
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    h = [tokens_of(params, m, np.asarray(s.x, np.float64)) for m, s in enumerate(sources)]
+    masks = [np.asarray(s.mask) for s in sources]
+    W3 = np.random.default_rng(0).normal(size=(D, D))
+    W1, W2 = params["left"]["kernel"] - W3, params["right"]["kernel"] + W3
+    out = np.zeros((B, D))
+    for row in range(B):
+        everything = [(m, i) for m in range(len(h)) for i in np.flatnonzero(masks[m][row])]
+        if pairs == "all":
+            couples = list(itertools.product(everything, everything))
+        else:
+            couples = [(a, b) for a, b in itertools.product(everything, everything) if a[0] < b[0]]
+        vectors, scores = [], []
+        for (m, i), (n, j) in couples:
+            a, b = h[m][row, i], h[n][row, j]
+            if form == "low_rank":
+                last = (a @ params["first"]["kernel"]) * (b @ params["second"]["kernel"])
+            else:  # W_4 is a diagonal matrix
+                last = (a * b) @ np.diag(params["diagonal"])
+            vectors.append(np.tanh(a @ W1 + b @ W2 + (a - b) @ W3 + last + params["left"]["bias"]))
+            scores.append(vectors[-1] @ params["query"] if weighting == "attention" else np.zeros(groups))
+        weights = np.exp(scores) / np.exp(scores).sum(0)  # [pairs, G]
+        if weighting == "mean":
+            weights = np.full((len(couples), groups), 1 / len(couples))
+        split = np.asarray(vectors).reshape(len(couples), groups, -1)
+        out[row] = np.einsum("pg,pgd->gd", weights, split).reshape(-1)
+    return out
+
+
+@pytest.mark.parametrize("pairs", ["cross", "all"])
+@pytest.mark.parametrize("weighting", ["mean", "attention"])
+@pytest.mark.parametrize("form", ["low_rank", "diagonal"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_pairs_equal_the_naive_formula(rng, form, weighting, pairs, count):
+    sources = make_sources(rng, count)
+    model = PairFusion(D, form, weighting, pairs, groups=2, tile=3)
+    params = random_params(model, sources)
+    found = model.apply({"params": params}, sources)
+    np.testing.assert_allclose(found, naive(params, sources, form, weighting, pairs, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("weighting", ["mean", "attention"])
+def test_a_full_matrix_is_exact_where_pooling_comes_before_tanh(rng, weighting):
+    """sum_j a_ij [W_1 h_i + W_2 h_j + W_4 (h_i o h_j)] term by term, then tanh, then the sum over rows."""
+    sources = make_sources(rng)
+    model = PairFusion(D, "pool_first", weighting, groups=2)
+    params = random_params(model, sources)
+    found = model.apply({"params": params}, sources)
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    x, y = (tokens_of(p, m, np.asarray(s.x, np.float64)) for m, s in enumerate(sources))
+    for row in range(B):
+        rows, columns = (np.flatnonzero(s.mask[row]) for s in sources)
+        vectors = []
+        for i in rows:
+            a, scores = x[row, i], np.zeros(len(columns))
+            if weighting == "attention":
+                q = a @ p["first"]["kernel"]
+                scores = np.array([q @ (y[row, j] @ p["second"]["kernel"]) for j in columns]) / D**0.5
+            shares, total = np.exp(scores) / np.exp(scores).sum(), 0
+            for share, j in zip(shares, columns, strict=True):
+                b = y[row, j]
+                total = total + share * (a @ p["left"]["kernel"] + b @ p["right"]["kernel"] + (a * b) @ p["full"]["kernel"])
+            vectors.append(np.tanh(total + p["left"]["bias"]))
+        outer = np.exp(np.asarray(vectors) @ p["query"]) if weighting == "attention" else np.ones((len(rows), 1))
+        outer = outer / outer.sum(0)
+        split = np.asarray(vectors).reshape(len(rows), outer.shape[1], -1)
+        np.testing.assert_allclose(found[row], np.einsum("ng,ngd->gd", outer, split).reshape(-1), atol=1e-5)
+
+
+def blocks_of(rng, shapes, dtype=np.float32):
+    def draw(*shape):
+        return jnp.asarray(rng.normal(size=shape), dtype)
+
+    return [
+        (draw(B, N, D), draw(B, M, D), draw(B, N, D), draw(B, M, D), jnp.asarray(rng.random((B, N)) < 0.7),
+         jnp.asarray(rng.random((B, M)) < 0.7)) for N, M in shapes
+    ]  # fmt: skip
+
+
+def dense_pool(blocks, query):
+    """What `pool_pairs` computes, all pairs at once."""
+    hs, scores = [], []
+    for a, b, p, q, rows, columns in blocks:
+        h = jnp.tanh(a[:, :, None] + b[:, None] + p[:, :, None] * q[:, None])
+        s = jnp.where((rows[:, :, None] & columns[:, None])[..., None], h @ query, -jnp.inf)
+        hs.append(h.reshape(B, -1, D))
+        scores.append(s.reshape(B, -1, query.shape[1]))
+    h, s = jnp.concatenate(hs, 1), jnp.concatenate(scores, 1)
+    weights = jax.nn.softmax(s, 1)  # [B, pairs, G]
+    return jnp.einsum("bpg,bpgd->bgd", weights, h.reshape(*h.shape[:2], query.shape[1], -1)).reshape(B, D), weights.mean(-1)
+
+
+@pytest.mark.parametrize("tile", [1, 3, 100])
+def test_tiles_change_nothing_and_gradients_are_those_of_all_pairs_at_once(rng, tile):
+    blocks, query = blocks_of(rng, [(5, 7), (9, 4)]), jnp.asarray(rng.normal(size=(D, 2)), jnp.float32)
+    target = jnp.asarray(rng.normal(size=(B, D)), jnp.float32)
+    masks = [block[4:] for block in blocks]
+
+    def loss(function):
+        def run(arrays, query):
+            y = function([(*four, *mask) for four, mask in zip(arrays, masks, strict=True)], query)
+            return jnp.sum(y * target), y
+
+        return jax.jit(jax.value_and_grad(run, argnums=(0, 1), has_aux=True))
+
+    arrays = [block[:4] for block in blocks]
+    (_, one), found = loss(lambda blocks, query: pool_pairs(blocks, query, tile))(arrays, query)
+    (_, other), wanted = loss(lambda blocks, query: dense_pool(blocks, query)[0])(arrays, query)
+    np.testing.assert_allclose(one, other, atol=2e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, wanted)
+
+
+def test_pair_weights_are_the_softmax_over_all_pairs(rng):
+    blocks, query = blocks_of(rng, [(5, 7), (3, 4)]), jnp.asarray(rng.normal(size=(D, 2)), jnp.float32)
+    found = pair_weights(blocks, query)
+    assert [w.shape for w in found] == [(B, 5, 7), (B, 3, 4)]
+    flat = np.concatenate([np.asarray(w).reshape(B, -1) for w in found], 1)
+    np.testing.assert_allclose(flat, dense_pool(blocks, query)[1], atol=1e-6)
+    np.testing.assert_allclose(flat.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("count", [2, 3])
+def test_every_fusion_takes_any_number_of_modalities_and_minds_their_masks(rng, name, count):
+    sources = make_sources(rng, count)
+    model = FUSIONS[name](D)
+    params = random_params(model, sources)
+    apply = jax.jit(lambda params, sources: model.apply({"params": params}, sources))
+    found = apply(params, sources)
+    assert found.shape == (B, D) and np.isfinite(found).all()
+    hidden = [s.replace(x=jnp.where(s.mask[..., None], s.x, 100.0)) for s in sources]
+    np.testing.assert_allclose(apply(params, hidden), found, atol=1e-5)  # what is masked does not matter
+    for m in range(count):  # and every modality does
+        other = [s.replace(x=s.x[::-1]) if n == m else s for n, s in enumerate(sources)]
+        assert np.abs(apply(params, other) - found).max() > 1e-3
+    gradient = jax.jit(jax.grad(lambda params: jnp.sum(model.apply({"params": params}, sources) ** 2)))(params)
+    assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient) if leaf.size > 1)
+
+
+def test_published_formulas_of_the_simple_methods(rng):
+    sources = [s.replace(pooled=jnp.asarray(rng.normal(size=(B, 4)), jnp.float32)) for s in make_sources(rng)]
+    for name, combine in {
+        "product": lambda p, v: (
+            np.tanh(v[0] @ p["map_0"]["kernel"] + p["map_0"]["bias"])
+            * np.tanh(v[1] @ p["map_1"]["kernel"] + p["map_1"]["bias"])
+        ),
+        "concatenation": lambda p, v: np.concatenate(v, 1) @ p["mix"]["kernel"] + p["mix"]["bias"],
+    }.items():
+        model = FUSIONS[name](D)
+        params = jax.tree.map(lambda x: np.asarray(x, np.float64), random_params(model, sources))
+        v = []
+        for m, s in enumerate(sources):
+            y = np.asarray(s.pooled, np.float64)
+            y = (y - y.mean(1, keepdims=True)) / np.sqrt(y.var(1, keepdims=True) + 1e-6)
+            v.append(y * params[f"norm_{m}"]["scale"] + params[f"norm_{m}"]["bias"])
+        np.testing.assert_allclose(model.apply({"params": params}, sources), combine(params, v), atol=1e-5)
+
+
+def test_a_gate_adds_the_modalities_own_vectors(rng):
+    sources = make_sources(rng)
+    model = UME(D, gate=True)
+    params = random_params(model, sources)
+    found = model.apply({"params": params}, sources)
+    closed = {**params, "gate": {"kernel": 0 * params["gate"]["kernel"], "bias": jnp.zeros((3, D)).at[0].set(50.0)}}
+    plain = model.clone(gate=False).apply({"params": params}, sources)
+    np.testing.assert_allclose(model.apply({"params": closed}, sources), plain, atol=1e-5)
+    assert np.abs(found - plain).max() > 1e-3
+
+
+def test_weights_are_handed_out_and_sum_to_one(rng):
+    sources = make_sources(rng, 3)
+    for form in ("low_rank", "pool_first"):
+        model = UME(D, form=form)
+        _, kept = model.apply({"params": random_params(model, sources)}, sources, mutable="attention")
+        (weights,) = kept["attention"]["pairs"]
+        assert [w.shape for w in weights] == [(B, 5, 7), (B, 5, 4), (B, 7, 4)]
+        np.testing.assert_allclose(sum(np.asarray(w).sum((1, 2)) for w in weights), 1, rtol=1e-5)
+
+
+def test_mistakes_are_named(rng):
+    sources = make_sources(rng)
+    for settings, match in (({"form": "full"}, "form='full'"), ({"width": 9}, "multiple of groups")):
+        with pytest.raises(UserError, match=match):
+            random_params(UME(**{"width": D, **settings}), sources)
+    with pytest.raises(UserError, match="two or more"):
+        random_params(FUSIONS["product"](D), sources[:1])
+
+
+def step_of(model, N, D):
+    """(gradient of a sum, shapes of params and sources) of a batch of one with N tokens on both sides."""
+    shape = jax.ShapeDtypeStruct
+    sources = [Encoded(shape((1, N, D), jnp.float32), shape((1, N), bool)) for _ in range(2)]
+    params = jax.eval_shape(lambda s: model.init(jax.random.PRNGKey(0), s)["params"], sources)
+    return jax.grad(lambda params, sources: model.apply({"params": params}, sources).sum()), params, sources
+
+
+def counted(model, N, D):
+    """Multiply-adds of matrix products, loops unrolled."""
+    return count_flops(*step_of(model, N, D))
+
+
+def compiled(model, N, D):
+    """All operations of the compiled program, tanh and sums included; one tile, for XLA counts a loop's body once."""
+    gradient, params, sources = step_of(model.clone(tile=N), N, D)
+    return jax.jit(gradient).lower(params, sources).compile().cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("count", [counted, compiled])
+@pytest.mark.parametrize("kind", [EVC, UME])
+def test_operations_grow_with_n_squared_d(kind, count):
+    """Where N = D = 128 a term N^2 D^2 would outweigh all others: it has no part."""
+    found = {(N, D): count(kind(D, groups=1), N, D) for N in (32, 64, 128) for D in (32, 64, 128)}
+    terms = np.array([[n * n * d, n * d * d, n * d, n * n * d * d] for n, d in found], float)
+    total = np.array(list(found.values()), float)
+    coefficients, *_ = np.linalg.lstsq(terms / total[:, None], np.ones(len(total)), rcond=None)
+    shares = terms * coefficients / total[:, None]
+    assert np.abs(shares.sum(1) - 1).max() < 0.02, shares
+    assert np.abs(shares[:, 3]).max() < 0.01 and coefficients[0] > 2, shares
+
+
+def test_training_memory_is_linear_in_the_tokens():
+    """Temporaries of the compiled gradient, D = 32: with four times the tokens four times the memory, not sixteen."""
+    found = {}
+    for N in (64, 128, 256, 512):
+        gradient, params, sources = step_of(UME(32, groups=1, tile=8), N, 32)
+        found[N] = jax.jit(gradient).lower(params, sources).compile().memory_analysis().temp_size_in_bytes
+    growth = [found[2 * N] / found[N] for N in (64, 128, 256)]
+    assert max(growth) < 2.2, found
+    assert found[512] < 512 * 512 * 32 * 4 / 4  # a quarter of one tensor of all pairs
