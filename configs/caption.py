@@ -22,7 +22,7 @@ from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import Captioner
 from xmodal_jax.models.lora import LoraConfig
 from xmodal_jax.train.optimizers import OptimizerConfig
-from xmodal_jax.train.towers import DECODERS, IMAGE_ENCODERS
+from xmodal_jax.train.towers import DECODERS, IMAGE_ENCODERS, section
 
 METHODS = {  # weights (alpha, beta, gamma) of equation 5
     "baseline": (1.0, 0.0, 0.0),
@@ -90,8 +90,10 @@ def get_config(arg=""):
     )  # fmt: skip
     del config.model.names
     image = args.image or ("vit" if args.scale == "paper" else "convit")
-    config.model.image = part(IMAGE_ENCODERS, image, args.init_image, scale["image"] if image in ("convit", "vit") else {})
-    config.model.decoder = part(DECODERS, "gpt2", args.init_text, scale["decoder"])
+    config.model.image = section(
+        IMAGE_ENCODERS, image, args.init_image, scale["image"] if image in ("convit", "vit") else {}, "config argument image"
+    )
+    config.model.decoder = section(DECODERS, "gpt2", args.init_text, scale["decoder"], "config argument decoder")
     config.lora = defaults(LoraConfig)
     # What starts from nothing must see before the prior may press: else the latents collapse in the first hundred steps.
     new = not (args.init_image or args.scale == "paper")
@@ -104,15 +106,3 @@ def get_config(arg=""):
     count = 16 if args.debug else 256
     config.evaluators = ConfigDict(dict(captioning=dict(count=count), retrieval=dict(count=count), latent=dict(count=count)))
     return config
-
-
-def part(table, name, init, settings):
-    """The section of a tower: its settings, or the checkpoint that they follow from."""
-    kind = choose(table, name, "config argument image")
-    if init:
-        return ConfigDict(dict(name=name, init=init, freeze=()))
-    section = ConfigDict({"name": name, "init": "", "freeze": ()} | defaults(kind, **settings).to_dict())
-    for field in ("style", "grid", "vocabulary", "positions", "cross", "labels"):  # they follow from the rest
-        if field in section:
-            del section[field]
-    return section

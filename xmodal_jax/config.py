@@ -10,7 +10,12 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.errors import UserError
 
-INTERNAL = ("parent", "name")  # fields that linen adds to every module
+
+def fields_of(part):
+    """The fields of a dataclass that are settings: of a linen module without those that linen adds."""
+    fields = dataclasses.fields(part)
+    added = ("parent", "name") if any(field.name == "parent" for field in fields) else ()
+    return [field for field in fields if field.init and field.name not in added]
 
 
 def parse_arg(arg, **known):
@@ -53,20 +58,18 @@ def unknown(what, name, known):
 def defaults(part, **different):
     """A part's own default settings (fields of a dataclass or linen module), with what differs in this config."""
     values = {}
-    for field in dataclasses.fields(part):
-        if field.name in (*INTERNAL, "dtype") or not field.init:
-            continue
-        if field.default is not dataclasses.MISSING:
+    for field in fields_of(part):
+        if field.name != "dtype" and field.default is not dataclasses.MISSING:
             values[field.name] = field.default
     for name in different.keys() - {"name"}:
-        if name not in {field.name for field in dataclasses.fields(part)}:
+        if name not in {field.name for field in fields_of(part)}:
             raise UserError(unknown(f"setting {name!r} of {part.__name__}", name, values))
     return ConfigDict(values | different)
 
 
 def build(part, settings, where):
     """`part(**settings)`, an unknown setting refused with the nearest valid name. `where`: its place in the config."""
-    fields = [field.name for field in dataclasses.fields(part) if field.name not in INTERNAL]
+    fields = [field.name for field in fields_of(part)]
     for name in settings:
         if name not in fields:
             raise UserError(unknown(f"config key {where}.{name}", name, fields))

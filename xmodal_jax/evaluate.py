@@ -1,8 +1,10 @@
 """Evaluate a checkpoint: `python -m xmodal_jax.evaluate --workdir=DIR [--config=FILE] [--split=val|test] [--step=N]`.
 
-Without --config the run's own is used. Writes results.json and report.html of the run anew.
+Without --config the run's own is used. Writes results.json and report.html of the run anew. --submission=FILE, of a run of
+configs/vqa.py, instead answers every question of the split and writes the JSON that the VQA evaluation servers take.
 """
 
+import json
 import os
 
 from absl import flags
@@ -15,17 +17,24 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; default: 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 SPLIT = flags.DEFINE_enum("split", "val", ["val", "test"], "Held-out split to evaluate on.")
 STEP = flags.DEFINE_integer("step", None, "Checkpoint to take; default: the newest.")
+SUBMISSION = flags.DEFINE_string("submission", None, "File for the answers to all questions of the split.")
 
 
 def main():
     from xmodal_jax import evaluators
-    from xmodal_jax.train import loop, report, restore
+    from xmodal_jax.decoding.answers import QuestionPredictor, submission
+    from xmodal_jax.train import loop, progress, report, restore
 
     if WORKDIR.value is None or not os.path.isdir(WORKDIR.value):
         raise UserError(f"--workdir={WORKDIR.value}: give the folder of a run (it holds config.json and checkpoints/).")
     config = CONFIG.value if CONFIG.value is not None else restore.run_config(WORKDIR.value)
     loop.check_workdir(config, WORKDIR.value)
     predictor, parts, step = restore.restore(config, WORKDIR.value, STEP.value, SPLIT.value)
+    if SUBMISSION.value:
+        if not isinstance(predictor, QuestionPredictor):
+            raise UserError(f"--submission: {WORKDIR.value} is no run of configs/vqa.py.")
+        progress.replace_text(SUBMISSION.value, json.dumps(submission(predictor, parts.held_out)) + "\n")
+        return
     results, samples = loop.evaluate(evaluators.make(parts), predictor.params, step)
     report.finish(parts, WORKDIR.value, results, samples, {"evaluated": f"step {step}, {SPLIT.value} split"})
 

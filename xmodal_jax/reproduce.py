@@ -4,6 +4,8 @@
         ablation of the crossmodal byte model: none / third / dictionary / both
     python -m xmodal_jax.reproduce --table=caption_vae_cl [--data=captions,path=DIR] [--seeds=3] [--scale=tiny|small|paper]
         Transformer-VAE-CL captioning: tables 1-4, latents, controls
+    python -m xmodal_jax.reproduce --table=vqa_ume [--data=easy_vqa,path=DIR] [--seeds=3] [--scale=tiny|small|paper]
+        UME: all fusions of LSTM and VGG, three text by two image transformers, controls without picture or question
 
 `--config=FILE:ARGS --config.NAME=VALUE` change what all cells start from; `--cells` takes some of them. Started again with the
 same --workdir it goes on, cell by cell.
@@ -30,7 +32,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all its runs. Default:
 
 
 def main():
-    from xmodal_jax.config import choose, load_config
+    from xmodal_jax.config import choose, flat, load_config
     from xmodal_jax.train import grids, tables
 
     grid = choose(grids.TABLES, TABLE.value, "--table")
@@ -40,7 +42,20 @@ def main():
     config = CONFIG.value if CONFIG.value is not None else load_config(grid.config, ",".join(arguments))
     workdir = WORKDIR.value or os.path.join("runs", f"{TABLE.value}-{time.strftime('%Y-%m-%d-%H%M%S')}")
     logging.info("table %s in %s", TABLE.value, workdir)
-    tables.run(grid, config, workdir, SEEDS.value, CELLS.value)
+    file, overrides = grid.config, {}
+    if CONFIG.value is not None:
+        file = config_flags.get_config_filename(flags.FLAGS["config"])
+        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    path, _, given = file.partition(":")
+
+    def make(more):
+        """The config with further arguments, and with the overrides of what it has."""
+        made = load_config(path, ",".join(filter(None, [given, *arguments, more])))
+        known = flat(made.to_dict())
+        made.update_from_flattened_dict({key: value for key, value in overrides.items() if key in known})
+        return made
+
+    tables.run(grid, config, workdir, SEEDS.value, CELLS.value, make)
 
 
 if __name__ == "__main__":

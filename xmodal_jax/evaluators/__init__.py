@@ -4,6 +4,7 @@ import inspect
 
 from xmodal_jax.config import choose, unknown
 from xmodal_jax.errors import UserError
+from xmodal_jax.evaluators.answering import AnsweringEvaluator
 from xmodal_jax.evaluators.captioning import CaptioningEvaluator
 from xmodal_jax.evaluators.generation import GenerationEvaluator
 from xmodal_jax.evaluators.latent import LatentEvaluator
@@ -18,6 +19,7 @@ EVALUATORS = {
     "generation": GenerationEvaluator,
     "captioning": CaptioningEvaluator,
     "latent": LatentEvaluator,
+    "answering": AnsweringEvaluator,
 }
 
 

@@ -2,5 +2,6 @@
 
 from xmodal_jax.models.captioner import Captioner
 from xmodal_jax.models.crossmodal_bytes import CrossmodalBytes
+from xmodal_jax.models.vqa import VQA
 
-MODELS = {"crossmodal_bytes": CrossmodalBytes, "captioner": Captioner}
+MODELS = {"crossmodal_bytes": CrossmodalBytes, "captioner": Captioner, "vqa": VQA}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered
 from xmodal_jax.objectives import contrastive
+from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
 from xmodal_jax.objectives.kl import kl
 from xmodal_jax.objectives.language import generation, masked_words
@@ -39,6 +40,7 @@ OBJECTIVES = {
     "masked_words": Objective(FUSED, ("task",), masked_words),
     "generation": Objective(FUSED, ("task",), generation),
     "captioning": Objective(("encode_image", "decode"), ("caption_length",), captioning),
+    "answering": Objective(("encode_image", "encode_text", "fuse"), ("scores",), answering),
     "kl": Objective(("encode_image",), ("image",), kl),
     "naming": Objective(("encode_image",), ("names",), naming),
     "contrastive": Objective(

@@ -1,4 +1,4 @@
-"""Which arrays of a batch a verb takes: bytes of a second modality with their number, or pictures."""
+"""Which arrays of a batch the verbs take: bytes of a second modality with their number or pictures, and what is with them."""
 
 import jax.numpy as jnp
 
@@ -13,3 +13,13 @@ def see(verbs, batch):
 def has_second(batch):
     """Rows that have a picture (or sound), bool [B]."""
     return jnp.ones(len(batch["image"]), bool) if "image" in batch else batch["second_length"] > 0
+
+
+def gather(verbs, batch):
+    """Every modality of a question and its picture, encoded: the question, the picture, then what else there is."""
+    sources = [verbs.encode_text(batch["question"], batch["question_length"]), see(verbs, batch)]
+    if "caption" in batch:
+        sources.append(verbs.encode_text(batch["caption"], batch["caption_length"]))
+    if "sound" in batch:
+        sources.append(verbs.encode_sound(batch["sound"]))
+    return sources

@@ -8,17 +8,23 @@ from absl import logging
 
 from xmodal_jax.config import build, choose
 from xmodal_jax.data import senses
+from xmodal_jax.data.answering import QuestionExamples, QuestionMaker
 from xmodal_jax.data.captioning import CaptionExamples, CaptionMaker
 from xmodal_jax.data.examples import ByteExamples, ExampleMaker
+from xmodal_jax.data.sources import SOURCES
 from xmodal_jax.data.third import SharedEntityTexts
 from xmodal_jax.data.tokenizers import learn_tokenizer
+from xmodal_jax.decoding.answers import QuestionPredictor
 from xmodal_jax.decoding.captions import CaptionPredictor
 from xmodal_jax.decoding.predictor import Predictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.processing import load_tokenizer
+from xmodal_jax.models.backbones.spectrogram import Spectrogram
 from xmodal_jax.models.captioner import Captioner
 from xmodal_jax.models.crossmodal_bytes import CrossmodalBytes
-from xmodal_jax.train.towers import DECODERS, IMAGE_ENCODERS, tower
+from xmodal_jax.models.fusion import FUSIONS
+from xmodal_jax.models.vqa import VQA
+from xmodal_jax.train.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, tower
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,15 +93,17 @@ def open_inventories(spec, source):
 
 
 def caption_maker(config, examples, source):
-    spec = examples.tokenizer
-    if spec.partition(":")[0] in ("words", "bpe"):
-        captions = [text for i in range(len(source)) for text in source.captions(i)[0]]
-        tokenizer = learn_tokenizer(spec, captions)
-    else:
-        tokenizer = load_tokenizer(spec)
-        if tokenizer.eos_token_id is None:
-            raise UserError(f"config.examples.tokenizer={spec!r} has no end token, which begins and ends a caption.")
+    tokenizer = open_tokenizer(examples.tokenizer, lambda i: source.captions(i)[0], len(source))
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"config.examples.tokenizer={examples.tokenizer!r} has no end token, which begins and ends a caption.")
     return CaptionMaker(examples, tokenizer, source, config.seed)
+
+
+def open_tokenizer(spec, texts, count):
+    """The tokeniser that `spec` names, or one learned from the texts(i) of `count` training examples."""
+    if spec.partition(":")[0] in ("words", "bpe"):
+        return learn_tokenizer(spec, [text for i in range(count) for text in texts(i)])
+    return load_tokenizer(spec)
 
 
 def captioner(config, maker, dtype):
@@ -126,11 +134,57 @@ def caption_tokens(model, maker):
     return jax.eval_shape(encode).shape[1] + maker.config.length + 2
 
 
+def question_maker(config, examples, source):
+    if not hasattr(source, "questions"):
+        known = ", ".join(name for name, kind in SOURCES.items() if hasattr(kind, "questions"))
+        raise UserError(f"config.data.source={config.data.source!r} has no questions: take one of {known}.")
+
+    def texts(i):
+        captions = source.captions(i)[0] if examples.caption else ()
+        return [*(question["question"] for question in source.questions(i)), *captions]
+
+    return QuestionMaker(examples, open_tokenizer(examples.tokenizer, texts, len(source)), source, config.seed)
+
+
+def vqa(config, maker, dtype):
+    settings = {name: value for name, value in config.model.items() if name != "name"}
+    image = tower(settings.pop("image"), IMAGE_ENCODERS, "config.model.image", dtype, image_size=maker.config.image_size)
+    fixed = {"vocabulary": maker.vocabulary}
+    if settings["text"]["name"] in ("bert", "roberta"):
+        fixed["positions"] = maker.config.length + 2
+    text = tower(settings.pop("text"), TEXT_ENCODERS, "config.model.text", dtype, fixed)
+    if text.module.vocabulary < maker.vocabulary:
+        raise UserError(
+            f"The text encoder has {text.module.vocabulary} words, config.examples.tokenizer {maker.vocabulary}: give the "
+            "tokenizer of its checkpoint."
+        )
+    fusion = dict(settings.pop("fusion"))
+    kind = choose(FUSIONS, fusion.pop("name"), "config.model.fusion.name")
+    sound = settings.pop("sound", None)
+    modules = {
+        "image": image.module, "text": text.module, "fusion": build(kind, {**fusion, "dtype": dtype}, "model.fusion"),
+        "sound": build(Spectrogram, {**sound, "dtype": dtype}, "model.sound") if maker.config.sound else None,
+    }  # fmt: skip
+    module = build(VQA, {**settings, **modules, "answers": len(maker.answers), "dtype": dtype}, "model")
+    return module, {"image": image, "text": text}
+
+
+def question_tokens(model, maker):
+    """Tokens of all modalities, padding included."""
+    batch = maker.example_batch(1)
+
+    def encode():
+        return model.init_with_output(jax.random.PRNGKey(0), batch["image"], method="encode_image")[0].x
+
+    return jax.eval_shape(encode).shape[1] + maker.config.length * (1 + maker.config.caption)
+
+
 SYSTEMS = {
     "crossmodal_bytes": System(
         "Crossmodal byte language model", ByteExamples, bytes_maker, bytes_model, bytes_tokens, Predictor
     ),
     "captioner": System("Image captioning", CaptionExamples, caption_maker, captioner, caption_tokens, CaptionPredictor),
+    "vqa": System("Visual question answering", QuestionExamples, question_maker, vqa, question_tokens, QuestionPredictor),
 }  # by config.model.name
 
 

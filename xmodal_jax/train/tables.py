@@ -1,6 +1,7 @@
 """Tables of runs: every cell is a config that differs from a base in a few keys, trained for several seeds, resumed where
 it was stopped, and written beside each other with mean and spread, and beside published figures."""
 
+import dataclasses
 import json
 import os
 
@@ -18,8 +19,10 @@ from xmodal_jax.train.report import SAMPLES
 FIRST = 0  # seed whose samples are shown
 
 
-def run(grid, config, workdir, seeds, chosen=()):
+def run(grid, config, workdir, seeds, chosen=(), make=None):
     """Train every cell (or those chosen) for `seeds` seeds below `workdir`; returns {cell: {metric: [value per seed]}}.
+
+    make: further arguments of the config file -> config; of the grids that have cells with "arguments".
 
     A finished cell is read from its results.json; an unfinished one goes on from its checkpoint. Writes table.md,
     table.json and report.html, anew after each cell.
@@ -32,7 +35,9 @@ def run(grid, config, workdir, seeds, chosen=()):
     for seed in range(seeds):
         for cell, changes in cells.items():
             folder = os.path.join(workdir, f"{cell}-{seed}")
-            cell_config = changed(config, {**changes, "seed": config.seed + seed})
+            given = {**changes, "seed": config.seed + seed}
+            arguments = given.pop("arguments", None)
+            cell_config = changed(config if arguments is None else make(arguments), given)
             results = finished(folder, cell_config)
             if results is None:
                 logging.info("cell %s, seed %d of %d", cell, seed + 1, seeds)
@@ -64,6 +69,8 @@ def changed(config, changes):
 
 def write(grid, values, workdir, config):
     """table.md, table.json and report.html of what is known so far."""
+    if callable(grid.columns):
+        grid = dataclasses.replace(grid, columns=grid.columns(config))
     tables = [table_of(grid, title, rows, values) for title, rows in grid.tables(values).items()]
     shown = samples_of(values, workdir)
     text = f"# {grid.title}\n" + "".join(map(markdown, tables)) + f"\n{grid.note}\n" + (markdown(shown) if shown else "")

@@ -8,19 +8,24 @@ from typing import Any
 
 import jax
 from absl import logging
+from ml_collections import ConfigDict
 
-from xmodal_jax.config import build, choose
+from xmodal_jax.config import build, choose, defaults
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import open_checkpoint
 from xmodal_jax.interop.trees import leaves, nest
 from xmodal_jax.models.backbones.beit import BEiT
+from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.backbones.convit import ConvViT
+from xmodal_jax.models.backbones.deberta import DeBERTa
 from xmodal_jax.models.backbones.gpt2 import GPT2
+from xmodal_jax.models.backbones.recurrent import Recurrent
 from xmodal_jax.models.backbones.resnet import ResNet
 from xmodal_jax.models.backbones.vgg import VGG
 from xmodal_jax.models.backbones.vit import ViT
 
 IMAGE_ENCODERS = {"beit": BEiT, "convit": ConvViT, "resnet": ResNet, "vgg": VGG, "vit": ViT}
+TEXT_ENCODERS = {"bert": BERT, "roberta": BERT, "deberta_v3": DeBERTa, "lstm": Recurrent, "gru": Recurrent}
 DECODERS = {"gpt2": GPT2}
 
 
@@ -31,6 +36,16 @@ class Tower:
     module: Any
     checkpoint: Any = None
     freeze: tuple = ()
+
+
+def section(table, name, init, settings, where):
+    """A tower's section of a config: the settings given and the module's own, or the checkpoint that they follow from."""
+    kind = choose(table, name, where)
+    if init:
+        return ConfigDict({"name": name, "init": init, "freeze": ()})
+    own = defaults(kind, **settings).to_dict()
+    derived = ("style", "grid", "vocabulary", "positions", "cross", "labels")  # from the rest of the config
+    return ConfigDict({"name": name, "init": "", "freeze": ()} | {key: own[key] for key in own if key not in derived})
 
 
 def tower(settings, table, where, dtype, fixed=None, changes=None, image_size=None):

@@ -1,0 +1,101 @@
+"""System 4: visual question answering by any two uni-modal encoders, combined pair by pair (UME), and its baselines.
+
+    python -m xmodal_jax.main --config=configs/vqa.py
+        UME of an LSTM and a VGG on the built-in scenes, a few minutes on 2 CPU cores
+    python -m xmodal_jax.main --config=configs/vqa.py:text=deberta_v3,image=beit,fusion=ume,data=vqa2,path=DIR,scale=paper,...
+        init_text=FOLDER,init_image=FOLDER start from pretrained checkpoints, as the paper does
+
+Arguments (all optional): fusion (ume, evc, attention, product, concatenation, bilinear); text (lstm, gru, bert, roberta,
+deberta_v3); image (vgg, resnet, vit, beit, convit); scale (tiny, small, paper); data (scenes, questions, easy_vqa, vqa2, gqa)
+with path, images, lang; init_text, init_image (folders or names of checkpoints); image_size; third (caption, sound: one more
+modality of the built-in scenes); blind (image, question: a control); debug (a run of seconds).
+"""
+
+from ml_collections import ConfigDict
+
+from xmodal_jax.config import choose, defaults, parse_arg
+from xmodal_jax.data.answering import QuestionExamples
+from xmodal_jax.data.loader import LoaderConfig
+from xmodal_jax.data.sources import SOURCES, source_defaults
+from xmodal_jax.models import VQA
+from xmodal_jax.models.backbones.spectrogram import Spectrogram
+from xmodal_jax.models.backbones.vgg import VGG16
+from xmodal_jax.models.fusion import FUSIONS
+from xmodal_jax.models.lora import LoraConfig
+from xmodal_jax.train.optimizers import OptimizerConfig
+from xmodal_jax.train.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
+
+SCALES = {  # the paper's: 10 epochs of VQA v2
+    "tiny": dict(width=96, image_size=64, batch_size=64, total_steps=3000, learning_rate=2e-3, answers=1000),
+    "small": dict(width=192, image_size=128, batch_size=64, total_steps=10000, learning_rate=1e-3, answers=1000),
+    "paper": dict(width=768, image_size=384, batch_size=16, total_steps=277000, learning_rate=2e-5, answers=3128),
+}
+VGGS = {
+    "tiny": (24, 24, 0, 48, 48, 0, 96, 96, 0), "small": (48, 48, 0, 96, 96, 0, 192, 192, 0, 192, 192, 0), "paper": VGG16,
+}  # fmt: skip
+
+
+def encoder(name, scale, width):
+    """The settings of an encoder that starts from nothing."""
+    paper = scale == "paper"
+    if name in ("lstm", "gru"):
+        return {"cell": name, "width": width}
+    if name == "vgg":
+        return {"channels": VGGS[scale]}
+    if name in ("convit", "resnet"):
+        return {"convit": {"widths": (width // 4, width // 2, width), "depths": (1, 1, 1), "layers": 1}}.get(name, {})
+    blocks = {"width": width, "heads": 12 if paper else 4, "layers": 12 if paper else 3}
+    if name in ("vit", "beit"):
+        return {**blocks, "patch": 16 if paper else 8}
+    return {**blocks, "pad_positions": 0} if name == "roberta" else blocks
+
+
+def get_config(arg=""):
+    args = parse_arg(
+        arg, fusion="ume", text="lstm", image="vgg", scale="tiny", data="scenes", path="", images="", lang="", init_text="",
+        init_image="", image_size=0, third="", blind="none", debug=False,
+    )  # fmt: skip
+    scale = choose(SCALES, args.scale, "config argument scale")
+    if args.scale == "paper" and args.text in ("lstm", "gru"):  # as the paper's rows with an LSTM
+        scale = {**scale, "batch_size": 32, "total_steps": scale["total_steps"] // 2, "answers": 1000, "optimizer": "adam"}
+    choose(SOURCES, args.data, "config argument data")
+    choose({"": 0, "caption": 0, "sound": 0}, args.third, "config argument third")
+    scenes = args.data == "scenes"
+    data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
+    data |= {name: args[name] for name in ("path", "images", "lang") if args[name]}
+
+    config = ConfigDict()
+    config.seed = 0
+    config.total_steps = 20 if args.debug else scale["total_steps"]
+    config.batch_size = 8 if args.debug else scale["batch_size"]
+    config.accumulate = 1
+    config.log_every = 5 if args.debug else 50
+    config.eval_every = 0
+    config.checkpoint_every = 10 if args.debug else 500
+    config.keep_checkpoints = 2
+    config.precision = "params=float32,compute=float32,output=float32"
+    config.ema = 0.0
+    config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+    config.data = ConfigDict(data)
+    config.examples = defaults(
+        QuestionExamples, image_size=args.image_size or scale["image_size"], tokenizer=args.init_text or "words:1",
+        answers=scale["answers"], blind=args.blind, caption=args.third == "caption", sound=4000 * (args.third == "sound"),
+    )  # fmt: skip
+    config.loader = defaults(LoaderConfig)
+    config.model = defaults(VQA, name="vqa", hidden=scale["width"], mean=0.8 if scenes else 0.5)
+    config.model.image = section(
+        IMAGE_ENCODERS, args.image, args.init_image, encoder(args.image, args.scale, scale["width"]), "config argument image"
+    )
+    config.model.text = section(
+        TEXT_ENCODERS, args.text, args.init_text, encoder(args.text, args.scale, scale["width"]), "config argument text"
+    )
+    fusion = choose(FUSIONS, args.fusion, "config argument fusion")
+    config.model.fusion = ConfigDict({"name": args.fusion} | defaults(fusion, width=scale["width"]).to_dict())
+    config.model.sound = defaults(Spectrogram, width=scale["width"])
+    config.lora = defaults(LoraConfig)
+    config.objectives = ConfigDict({"answering": {"weight": 1.0, "targets": "hard" if args.scale == "paper" else "soft"}})
+    config.optimizer = defaults(
+        OptimizerConfig, name=scale.get("optimizer", "adamw"), learning_rate=scale["learning_rate"]
+    )  # fmt: skip
+    config.evaluators = ConfigDict(dict(answering=dict(count=16 if args.debug else 512)))
+    return config

@@ -1,0 +1,92 @@
+"""Answers to all questions of held-out pictures by the official VQA accuracy, by type, beside what needs no picture."""
+
+import collections
+
+import numpy as np
+
+from xmodal_jax.data.answering import usual
+from xmodal_jax.draw.blocks import Candidate, Sample
+from xmodal_jax.evaluators.retrieval import parts
+from xmodal_jax.metrics.vqa import accuracy_by, answer_kind, vqa_accuracy
+
+
+class AnsweringEvaluator:
+    """Metrics: vqa/accuracy and vqa/accuracy/TYPE; vqa/frequent of the most frequent training answer of the question's type;
+    vqa/frequent_for_question of that of the very same words (a perfect model without eyes); vqa/questions.
+
+    Args:
+      count: held-out pictures, 0: all.
+    """
+
+    def __init__(self, recipe, count=256, rows=128, samples=6):
+        source = recipe.held_out
+        examples = [source[i] for i in range(min(count, len(source)) if count else len(source))]
+        self.asked = [(e, q) for e in examples for q in e.get("questions", ()) if q["answers"]]
+        self.types = [kind_of(question) for _, question in self.asked]
+        self.rows, self.shown = rows, samples
+        self.trivial = self.trivial_answers(recipe.train)
+
+    def trivial_answers(self, train):
+        """{name: an answer to each question} of what any answerer must beat."""
+        by_type, by_words = collections.defaultdict(collections.Counter), collections.defaultdict(collections.Counter)
+        for i in range(len(train)):
+            for question in train.questions(i):
+                if question["answers"]:
+                    answer = usual(question["answers"])
+                    by_type[kind_of(question)][answer] += 1
+                    by_words[question["question"]][answer] += 1
+
+        def best(counts):
+            return counts.most_common(1)[0][0] if counts else ""
+
+        frequent = [best(by_type[kind]) for kind in self.types]
+        asked = zip(self.asked, self.types, strict=True)
+        words = [best(by_words.get(question["question"]) or by_type[kind]) for (_, question), kind in asked]
+        return {"frequent": frequent, "frequent_for_question": words}
+
+    def run(self, predictor):
+        if not self.asked:
+            return {}, []
+        found = [
+            row for part in parts(self.asked, self.rows)
+            for row in predictor.answers([example for example, _ in part], [question["question"] for _, question in part])
+        ]  # fmt: skip
+        values = self.agreement([row[0][0] for row in found])
+        scores = accuracy_by(values, self.types)
+        results = {"vqa/accuracy": scores.pop("overall"), "vqa/questions": float(len(values))}
+        results |= {f"vqa/accuracy/{kind}": value for kind, value in scores.items()}
+        results |= {f"vqa/{name}": float(np.mean(self.agreement(answers))) for name, answers in self.trivial.items()}
+        return results, [self.sample(predictor, i, found[i], values[i]) for i in self.chosen(values)]
+
+    def agreement(self, answers):
+        return [vqa_accuracy(answer, question["answers"]) for answer, (_, question) in zip(answers, self.asked, strict=True)]
+
+    def chosen(self, values):
+        """Questions to show: of every type in turn one that was right and one that was wrong, of different pictures."""
+        groups, seen, out = collections.defaultdict(list), set(), []
+        for i, (value, kind) in enumerate(zip(values, self.types, strict=True)):
+            groups[kind, value > 0.5].append(i)
+        while len(out) < self.shown and any(groups.values()):
+            for group in groups.values():
+                while group and id(self.asked[group[0]][0]) in seen:
+                    group.pop(0)
+                if group and len(out) < self.shown:
+                    out.append(group.pop(0))
+                    seen.add(id(self.asked[out[-1]][0]))
+        return out
+
+    def sample(self, predictor, i, found, value):
+        example, question = self.asked[i]
+        heat = [("Grad-CAM", predictor.grad_cam(example, question["question"]))]
+        pairs = predictor.pairs(example, question["question"])
+        heat += [("weight of the pairs", pairs[1].sum(0))] if pairs else []
+        return Sample(
+            "answer", image=example["image"], question=question["question"], answer=found[0][0],
+            truth=usual(question["answers"]), correct=value > 0.5, lang=example["lang"], id=example["id"], heat=heat,
+            candidates=[Candidate(answer, share) for answer, share in found],
+        )  # fmt: skip
+
+
+def kind_of(question):
+    """The type that the data set names, else that of its answers."""
+    return question.get("type") or answer_kind(question["answers"])
