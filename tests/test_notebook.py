@@ -9,7 +9,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.mark.parametrize(
     ("name", "pictures"),
-    [("pretrain", 5), ("caption", 3)],  # scenes, three heat maps, a picture; scenes, a picture, the matrix of cosines
+    [
+        ("pretrain", 5),  # scenes, three heat maps, a picture
+        ("caption", 3),  # scenes, a picture, the matrix of cosines
+        ("vqa", 3),  # scenes, a picture, the explanation
+    ],
 )
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch, name, pictures):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
