@@ -20,6 +20,7 @@ FILES = sorted((ROOT / "configs").glob("*.py"))
 SMALL = {  # examples
     "pretrain": {"examples.text_length": 40, "examples.target_length": 24, "examples.caption_length": 24},
     "caption": {"examples.length": 12, "data.count": 40},
+    "vqa": {"examples.length": 12, "data.count": 40, "model.image.channels": "(4, 0, 8, 0, 8, 0)"},
 }
 compilations = [0]
 

@@ -34,6 +34,7 @@ VARIANTS = {
     "window": ({"group": 48, "grid": 4, "text_window": 4}, 768),
     "narrow": ({"group": 48, "grid": 4, "second_width": 4}, 768),
     "bfloat16": ({"group": 48, "grid": 4, "dtype": "bfloat16"}, 768),
+    "ume": ({"group": 48, "grid": 4, "fuse_by": "ume"}, 768),
     "none": ({"group": 48, "grid": 4}, 0),
     **{f"reducer {name}": ({"group": 48, "grid": 4, "reducer": name}, 768) for name in REDUCERS},
 }

@@ -11,7 +11,7 @@ from tests.conftest import random_params
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.flops import count_flops
-from xmodal_jax.models.fusion import EVC, FUSIONS, UME, PairFusion
+from xmodal_jax.models.fusion import EVC, FUSIONS, UME, PairFusion, PairTokens
 from xmodal_jax.models.pairs import pair_weights, pool_pairs
 
 B, D = 2, 8
@@ -177,6 +177,34 @@ def test_every_fusion_takes_any_number_of_modalities_and_minds_their_masks(rng, 
         assert np.abs(apply(params, other) - found).max() > 1e-3
     gradient = jax.jit(jax.grad(lambda params: jnp.sum(model.apply({"params": params}, sources) ** 2)))(params)
     assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient) if leaf.size > 1)
+
+
+def test_pairs_that_keep_their_tokens(rng):
+    """x_i + W sum_j w_ij h(i, j), every pair by itself in float64."""
+    sources = [
+        Encoded(jnp.asarray(rng.normal(size=(B, n, D)), jnp.float32), jnp.asarray(rng.random((B, n)) < 0.7)) for n in (5, 4)
+    ]
+    model = PairTokens(D, 2, tile=3)
+    params = random_params(model, sources)
+    found = model.apply({"params": params}, sources)
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    h = []
+    for m, s in enumerate(sources):
+        x = np.asarray(s.x, np.float64)
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        h.append(x * p[f"norm_{m}"]["scale"] + p[f"norm_{m}"]["bias"])
+    for m, n in ((0, 1), (1, 0)):
+        for row in range(B):
+            for i in np.flatnonzero(sources[m].mask[row]):
+                pooled, others = np.zeros(D), np.flatnonzero(sources[n].mask[row])
+                if len(others):
+                    a, b = h[m][row, i], h[n][row, others]
+                    z = a @ p["left"]["kernel"] + p["left"]["bias"] + b @ p["right"]["kernel"]
+                    pairs = np.tanh(z + (a @ p["first"]["kernel"]) * (b @ p["second"]["kernel"]))
+                    weights = np.exp(pairs @ p["query"])
+                    weights = np.repeat(weights / weights.sum(0), D // 2, axis=1)
+                    pooled = (weights * pairs).sum(0)
+                np.testing.assert_allclose(found[m][row, i], sources[m].x[row, i] + pooled @ p["out"]["kernel"], atol=1e-5)
 
 
 def test_published_formulas_of_the_simple_methods(rng):

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 from xmodal_jax.data.bytes import VOCABULARY
 from xmodal_jax.data.examples import NAME_BUCKETS
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.byte_embedding import ByteGroups, FileBytes, PixelBytes, TextBytes
 from xmodal_jax.models.dense import Dense
+from xmodal_jax.models.fusion import PairTokens
 from xmodal_jax.models.reducers import REDUCERS, masked_softmax, pool
 from xmodal_jax.models.transformer import Stack, Style, empty_cache
 from xmodal_jax.models.vectors import masked_mean, unit
@@ -60,6 +62,8 @@ class CrossmodalBytes(nn.Module):
         projection of normalised pixels.
       text_window, text_kernel: bytes per text token, bytes that its local convolution sees.
       text_layers, second_layers: unimodal blocks before the fusion; layers, decoder_layers: crossmodal blocks and decoder.
+      fuse_by: "attention" of both modalities together in `layers` blocks, or "ume": every token with the pairs that it forms
+        with all of the other modality (`PairTokens`), once.
       reducer, slots: how the second modality is brought down to K vectors.
       second_width: width of its tower if it differs from `width` (the reducer projects back).
       shared_width: P.
@@ -84,6 +88,7 @@ class CrossmodalBytes(nn.Module):
     second_layers: int = 2
     second_width: int = 0
     layers: int = 2
+    fuse_by: str = "attention"
     decoder_layers: int = 2
     mlp_ratio: float = 4.0
     reducer: str = "relation"
@@ -98,6 +103,8 @@ class CrossmodalBytes(nn.Module):
     def setup(self):
         if self.stem not in ("patch", "conv") or (self.stem == "conv" and self.second != "raw"):
             raise UserError(f"model.stem={self.stem!r}: must be patch, or conv where model.second is raw.")
+        if self.fuse_by not in ("attention", "ume"):
+            raise UserError(f"model.fuse_by={self.fuse_by!r}: must be attention or ume.")
         if self.reducer not in REDUCERS:
             raise UserError(f"model.reducer={self.reducer!r}: must be one of {', '.join(REDUCERS)}.")
 
@@ -122,7 +129,7 @@ class CrossmodalBytes(nn.Module):
         out_width = self.width if second_width != self.width else 0
         self.reduce = REDUCERS[self.reducer](self.slots, out_width, dtype=self.dtype)
         self.modality = self.param("modality", nn.initializers.normal(0.1), (2, self.width))
-        self.fusion = stack(self.layers)
+        self.fusion = stack(self.layers) if self.fuse_by == "attention" else PairTokens(self.width, self.heads, 0, self.dtype)
         self.associate = Association(self.width, self.dtype)
         self.decoder = stack(self.decoder_layers, cross=True)
         self.from_summary = Dense(self.width, use_bias=False, dtype=self.dtype)
@@ -148,13 +155,14 @@ class CrossmodalBytes(nn.Module):
         return Tokens(x, mask, unit(self.to_shared_text(summary)), summary)
 
     def fuse(self, text, second, train=False):
-        """The crossmodal encoder (claims 4, 8-10): attention over both, then the association of every text token."""
-        x = jnp.concatenate(
-            [text.x + self.modality[0].astype(text.x.dtype), second.x + self.modality[1].astype(text.x.dtype)], 1
-        )
+        """The crossmodal encoder (claims 4, 8-10): attention or pairs of both, then the association of every text token."""
+        told, seen = text.x + self.modality[0].astype(text.x.dtype), second.x + self.modality[1].astype(text.x.dtype)
         mask = jnp.concatenate([text.mask, second.mask], axis=1)
-        x, _ = self.fusion(x, mask[:, None, None], train=train)
-        told, seen = jnp.split(x, [text.x.shape[1]], axis=1)  # [B, T, D], [B, K, D]
+        if self.fuse_by == "ume":
+            told, seen = self.fusion([Encoded(told, text.mask), Encoded(seen, second.mask)], train)
+        else:
+            x, _ = self.fusion(jnp.concatenate([told, seen], 1), mask[:, None, None], train=train)
+            told, seen = jnp.split(x, [text.x.shape[1]], axis=1)  # [B, T, D], [B, K, D]
         told, association = self.associate(told, seen, second.mask)
         return Fused(jnp.concatenate([told, seen], axis=1), mask, association, second.summary)
 

@@ -15,7 +15,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.attention import Attention
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.pairs import NEVER, pair_weights, pool_pairs, weighted_rows
+from xmodal_jax.models.pairs import NEVER, pair_weights, pool_columns, pool_pairs, tile_of, weighted_rows
 from xmodal_jax.models.vectors import masked_mean
 
 
@@ -219,6 +219,41 @@ class EVC(PairFusion):
 
 class UME(PairFusion):
     """Adaptively weighted pairs."""
+
+
+class PairTokens(nn.Module):
+    """Every token beside what its pairs with all tokens of the other modalities make of it: x_i + W sum_j w_ij h(i, j).
+
+    The pairs of UME (`PairFusion`, low rank) with weights softmax over j for each token: a fusion that keeps its tokens, for
+    models that go on with them, such as those of pre-training.
+    """
+
+    width: int = 256
+    groups: int = 4
+    tile: int = 0
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, sources, train=False):
+        """List of `Encoded` with x [B, N_m, width] -> list of [B, N_m, width]."""
+        at_least_two(sources)
+        if self.width % self.groups:
+            raise UserError(f"A fusion of width={self.width} must have groups={self.groups} that divide it.")
+
+        def dense(name, use_bias=False):
+            return Dense(self.width, use_bias=use_bias, dtype=self.dtype, name=name)
+
+        query = self.param("query", nn.initializers.normal(self.width**-0.5), (self.width, self.groups))
+        left, right, first, second, out = dense("left", True), dense("right"), dense("first"), dense("second"), dense("out")
+        h = [normed(source.x, self.dtype, f"norm_{m}") for m, source in enumerate(sources)]
+        found = []
+        for m, source in enumerate(sources):
+            others = jnp.concatenate([x for n, x in enumerate(h) if n != m], 1)
+            mask = jnp.concatenate([other.mask for n, other in enumerate(sources) if n != m], 1)
+            tile = self.tile or tile_of(h[m].shape[0] * h[m].shape[1], others.shape[1], self.width)
+            pooled, _ = pool_columns(left(h[m]), right(others), first(h[m]), second(others), query, source.mask, mask, tile)
+            found.append(source.x + out(pooled.astype(self.dtype)))
+        return found
 
 
 FUSIONS = {
