@@ -31,7 +31,7 @@ SCALES = {  # the paper's: 10 epochs of VQA v2
     "paper": dict(width=768, image_size=384, batch_size=16, total_steps=277000, learning_rate=2e-5, answers=3128),
 }
 VGGS = {
-    "tiny": (24, 24, 0, 48, 48, 0, 96, 96, 0), "small": (48, 48, 0, 96, 96, 0, 192, 192, 0, 192, 192, 0), "paper": VGG16,
+    "tiny": (24, 0, 48, 0, 96, 96, 0), "small": (48, 48, 0, 96, 96, 0, 192, 192, 0, 192, 192, 0), "paper": VGG16,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.models.backbones.convolutions import Conv, FixedBatchNorm
+from xmodal_jax.models.backbones.convolutions import Conv, FixedBatchNorm, max_pool_halves
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.perturb import perturbed
@@ -41,7 +41,7 @@ class VGG(nn.Module):
         x, number = images.astype(self.dtype), 0
         for channels in self.channels:
             if not channels:
-                x = nn.max_pool(x, (2, 2), (2, 2))
+                x = max_pool_halves(x)
                 continue
             x = Conv(channels, 3, padding=1, use_bias=True, dtype=self.dtype, name=f"conv_{number}")(x)
             x = FixedBatchNorm(dtype=self.dtype, name=f"norm_{number}")(x) if self.batch_norm else x
