@@ -26,12 +26,12 @@ from xmodal_jax.train.optimizers import OptimizerConfig
 from xmodal_jax.train.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
 
 SCALES = {  # the paper's: 10 epochs of VQA v2
-    "tiny": dict(width=96, image_size=64, batch_size=64, total_steps=3000, learning_rate=2e-3, answers=1000),
+    "tiny": dict(width=96, image_size=64, batch_size=64, total_steps=2000, learning_rate=2e-3, answers=1000),
     "small": dict(width=192, image_size=128, batch_size=64, total_steps=10000, learning_rate=1e-3, answers=1000),
     "paper": dict(width=768, image_size=384, batch_size=16, total_steps=277000, learning_rate=2e-5, answers=3128),
 }
 VGGS = {
-    "tiny": (24, 0, 48, 0, 96, 96, 0), "small": (48, 48, 0, 96, 96, 0, 192, 192, 0, 192, 192, 0), "paper": VGG16,
+    "tiny": (16, 0, 32, 0, 64, 64, 0), "small": (48, 48, 0, 96, 96, 0, 192, 192, 0, 192, 192, 0), "paper": VGG16,
 }  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def get_config(arg=""):
     config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
     config.data = ConfigDict(data)
     config.examples = defaults(
-        QuestionExamples, image_size=args.image_size or scale["image_size"], tokenizer=args.init_text or "words:1",
+        QuestionExamples, image_size=args.image_size or scale["image_size"], length=16 if scenes else 24, tokenizer=args.init_text or "words:1",
         answers=scale["answers"], blind=args.blind, caption=args.third == "caption", sound=4000 * (args.third == "sound"),
     )  # fmt: skip
     config.loader = defaults(LoaderConfig)
