@@ -3,6 +3,7 @@
 import collections
 import json
 import pathlib
+import types
 
 import jax
 import numpy as np
@@ -157,6 +158,22 @@ def test_every_cell_of_the_table_is_a_config_that_builds():
     paper = {text: get_config(f"scale=paper,text={text}") for text in ("lstm", "bert")}
     assert [c.batch_size for c in paper.values()] == [32, 16] and paper["lstm"].optimizer.name == "adam"
     assert [c.examples.answers for c in paper.values()] == [1000, 3128] and paper["bert"].examples.image_size == 384
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "text=deberta_v3,image=beit,fusion=bilinear", "text=roberta,image=resnet,third=sound"]
+)
+def test_every_array_has_a_sharding_rule_that_divides(arguments):
+    config = small(arguments)
+    config.model.mix_layers = True
+    if config.model.fusion.name == "ume":
+        config.model.fusion.gate = True
+    parts, mesh = recipe.make(config), types.SimpleNamespace(shape={"data": 2, "fsdp": 2, "tensor": 2})
+    one = layout.make_mesh({}, jax.devices()[:1])
+    with jax.set_mesh(one):
+        shapes = state_maker(parts, one)[1]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        layout.partition(layout.path_of(path), leaf.shape, mesh)
 
 
 def test_a_table_makes_each_cell_from_its_arguments(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from xmodal_jax.data.augment import augment
-from xmodal_jax.data.images import decode_image, encode_png
+from xmodal_jax.data.images import picture_of
 from xmodal_jax.errors import UserError
 from xmodal_jax.metrics.vqa import answer_scores, normalise_answer
 
@@ -106,15 +106,7 @@ class QuestionMaker:
 
     def picture(self, example):
         """uint8 [H, W, 3] of an example, a path, the bytes of a file, or an array."""
-        size = self.config.image_size
-        if isinstance(example, dict):
-            image, name = example["image"], example["id"]
-        else:
-            array = isinstance(example, np.ndarray)
-            image, name = decode_image(encode_png(example) if array else example, size), "picture"
-        if image.shape != (size, size, 3):
-            raise UserError(f"{name}: picture of shape {image.shape}, but examples.image_size={size}: both must agree.")
-        return image
+        return picture_of(example, self.config.image_size)
 
     def __call__(self, example, position):
         """-> {"image" uint8 [H, W, 3], "question" int32 [T], "question_length" [], "answers" int32 [A] (-1: none, or one that

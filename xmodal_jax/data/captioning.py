@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from xmodal_jax.data.augment import FLIPS, augment
-from xmodal_jax.data.images import decode_image, encode_png
+from xmodal_jax.data.images import picture_of
 from xmodal_jax.data.tokenizers import content_words
 from xmodal_jax.errors import UserError
 
@@ -83,18 +83,7 @@ class CaptionMaker:
 
     def picture(self, example):
         """uint8 [H, W, 3] of an example, a path, the bytes of a file, or an array."""
-        if isinstance(example, dict):
-            image, name = example["image"], example["id"]
-        elif isinstance(example, np.ndarray):
-            image, name = decode_image(encode_png(example), self.config.image_size), "picture"
-        else:
-            image, name = decode_image(example, self.config.image_size), str(example)
-        if image.shape != (self.config.image_size, self.config.image_size, 3):
-            raise UserError(
-                f"{name}: picture of shape {image.shape}, but examples.image_size={self.config.image_size}: give the source "
-                "the same size."
-            )
-        return image
+        return picture_of(example, self.config.image_size)
 
     def __call__(self, example, position):
         """-> {"image" uint8 [H, W, 3], "caption" int32 [T], "caption_length" [], "names" int32 [K]}."""

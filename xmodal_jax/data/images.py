@@ -115,3 +115,18 @@ def _fit(image: Image.Image, size: int | None, mode: str, background: tuple[int,
     if mode == "pad":
         return ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC, color=background)
     return image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def picture_of(example, size):
+    """uint8 [size, size, 3] of an example of a source, a path, the bytes of a file, or an array.
+
+    Raises UserError where an example's picture has another size.
+    """
+    if not isinstance(example, dict):
+        return decode_image(encode_png(example) if isinstance(example, np.ndarray) else example, size)
+    image = example["image"]
+    if image.shape != (size, size, 3):
+        raise UserError(
+            f"{example['id']}: picture of shape {image.shape}, but examples.image_size={size}: give the source the same size."
+        )
+    return image

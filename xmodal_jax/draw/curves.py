@@ -2,10 +2,12 @@
 
 import base64
 import io
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import ticker
 from PIL import Image
 
@@ -163,6 +165,32 @@ def bars(rows: Sequence[tuple], *, unit: str = "%") -> str:
     return figures.to_svg(figure)
 
 
+def log_lines(panels: Sequence[tuple]) -> str:
+    """Panels side by side in logarithmic axes with one legend, as SVG text.
+
+    panels: (title, name of x, {label: [(x, y), ...]}), the same labels in each; the first three stand out.
+    """
+    figure = figures.new_figure(2.8 * len(panels), 2.8)
+    styles = [(ACCENT, "-", "o"), (WARM, "--", "s"), (INK, "-", "D"), *((MUTED, line, "") for line in ("-", "--", "-.", ":"))]
+    for axis, (title, name, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for (label, points), (colour, line, marker) in zip(lines.items(), itertools.cycle(styles)):
+            shown = {"label": visible(label), "marker": marker, "markersize": 3, "linewidth": 1.3}
+            axis.plot(*zip(*points, strict=True), color=colour, linestyle=line, **shown)
+        axis.set(xscale="log", yscale="log")
+        axis.set_title(visible(title), loc="left", fontsize=9.5, color=INK, parse_math=False)
+        axis.set_xlabel(visible(name), fontsize=8.5, color=MUTED)
+        axis.set_xticks(sorted({x for points in lines.values() for x, _ in points}))
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        axis.xaxis.set_minor_locator(ticker.NullLocator())
+        axis.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+        _quiet(axis)
+    handles, labels = axis.get_legend_handles_labels()
+    shown = {"fontsize": 8.5, "labelcolor": INK, "frameon": False, "handlelength": 3}
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), **shown)
+    return figures.to_svg(figure)
+
+
 def png_uri(pixels: np.ndarray) -> str:
     """uint8 [H, W, 3] -> "data:image/png;base64,..."."""
     out = io.BytesIO()
@@ -171,7 +199,9 @@ def png_uri(pixels: np.ndarray) -> str:
 
 
 def visible(text) -> str:
-    """Text with its control characters made visible: a model of bytes may well generate them."""
+    """Text with its control characters made visible: a model of bytes may well generate them. Markup stays as it is."""
+    if isinstance(text, Markup):
+        return text
     return "".join(chr(0x2400 + ord(c)) if ord(c) < 32 and c not in "\n\t" else c for c in str(text))
 
 
