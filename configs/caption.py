@@ -17,11 +17,10 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.captioning import CaptionExamples
-from xmodal_jax.data.loader import LoaderConfig
 from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import Captioner
-from xmodal_jax.models.lora import LoraConfig
 from xmodal_jax.train.optimizers import OptimizerConfig
+from xmodal_jax.train.recipe import run_defaults
 from xmodal_jax.train.towers import DECODERS, IMAGE_ENCODERS, section
 
 METHODS = {  # weights (alpha, beta, gamma) of equation 5
@@ -64,25 +63,13 @@ def get_config(arg=""):
         data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
     data |= {name: args[name] for name in ("images", "name", "lang") if args[name]}
 
-    config = ConfigDict()
-    config.seed = 0
-    config.total_steps = 20 if args.debug else scale["total_steps"]
-    config.batch_size = 8 if args.debug else scale["batch_size"]
-    config.accumulate = 1
-    config.log_every = 5 if args.debug else 20
-    config.eval_every = 0
-    config.checkpoint_every = 10 if args.debug else 500
-    config.keep_checkpoints = 2
-    config.precision = "params=float32,compute=float32,output=float32"
-    config.ema = 0.0
-    config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+    config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.data = ConfigDict(data)
     tokenizer = args.init_text or ("words:1" if scenes else "words")
     config.examples = defaults(
         CaptionExamples, image_size=image_size, tokenizer=tokenizer, flips="none" if scenes else flips,
         zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1,
     )  # fmt: skip
-    config.loader = defaults(LoaderConfig)
     latent = "none" if args.method in ("baseline", "dual_encoder") else args.latent
     config.model = defaults(
         Captioner, name="captioner", image=None, decoder=None, latent=latent, latent_size=args.size,
@@ -94,7 +81,6 @@ def get_config(arg=""):
         IMAGE_ENCODERS, image, args.init_image, scale["image"] if image in ("convit", "vit") else {}, "config argument image"
     )
     config.model.decoder = section(DECODERS, "gpt2", args.init_text, scale["decoder"], "config argument decoder")
-    config.lora = defaults(LoraConfig)
     # What starts from nothing must see before the prior may press: else the latents collapse in the first hundred steps.
     new = not (args.init_image or args.scale == "paper")
     config.objectives = ConfigDict({

@@ -16,11 +16,10 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.examples import ByteExamples
-from xmodal_jax.data.loader import LoaderConfig
 from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import CrossmodalBytes
-from xmodal_jax.models.lora import LoraConfig
 from xmodal_jax.train.optimizers import OptimizerConfig
+from xmodal_jax.train.recipe import run_defaults
 
 SIZES = {
     "tiny": dict(width=32, heads=2, layers=1, text_layers=1, second_layers=1, decoder_layers=1, slots=8),
@@ -46,18 +45,7 @@ def get_config(arg=""):
     if args.lang:
         data["lang"] = tuple(args.lang.split("+")) if "+" in args.lang else args.lang
 
-    config = ConfigDict()
-    config.seed = 0
-    config.total_steps = 20 if args.debug else 1100
-    config.batch_size = 8 if args.debug else 32
-    config.accumulate = 1
-    config.log_every = 5 if args.debug else 20
-    config.eval_every = 0
-    config.checkpoint_every = 10 if args.debug else 250
-    config.keep_checkpoints = 2
-    config.precision = "params=float32,compute=float32,output=float32"
-    config.ema = 0.0
-    config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+    config = run_defaults(1100, 32, checkpoint_every=250, debug=args.debug)
     config.data = ConfigDict(data)
     config.inventory = args.inventory
     config.scorer = ""  # of dictionary senses: Lesk, or the folder of a run whose text encoder serves as the frozen LM
@@ -69,10 +57,8 @@ def get_config(arg=""):
         text_length=96 if args.data == "scenes" else 160, target_length=48 if args.data == "scenes" else 64,
         mask_most=2, caption_share=0.25,
     )  # fmt: skip
-    config.loader = defaults(LoaderConfig)
     config.model = defaults(CrossmodalBytes, name="crossmodal_bytes", **size)
     config.model.update(second_modality(args, patch))
-    config.lora = defaults(LoraConfig)
     config.objectives = ConfigDict({  # naming leads: the language losses can use a picture once its tower knows things
         "masked_words": {"weight": 1.0}, "generation": {"weight": 0.5},
         "contrastive": {"weight": 0.2}, "naming": {"weight": 4.0},

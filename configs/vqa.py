@@ -15,14 +15,13 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.answering import QuestionExamples
-from xmodal_jax.data.loader import LoaderConfig
 from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import VQA
 from xmodal_jax.models.backbones.spectrogram import Spectrogram
 from xmodal_jax.models.backbones.vgg import VGG16
 from xmodal_jax.models.fusion import FUSIONS
-from xmodal_jax.models.lora import LoraConfig
 from xmodal_jax.train.optimizers import OptimizerConfig
+from xmodal_jax.train.recipe import run_defaults
 from xmodal_jax.train.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
 
 SCALES = {  # the paper's: 10 epochs of VQA v2
@@ -64,24 +63,13 @@ def get_config(arg=""):
     data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
     data |= {name: args[name] for name in ("path", "images", "lang") if args[name]}
 
-    config = ConfigDict()
-    config.seed = 0
-    config.total_steps = 20 if args.debug else scale["total_steps"]
-    config.batch_size = 8 if args.debug else scale["batch_size"]
-    config.accumulate = 1
-    config.log_every = 5 if args.debug else 50
-    config.eval_every = 0
-    config.checkpoint_every = 10 if args.debug else 500
-    config.keep_checkpoints = 2
-    config.precision = "params=float32,compute=float32,output=float32"
-    config.ema = 0.0
-    config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+    config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, log_every=50, debug=args.debug)
     config.data = ConfigDict(data)
     config.examples = defaults(
-        QuestionExamples, image_size=args.image_size or scale["image_size"], length=16 if scenes else 24, tokenizer=args.init_text or "words:1",
+        QuestionExamples, image_size=args.image_size or scale["image_size"], length=16 if scenes else 24,
+        tokenizer=args.init_text or "words:1",
         answers=scale["answers"], blind=args.blind, caption=args.third == "caption", sound=4000 * (args.third == "sound"),
     )  # fmt: skip
-    config.loader = defaults(LoaderConfig)
     config.model = defaults(VQA, name="vqa", hidden=scale["width"], mean=0.8 if scenes else 0.5)
     config.model.image = section(
         IMAGE_ENCODERS, args.image, args.init_image, encoder(args.image, args.scale, scale["width"]), "config argument image"
@@ -92,7 +80,6 @@ def get_config(arg=""):
     fusion = choose(FUSIONS, args.fusion, "config argument fusion")
     config.model.fusion = ConfigDict({"name": args.fusion} | defaults(fusion, width=scale["width"]).to_dict())
     config.model.sound = defaults(Spectrogram, width=scale["width"])
-    config.lora = defaults(LoraConfig)
     config.objectives = ConfigDict({"answering": {"weight": 1.0, "targets": "hard" if args.scale == "paper" else "soft"}})
     config.optimizer = defaults(
         OptimizerConfig, name=scale.get("optimizer", "adamw"), learning_rate=scale["learning_rate"]

@@ -34,6 +34,25 @@ def at_least_two(sources):
         raise UserError(f"A fusion takes two or more modalities, not {len(sources)}.")
 
 
+def wholes(sources, dtype):
+    """The modalities' single vectors, normalised: list of [B, P_m]. Call within a compact method."""
+    at_least_two(sources)
+    return [normed(whole(source), dtype, f"norm_{m}") for m, source in enumerate(sources)]
+
+
+def in_one_space(sources, width, dtype):
+    """The modalities' tokens in the shared space, normalised: list of [B, N_m, D]. Call within a compact method."""
+    at_least_two(sources)
+    maps = [Dense(width, dtype=dtype, name=f"map_{m}")(source.x) for m, source in enumerate(sources)]
+    return [normed(x, dtype, f"norm_{m}") for m, x in enumerate(maps)]
+
+
+def others(h, sources, m):
+    """Of all modalities but m the tokens h side by side [B, sum of N_n, D], and their mask."""
+    rest = [n for n in range(len(h)) if n != m]
+    return jnp.concatenate([h[n] for n in rest], 1), jnp.concatenate([sources[n].mask for n in rest], 1)
+
+
 class Concatenation(nn.Module):
     """W [v_1; v_2; ...] of the modalities' single vectors."""
 
@@ -42,9 +61,7 @@ class Concatenation(nn.Module):
 
     @nn.compact
     def __call__(self, sources, train=False):
-        at_least_two(sources)
-        v = [normed(whole(source), self.dtype, f"norm_{m}") for m, source in enumerate(sources)]
-        return Dense(self.width, dtype=self.dtype, name="mix")(jnp.concatenate(v, -1))
+        return Dense(self.width, dtype=self.dtype, name="mix")(jnp.concatenate(wholes(sources, self.dtype), -1))
 
 
 class Product(nn.Module):
@@ -55,10 +72,8 @@ class Product(nn.Module):
 
     @nn.compact
     def __call__(self, sources, train=False):
-        at_least_two(sources)
         y = 1.0
-        for m, source in enumerate(sources):
-            v = normed(whole(source), self.dtype, f"norm_{m}")
+        for m, v in enumerate(wholes(sources, self.dtype)):
             y = y * jnp.tanh(Dense(self.width, dtype=self.dtype, name=f"map_{m}")(v))
         return y
 
@@ -73,10 +88,8 @@ class Bilinear(nn.Module):
 
     @nn.compact
     def __call__(self, sources, train=False):
-        at_least_two(sources)
         y = 1.0
-        for m, source in enumerate(sources):
-            v = normed(whole(source), self.dtype, f"norm_{m}")
+        for m, v in enumerate(wholes(sources, self.dtype)):
             y = y * Dense((self.width, self.factors), dtype=self.dtype, name=f"map_{m}")(v)
         y = y.sum(-1).astype(jnp.float32)  # [B, D]
         y = jnp.sign(y) * (jnp.sqrt(jnp.abs(y) + 1e-6) - 1e-3)  # the root's slope at 0 is bounded
@@ -93,21 +106,13 @@ class CrossAttention(nn.Module):
 
     @nn.compact
     def __call__(self, sources, train=False):
-        at_least_two(sources)
-        h = [tokens(source, self.width, self.dtype, m) for m, source in enumerate(sources)]
-        means = []
+        h, means = in_one_space(sources, self.width, self.dtype), []
         for m, source in enumerate(sources):
-            others = jnp.concatenate([x for n, x in enumerate(h) if n != m], 1)
-            mask = jnp.concatenate([other.mask for n, other in enumerate(sources) if n != m], 1)
+            context, mask = others(h, sources, m)
             attend = Attention(self.width, self.heads, dtype=self.dtype, name=f"attend_{m}")
-            y = normed(h[m] + attend(h[m], mask[:, None, None], context=others)[0], self.dtype, f"norm_out_{m}")
+            y = normed(h[m] + attend(h[m], mask[:, None, None], context=context)[0], self.dtype, f"norm_out_{m}")
             means.append(masked_mean(y, source.mask))
         return Dense(self.width, dtype=self.dtype, name="mix")(jnp.concatenate(means, -1))
-
-
-def tokens(source, width, dtype, m):
-    """A modality's tokens in the shared space, normalised: [B, N_m, D]. Call within a compact method."""
-    return normed(Dense(width, dtype=dtype, name=f"map_{m}")(source.x), dtype, f"norm_{m}")
 
 
 FORMS = ("low_rank", "diagonal", "pool_first")
@@ -143,13 +148,12 @@ class PairFusion(nn.Module):
 
     @nn.compact
     def __call__(self, sources, train=False):
-        at_least_two(sources)
         for name, valid in {"form": FORMS, "weighting": WEIGHTINGS, "pairs": PAIRS}.items():
             if getattr(self, name) not in valid:
                 raise UserError(f"config.model.fusion.{name}={getattr(self, name)!r}: must be one of {', '.join(valid)}.")
         if self.width % self.groups:
             raise UserError(f"config.model.fusion: width={self.width} must be a multiple of groups={self.groups}.")
-        h = [tokens(source, self.width, self.dtype, m) for m, source in enumerate(sources)]
+        h = in_one_space(sources, self.width, self.dtype)
         if self.pairs == "all":
             mask = jnp.concatenate([source.mask for source in sources], 1)
             everything = jnp.concatenate(h, 1), mask
@@ -248,10 +252,9 @@ class PairTokens(nn.Module):
         h = [normed(source.x, self.dtype, f"norm_{m}") for m, source in enumerate(sources)]
         found = []
         for m, source in enumerate(sources):
-            others = jnp.concatenate([x for n, x in enumerate(h) if n != m], 1)
-            mask = jnp.concatenate([other.mask for n, other in enumerate(sources) if n != m], 1)
-            tile = self.tile or tile_of(h[m].shape[0] * h[m].shape[1], others.shape[1], self.width)
-            pooled, _ = pool_columns(left(h[m]), right(others), first(h[m]), second(others), query, source.mask, mask, tile)
+            rest, mask = others(h, sources, m)
+            tile = self.tile or tile_of(h[m].shape[0] * h[m].shape[1], rest.shape[1], self.width)
+            pooled, _ = pool_columns(left(h[m]), right(rest), first(h[m]), second(rest), query, source.mask, mask, tile)
             found.append(source.x + out(pooled.astype(self.dtype)))
         return found
 

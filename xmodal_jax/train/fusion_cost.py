@@ -24,7 +24,7 @@ from xmodal_jax.draw.report import write_report
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.flops import count_flops
-from xmodal_jax.models.fusion import FUSIONS, tokens
+from xmodal_jax.models.fusion import FUSIONS, in_one_space
 from xmodal_jax.models.pairs import NEVER, tile_of, weighted_rows
 from xmodal_jax.train.benchmark import machine
 from xmodal_jax.train.figures import percent, size
@@ -48,7 +48,7 @@ class Naive(nn.Module):
 
     @nn.compact
     def __call__(self, sources, train=False):
-        x, y = (tokens(source, self.width, "float32", m) for m, source in enumerate(sources))
+        x, y = in_one_space(sources, self.width, "float32")
         shape = (*x.shape[:2], *y.shape[1:])
         first, second = jnp.broadcast_to(x[:, :, None], shape), jnp.broadcast_to(y[:, None], shape)  # [B, N, M, D]
         whole = jnp.concatenate([first, second, first - second, first * second], -1)  # [B, N, M, 4 D]

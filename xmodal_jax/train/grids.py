@@ -106,6 +106,11 @@ def caption_tables(cells):
             "captions of other pictures": "vae_cl-patch-128-shuffled",
         },
     }  # fmt: skip
+    return of_known(tables, cells)
+
+
+def of_known(tables, cells):
+    """The tables without the rows whose cell there is not, and without empty ones."""
     known = {title: {label: cell for label, cell in rows.items() if cell in cells} for title, rows in tables.items()}
     return {title: rows for title, rows in known.items() if rows}
 
@@ -173,8 +178,7 @@ def fusion_tables(cells):
             "no question": "lstm-vgg-ume-no-question",
         },
     }  # fmt: skip
-    known = {title: {label: cell for label, cell in rows.items() if cell in cells} for title, rows in tables.items()}
-    return {title: rows for title, rows in known.items() if rows}
+    return of_known(tables, cells)
 
 
 def fusion_columns(config):

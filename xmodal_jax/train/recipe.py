@@ -3,8 +3,10 @@
 import dataclasses
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from xmodal_jax import objectives
-from xmodal_jax.config import build, choose, unknown
+from xmodal_jax.config import build, choose, defaults, unknown
 from xmodal_jax.data.loader import Batches, LoaderConfig
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.errors import UserError
@@ -17,6 +19,16 @@ KEYS = (
     "seed total_steps batch_size accumulate log_every eval_every checkpoint_every keep_checkpoints precision ema mesh "
     "data examples inventory scorer loader model lora objectives optimizer evaluators"
 ).split()
+
+
+def run_defaults(total_steps, batch_size, checkpoint_every, log_every=20, debug=False):
+    """What configs of all systems have in common: a run's length, layout and loading; `debug`: a run of seconds."""
+    return ConfigDict({
+        "seed": 0, "total_steps": 20 if debug else total_steps, "batch_size": 8 if debug else batch_size, "accumulate": 1,
+        "log_every": 5 if debug else log_every, "eval_every": 0, "checkpoint_every": 10 if debug else checkpoint_every,
+        "keep_checkpoints": 2, "precision": "params=float32,compute=float32,output=float32", "ema": 0.0,
+        "mesh": {"data": -1, "fsdp": 1, "tensor": 1}, "loader": defaults(LoaderConfig), "lora": defaults(LoraConfig),
+    })  # fmt: skip
 
 
 @dataclasses.dataclass
