@@ -25,7 +25,7 @@ from xmodal_jax.train.recipe import run_defaults
 from xmodal_jax.train.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
 
 SCALES = {  # the paper's: 10 epochs of VQA v2
-    "tiny": dict(width=96, image_size=64, batch_size=64, total_steps=2000, learning_rate=2e-3, answers=1000),
+    "tiny": dict(width=96, image_size=64, batch_size=64, total_steps=2000, learning_rate=1e-3, answers=1000),
     "small": dict(width=192, image_size=128, batch_size=64, total_steps=10000, learning_rate=1e-3, answers=1000),
     "paper": dict(width=768, image_size=384, batch_size=16, total_steps=277000, learning_rate=2e-5, answers=3128),
 }
@@ -69,8 +69,10 @@ def get_config(arg=""):
         QuestionExamples, image_size=args.image_size or scale["image_size"], length=16 if scenes else 24,
         tokenizer=args.init_text or "words:1",
         answers=scale["answers"], blind=args.blind, caption=args.third == "caption", sound=4000 * (args.third == "sound"),
+        names=scenes,
     )  # fmt: skip
     config.model = defaults(VQA, name="vqa", hidden=scale["width"], mean=0.8 if scenes else 0.5)
+    del config.model.names
     config.model.image = section(
         IMAGE_ENCODERS, args.image, args.init_image, encoder(args.image, args.scale, scale["width"]), "config argument image"
     )
@@ -81,6 +83,8 @@ def get_config(arg=""):
     config.model.fusion = ConfigDict({"name": args.fusion} | defaults(fusion, width=scale["width"]).to_dict())
     config.model.sound = defaults(Spectrogram, width=scale["width"])
     config.objectives = ConfigDict({"answering": {"weight": 1.0, "targets": "hard" if args.scale == "paper" else "soft"}})
+    if scenes:  # an encoder that starts from nothing learns what things are before answers can teach it
+        config.objectives.naming = ConfigDict({"weight": 1.0})
     config.optimizer = defaults(
         OptimizerConfig, name=scale.get("optimizer", "adamw"), learning_rate=scale["learning_rate"]
     )  # fmt: skip

@@ -76,8 +76,8 @@ def test_every_question_is_drawn_and_the_draw_is_the_position_s_alone():
 
 
 def test_batches_have_the_shapes_that_are_promised():
-    scenes = Scenes(split="train", count=6, size=64, lang="en", fields=("image", "questions", "captions", "audio"))
-    maker = make(scenes, image_size=64, length=24, caption=True, sound=4000)
+    scenes = Scenes(split="train", count=6, size=64, lang="en", fields=("image", "questions", "captions", "audio", "objects"))
+    maker = make(scenes, image_size=64, length=24, caption=True, sound=4000, names=True)
     wanted = maker.example_batch(1)
     for i in range(3):
         row = maker(scenes[i], i)
@@ -85,6 +85,7 @@ def test_batches_have_the_shapes_that_are_promised():
             name: (value.shape[1:], value.dtype) for name, value in wanted.items()
         }
         assert row["sound"].any() and row["caption_length"] > 2
+        assert (row["names"] >= 0).sum() == 2 * len(scenes[i]["objects"])
     with pytest.raises(UserError, match="captions and audio"):
         maker.ask(scenes[0]["image"], "what?")
 

@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from xmodal_jax.data.augment import augment
+from xmodal_jax.data.examples import NAMES, name_ids
 from xmodal_jax.data.images import picture_of
 from xmodal_jax.errors import UserError
 from xmodal_jax.metrics.vqa import answer_scores, normalise_answer
@@ -28,6 +29,7 @@ class QuestionExamples:
       answers: the most frequent training answers, which can be given. others cannot, and train nothing.
       zoom, brightness: of training pictures, see `augment`; they are never flipped, for left must stay left.
       caption, sound: a third modality: one of the picture's captions, its sound.
+      names: also give the labels and colours of the picture's objects, for the naming objective; of sources that have them.
       blind: "image" or "question" is taken away, as a control: what can be answered from the other alone?
     """
 
@@ -39,6 +41,7 @@ class QuestionExamples:
     brightness: float = 0.0
     caption: bool = False
     sound: int = 0
+    names: bool = False
     blind: str = "none"
 
     def __post_init__(self):
@@ -51,7 +54,7 @@ class QuestionExamples:
 
     def wanted(self):
         """What a source has to give."""
-        fields = ("image", "questions", *["captions"] * self.caption, *["audio"] * bool(self.sound))
+        fields = ("image", "questions", *["captions"] * self.caption, *["audio"] * bool(self.sound), *["objects"] * self.names)
         return {"size": self.image_size, "fields": fields}
 
 
@@ -110,7 +113,8 @@ class QuestionMaker:
 
     def __call__(self, example, position):
         """-> {"image" uint8 [H, W, 3], "question" int32 [T], "question_length" [], "answers" int32 [A] (-1: none, or one that
-        cannot be given), "scores" float32 [A]: accuracy of each; "caption", "caption_length", "sound" where there are some}.
+        cannot be given), "scores" float32 [A]: accuracy of each}, and "caption", "caption_length", "sound", "names" int32 where
+        they are asked for.
         """
         config, rng = self.config, np.random.default_rng((self.seed, position))
         asked = example["questions"]
@@ -122,6 +126,9 @@ class QuestionMaker:
         row["answers"], row["scores"] = np.full(KEPT, -1, np.int32), np.zeros(KEPT, np.float32)
         for place, (number, score) in enumerate(known):
             row["answers"][place], row["scores"][place] = number, score
+        if config.names:
+            words = [thing[kind] for thing in example.get("objects", ()) for kind in ("label", "color") if thing[kind]]
+            row["names"] = name_ids(words)
         return row
 
     def ask(self, image, question, example=None, rng=None):
@@ -149,8 +156,9 @@ class QuestionMaker:
         text = {"question": np.zeros((rows, config.length), np.int32), "question_length": np.ones(rows, np.int32)}
         if config.caption:
             text |= {"caption": text["question"], "caption_length": text["question_length"]}
+        names = {"names": np.zeros((rows, NAMES), np.int32)} if config.names else {}
         sound = {"sound": np.zeros((rows, config.sound), np.int16)} if config.sound else {}
         return {
-            "image": np.zeros((rows, size, size, 3), np.uint8), **text, **sound,
+            "image": np.zeros((rows, size, size, 3), np.uint8), **text, **sound, **names,
             "answers": np.zeros((rows, KEPT), np.int32), "scores": np.zeros((rows, KEPT), np.float32),
         }  # fmt: skip

@@ -30,6 +30,7 @@ class VQA(nn.Module):
       image, text: modules that give `Encoded`; a caption as a third modality is read by `text` too; sound: a module that gives
         `Encoded` of int16 [B, S], or None.
       fusion: of `FUSIONS`; answers: K; hidden: width of the classifier's inner layer; dropout: in it.
+      names: predict so many names of a picture's objects from the picture alone (0: no such head).
       mix_layers: take a learned mix of the encoders' layers in place of the last (`LayerMix`).
       mean, std: of the pixels, 0..1, of red, green, blue or of all.
     """
@@ -41,12 +42,15 @@ class VQA(nn.Module):
     sound: Any = None
     hidden: int = 256
     dropout: float = 0.0
+    names: int = 0
     mix_layers: bool = False
     mean: Any = 0.5
     std: Any = 0.25
     dtype: str = "float32"
 
     def setup(self):
+        if self.names:
+            self.to_names = Dense(self.names, dtype=self.dtype)
         if self.mix_layers:
             self.mix_image, self.mix_text = LayerMix(), LayerMix()
         self.up = Dense(self.hidden, dtype=self.dtype)
@@ -56,7 +60,8 @@ class VQA(nn.Module):
     def encode_image(self, images, train=False) -> Encoded:
         """images uint8 [B, H, W, 3]."""
         pixels = (images.astype(self.dtype) / 255 - jnp.asarray(self.mean, self.dtype)) / jnp.asarray(self.std, self.dtype)
-        return self.mix_image(self.image, pixels, train=train) if self.mix_layers else self.image(pixels, train=train)
+        encoded = self.mix_image(self.image, pixels, train=train) if self.mix_layers else self.image(pixels, train=train)
+        return encoded.replace(names=self.to_names(encoded.x.mean(1)).astype(jnp.float32)) if self.names else encoded
 
     def encode_text(self, ids, length, train=False) -> Encoded:
         """ids int32 [B, T], length [B]."""

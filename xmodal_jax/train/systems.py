@@ -10,7 +10,7 @@ from xmodal_jax.config import build, choose
 from xmodal_jax.data import senses
 from xmodal_jax.data.answering import QuestionExamples, QuestionMaker
 from xmodal_jax.data.captioning import CaptionExamples, CaptionMaker
-from xmodal_jax.data.examples import ByteExamples, ExampleMaker
+from xmodal_jax.data.examples import NAME_BUCKETS, ByteExamples, ExampleMaker
 from xmodal_jax.data.sources import SOURCES
 from xmodal_jax.data.third import SharedEntityTexts
 from xmodal_jax.data.tokenizers import learn_tokenizer
@@ -165,7 +165,8 @@ def vqa(config, maker, dtype):
         "image": image.module, "text": text.module, "fusion": build(kind, {**fusion, "dtype": dtype}, "model.fusion"),
         "sound": build(Spectrogram, {**sound, "dtype": dtype}, "model.sound") if maker.config.sound else None,
     }  # fmt: skip
-    module = build(VQA, {**settings, **modules, "answers": len(maker.answers), "dtype": dtype}, "model")
+    sizes = {"answers": len(maker.answers), "names": NAME_BUCKETS if maker.config.names else 0}
+    module = build(VQA, {**settings, **modules, **sizes, "dtype": dtype}, "model")
     return module, {"image": image, "text": text}
 
 

@@ -11,6 +11,7 @@ class Encoded:
     """x [B, N, D], one vector a token; mask bool [B, N]; pooled [B, P], one vector for all, or None.
 
     logits: of the head that the checkpoint has, or None; pair_logits [B, 2]: of BERT's next-sentence head.
+    names [B, V]: logits of the words that name an image, where a model asks for them.
     class_tokens: how many of the N tokens stand in front of those that have a place in the image or the text.
     """
 
@@ -19,6 +20,7 @@ class Encoded:
     pooled: Any = None
     logits: Any = None
     pair_logits: Any = None
+    names: Any = None
     class_tokens: int = flax.struct.field(pytree_node=False, default=0)
 
 

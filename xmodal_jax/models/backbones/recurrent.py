@@ -19,6 +19,12 @@ def lstm(gates, state):
     return nn.sigmoid(o) * jnp.tanh(c), c
 
 
+def remembering(key, shape):
+    """Zeros, but 1 for the forget gates: a new LSTM keeps its state (Jozefowicz et al., 2015)."""
+    del key
+    return jnp.zeros(shape).at[shape[0] // 4 : shape[0] // 2].set(1.0)
+
+
 CELLS = {"lstm": 4, "gru": 3}  # gates
 
 
@@ -38,7 +44,7 @@ class Layer(nn.Module):
         gates = CELLS[self.cell] * self.width
         inputs = Dense(gates, dtype=self.dtype, name="input")(x)  # [B, T, gates]
         kernel = self.param("recurrent_kernel", nn.initializers.orthogonal(), (self.width, gates))
-        bias = self.param("recurrent_bias", nn.initializers.zeros, (gates,))
+        bias = self.param("recurrent_bias", remembering if self.cell == "lstm" else nn.initializers.zeros, (gates,))
         kernel, bias = kernel.astype(self.dtype), bias.astype(self.dtype)
 
         def step(state, token):
