@@ -7,13 +7,20 @@ model.generate("photo.jpg", "what color is the car?")
 model.fill("photo.jpg", "a child is holding a ___")
 model.pick_sense("photo.jpg", "a child is holding a bat", "bat")
 pieces, weights = model.associate("photo.jpg", "a child is holding a bat")
+
+Captioners write (`model.write`), and answerers of questions explain themselves:
+
+model.answers(["photo.jpg"], ["what color is the car?"])  # [[(answer, probability), ...]]
+model.grad_cam("photo.jpg", "what color is the car?")  # [h, w]
+words, weights = model.pairs("photo.jpg", "what color is the car?")  # [words, h, w]
 """
 
 from xmodal_jax.train.restore import restore, run_config
 
 
 def load(workdir, step=None):
-    """A `Predictor` with the parameters of a run's newest (or the given) checkpoint, the averaged ones where there are some.
+    """A `Predictor`, `CaptionPredictor` or `QuestionPredictor`, by the run's system, with the parameters of its newest (or the
+    given) checkpoint, the averaged ones where there are some.
 
     Raises UserError where the folder holds no run or no readable checkpoint.
     """

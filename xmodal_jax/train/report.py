@@ -30,6 +30,8 @@ HEADLINES = {
     "retrieval/i2t_r1": ("image to text R@1", "the nearest caption is one of the picture's own", "", None),
     "captioning/bleu4": ("BLEU-4", "n-grams of the captions that stand in a reference", "", None),
     "captioning/ciderD": ("CIDEr-D", "likeness to the references, rare words count more; may pass 100 %", "", None),
+    "vqa/accuracy": ("VQA accuracy", "agreement of the answers with the annotators', by the official formula", "", None),
+    "vqa/frequent_for_question": ("without the picture", "the most frequent training answer to the very same words", "", None),
     "generation/answer_accuracy": ("answers", "questions answered as the annotators did", "", None),
 }
 SAMPLES = "samples.jsonl"
