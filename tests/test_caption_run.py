@@ -87,16 +87,16 @@ def test_vectors_are_of_unit_length_and_latents_are_means(model, held_out):
     assert mu.shape == log_variance.shape and mu.shape[0] == 2
 
 
-@pytest.mark.parametrize("choose_by", ["consensus", "retrieve"])
-def test_other_ways_to_choose_a_caption(model, choose_by):
+@pytest.mark.parametrize(("choose_by", "neighbours"), [("consensus", 0), ("consensus", 20), ("retrieve", 0)])
+def test_other_ways_to_choose_a_caption(model, choose_by, neighbours):
     parts = recipe.make(small())
-    settings = {"captioning": {"count": 3, "choose_by": choose_by, "candidates": 4, "beams": 2}}
+    settings = {"captioning": {"count": 3, "choose_by": choose_by, "candidates": 2, "beams": 2, "neighbours": neighbours}}
     parts = dataclasses.replace(parts, config=parts.config.copy_and_resolve_references())
     parts.config.evaluators = settings
     results, samples = evaluators.make(parts)(model.params)
     assert np.isfinite(results["captioning/ciderD"])
     training = {text for i in range(len(parts.train)) for text in parts.train.captions(i)[0]}
-    if choose_by == "retrieve":
+    if choose_by == "retrieve" or neighbours:  # twenty pictures' captions outvote four hypotheses of an untrained model
         assert all(sample.answer in training for sample in samples)
 
 

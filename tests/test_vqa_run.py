@@ -128,7 +128,11 @@ def test_what_the_model_does_not_take_is_refused(model, held_out):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["text=bert,image=vit,third=caption", "text=deberta_v3,image=beit,fusion=attention", "text=gru,image=convit,third=sound"],
+    [
+        "text=bert,image=vit,third=caption",
+        pytest.param("text=deberta_v3,image=beit,fusion=attention", marks=pytest.mark.slow),
+        pytest.param("text=gru,image=convit,third=sound", marks=pytest.mark.slow),
+    ],
 )
 def test_other_encoders_and_a_third_modality_learn_and_explain(arguments, tmp_path):
     config = small(arguments)
@@ -137,6 +141,7 @@ def test_other_encoders_and_a_third_modality_learn_and_explain(arguments, tmp_pa
     assert 0 <= results["vqa/accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_the_loss_goes_down_on_what_is_seen(tmp_path):
     config = small()
     config.total_steps, config.log_every, config.data.count, config.optimizer.learning_rate = 80, 10, 2, 1e-2

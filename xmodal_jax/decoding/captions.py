@@ -12,6 +12,7 @@ import numpy as np
 from xmodal_jax.decoding.predictor import round_up_rows
 from xmodal_jax.decoding.search import Generation, generate
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.vectors import unit
 
 
 class CaptionPredictor:
@@ -65,6 +66,11 @@ class CaptionPredictor:
             right = self._encode_text(self.params, np.stack([ids for ids, _ in made]), np.stack([n for _, n in made]))
             right = np.asarray(right.pooled)[: len(texts)]
         return left, right
+
+    def features(self, images):
+        """Unit vectors of what the image encoder sees, the mean of its tokens: float32 [B, W]."""
+        x = self._encode(self.params, self._stack(images)).x.mean(1)
+        return np.asarray(unit(x))[: len(images)]
 
     def latents(self, images):
         """(mu, log_variance), float32 [B, n, Z] each, or None of a model without latents."""

@@ -25,20 +25,22 @@ class CaptioningEvaluator:
 
     Args:
       count: held-out pictures; beams, length_penalty: of the search.
-      choose: "score": the best hypothesis; "consensus": of `candidates` hypotheses and samples the one that is nearest to the
-        others by CIDEr-D (minimum Bayes risk); "retrieve": the training caption whose vector is nearest to the picture's: what
-        a model that cannot write, a dual encoder, has for a caption.
+      choose_by: "score": the best hypothesis; "consensus": of `candidates` hypotheses and samples, and the captions of the
+        `neighbours` training pictures that look most alike (Devlin et al., 2015, "Exploring nearest neighbor approaches for
+        image captioning"), the one that is nearest to all others by CIDEr-D (minimum Bayes risk); "retrieve": the training
+        caption whose vector is nearest to the picture's: what a model that cannot write, a dual encoder, has for a caption.
     """
 
     def __init__(
         self, recipe, count=256, rows=64, samples=6, beams=4, length_penalty=1.0, choose_by="score", candidates=20,
-        temperature=0.7,
+        temperature=0.7, neighbours=0,
     ):  # fmt: skip
         choose(dict.fromkeys(CHOICES), choose_by, "config.evaluators.captioning.choose_by")
         source, train = recipe.held_out, recipe.train
         self.examples = [source[i] for i in range(min(count, len(source)))]
         self.references = [example["captions"] for example in self.examples]
-        self.rows, self.shown, self.choose_by = rows, samples, choose_by
+        self.rows, self.shown, self.choose_by, self.neighbours = rows, samples, choose_by, neighbours
+        self.train = train
         self.search = {"beams": beams, "length_penalty": length_penalty}
         self.sampled = {"sample": True, "returned": candidates, "temperature": temperature}
         self.training = [train.captions(i)[0] for i in range(len(train))]
@@ -86,15 +88,25 @@ class CaptioningEvaluator:
 
     def consensus(self, predictor):
         """For each picture the candidate with the highest mean CIDEr-D against all candidates."""
-        found = []
+        found, alike = [], self.alike(predictor) if self.neighbours else [()] * len(self.examples)
         beams = {**self.search, "returned": self.search["beams"]}
         for number, part in enumerate(parts(self.examples, self.rows)):
             searched = predictor.candidates(part, **beams)
             sampled = predictor.candidates(part, seed=number, **self.sampled)
-            found += [[*a, *b] for (a, _), (b, _) in zip(searched, sampled, strict=True)]
+            seen = alike[len(found) : len(found) + len(part)]
+            found += [[*a, *b, *c] for (a, _), (b, _), c in zip(searched, sampled, seen, strict=True)]
             logging.info("consensus: candidates of %d of %d pictures", len(found), len(self.examples))
         judge = CiderD([[caption_tokens(text) for text in captions] for captions in self.training])
         return [texts[int(judge.similarities([caption_tokens(t) for t in texts]).mean(1).argmax())] for texts in found]
+
+    def alike(self, predictor):
+        """For each picture all captions of the `neighbours` training pictures with the nearest features."""
+        numbers = range(len(self.train))
+        known = np.concatenate([predictor.features([self.train[i] for i in part]) for part in parts(numbers, self.rows)])
+        logging.info("consensus: features of %d training pictures", len(known))
+        features = np.concatenate([predictor.features(part) for part in parts(self.examples, self.rows)])
+        nearest = np.argsort(-features @ known.T, axis=1)[:, : self.neighbours]
+        return [[text for i in row for text in self.training[int(i)]] for row in nearest]
 
     def nearest(self, predictor):
         """The training caption whose vector is nearest to each picture's."""
