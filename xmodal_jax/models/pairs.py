@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from xmodal_jax.models.platform import platform
 
 NEVER = -1e30
-TILE = {"cpu": 2**19, "gpu": 2**25, "tpu": 2**24}  # elements of a tile of h: some MiB stay in a CPU's cache
+TILE = {"cpu": 2**18, "gpu": 2**25, "tpu": 2**24}  # elements of a tile of h: some MiB stay in a CPU's cache
 
 
 def tile_of(rows, columns, width):
@@ -93,26 +93,26 @@ def _backward(tile, saved, gradients):
     a, b, p, q, query, row_mask, column_mask, pooled, log_total = saved
     d_pooled, d_log_total = gradients  # [B, N, D], [B, N, G]
     groups = query.shape[1]
-    inner = grouped(d_pooled * pooled, groups).sum(-1)  # [B, N, G]
+    rest = d_log_total - grouped(d_pooled * pooled, groups).sum(-1)  # [B, N, G]
     dy = d_pooled.astype(a.dtype)
 
     def step(carry, columns):
         da, dp, dquery = carry
-        b, q, mask = columns
-        h = combined(a, b, p, q)
-        s = scored(h, query, row_mask, mask)
-        weights = jnp.exp(s - log_total[:, :, None]) * (s > NEVER / 2)  # [B, N, t, G]
-        along = grouped(h * dy[:, :, None], groups).sum(-1, dtype=jnp.float32)
-        ds = (weights * (along + (d_log_total - inner)[:, :, None])).astype(h.dtype)
-        dh = (grouped(dy, groups)[:, :, None] * weights.astype(h.dtype)[..., None]).reshape(h.shape)
-        dh = dh + jnp.einsum("bntg,dg->bntd", ds, query.astype(h.dtype))
+        b, q, mask = (jnp.moveaxis(x, 1, 0) for x in columns)  # [t, B, D], [t, B, D], [t, B]
+        h = jnp.tanh(a + b[:, :, None] + p * q[:, :, None])  # [t, B, N, D]
+        s = jnp.einsum("tbnd,dg->tbng", h, query.astype(h.dtype), preferred_element_type=jnp.float32)
+        weights = jnp.where(row_mask[..., None] & mask[..., None, None], jnp.exp(s - log_total), 0)  # [t, B, N, G]
+        along = grouped(h * dy, groups).sum(-1, dtype=jnp.float32)
+        ds = (weights * (along + rest)).astype(h.dtype)
+        dh = (grouped(dy, groups) * weights.astype(h.dtype)[..., None]).reshape(h.shape)
+        dh = dh + jnp.einsum("tbng,dg->tbnd", ds, query.astype(h.dtype))
         dz = dh * (1 - h * h)
         carry = (
-            da + dz.sum(2, dtype=jnp.float32),
-            dp + jnp.sum(dz * q[:, None], 2, dtype=jnp.float32),
-            dquery + jnp.einsum("bntd,bntg->dg", h, ds, preferred_element_type=jnp.float32),
+            da + over_columns(dz),
+            dp + over_columns(dz * q[:, :, None]),
+            dquery + jnp.einsum("tbnd,tbng->dg", h, ds, preferred_element_type=jnp.float32),
         )
-        return carry, (dz.sum(1), (dz * p[:, :, None]).sum(1))
+        return carry, (over_rows(dz), over_rows(dz * p))
 
     start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (a, p, query))
     (da, dp, dquery), (db, dq) = jax.lax.scan(step, start, (tiles(b, tile), tiles(q, tile), tiles(column_mask, tile)))
@@ -121,6 +121,20 @@ def _backward(tile, saved, gradients):
         da.astype(a.dtype), untiled(db, M).astype(b.dtype), dp.astype(p.dtype), untiled(dq, M).astype(q.dtype),
         dquery.astype(query.dtype), None, None,
     )  # fmt: skip
+
+
+def over_columns(x):
+    """[t, B, N, D] summed over t as a product with ones, float32: on CPU several times as fast as a sum."""
+    if len(x) == 1:
+        return x[0].astype(jnp.float32)
+    ones = jnp.ones((1, len(x)), x.dtype)
+    return jnp.matmul(ones, x.reshape(len(x), -1), preferred_element_type=jnp.float32).reshape(x.shape[1:])
+
+
+def over_rows(x):
+    """[t, B, N, D] summed over N, likewise: [B, t, D]."""
+    ones = jnp.ones((*x.shape[:2], 1, x.shape[2]), x.dtype)
+    return jnp.moveaxis(jnp.matmul(ones, x, preferred_element_type=jnp.float32)[:, :, 0], 0, 1)
 
 
 pool_columns.defvjp(_forward, _backward)
