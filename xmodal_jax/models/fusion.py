@@ -160,7 +160,7 @@ class PairFusion(nn.Module):
             couples = [(everything, everything)]
         else:
             couples = list(itertools.combinations([(x, source.mask) for x, source in zip(h, sources, strict=True)], 2))
-        query = jnp.zeros((self.width, 1))
+        query = None
         if self.weighting == "attention":
             query = self.param("query", nn.initializers.normal(self.width**-0.5), (self.width, self.groups))
         pool = self.pool_first if self.form == "pool_first" else self.combine
@@ -197,7 +197,8 @@ class PairFusion(nn.Module):
             z = jnp.tanh(left(x) + right(pooled) + full(x * pooled))  # [B, N, D]
             there = row_mask & column_mask.any(1, keepdims=True)
             rows.append(z.astype(jnp.float32))
-            totals.append(jnp.where(there[..., None], jnp.einsum("bnd,dg->bng", rows[-1], query), NEVER))
+            scores = 0.0 if query is None else jnp.einsum("bnd,dg->bng", rows[-1], query)
+            totals.append(jnp.where(there[..., None], scores, NEVER))
             inner.append(weights)
         total = jnp.concatenate(totals, 1)
         if self.is_mutable_collection("attention"):

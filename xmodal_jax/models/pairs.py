@@ -27,7 +27,8 @@ def pool_columns(a, b, p, q, query, row_mask, column_mask, tile):
     """For every row i and group g, h(i, j) summed over j with weights softmax_j s(i, j)_g, s(i, j) = query^T h(i, j).
 
     Args:
-      a, p: [B, N, D]; b, q: [B, M, D]; query: [D, G]; row_mask bool [B, N], column_mask bool [B, M]; tile: t.
+      a, p: [B, N, D]; b, q: [B, M, D]; query: [D, G], or None: all pairs weigh the same, G = 1.
+      row_mask bool [B, N], column_mask bool [B, M]; tile: t.
     Returns:
       (float32 [B, N, D], log of the sum over j of exp s, float32 [B, N, G]: NEVER in rows without pairs, which are 0).
     """
@@ -46,6 +47,11 @@ def untiled(x, columns):
     return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :columns]
 
 
+def groups_of(query):
+    """G."""
+    return 1 if query is None else query.shape[1]
+
+
 def combined(a, b, p, q):
     """h of rows a, p [B, N, D] and the columns b, q [B, t, D] of a tile: [B, N, t, D]."""
     return jnp.tanh(a[:, :, None] + b[:, None] + p[:, :, None] * q[:, None])
@@ -53,7 +59,9 @@ def combined(a, b, p, q):
 
 def scored(h, query, row_mask, columns):
     """s [B, N, t, G] float32, NEVER where row or column is masked."""
-    s = jnp.einsum("bntd,dg->bntg", h, query.astype(h.dtype), preferred_element_type=jnp.float32)
+    s = 0.0
+    if query is not None:
+        s = jnp.einsum("bntd,dg->bntg", h, query.astype(h.dtype), preferred_element_type=jnp.float32)
     return jnp.where((row_mask[:, :, None] & columns[:, None])[..., None], s, NEVER)
 
 
@@ -63,7 +71,7 @@ def grouped(x, groups):
 
 
 def _forward(a, b, p, q, query, row_mask, column_mask, tile):
-    groups = query.shape[1]
+    groups = groups_of(query)
 
     def step(carry, columns):
         most, total, pooled = carry  # [B, N, G], [B, N, G], [B, N, G, d]
@@ -92,7 +100,7 @@ def _forward(a, b, p, q, query, row_mask, column_mask, tile):
 def _backward(tile, saved, gradients):
     a, b, p, q, query, row_mask, column_mask, pooled, log_total = saved
     d_pooled, d_log_total = gradients  # [B, N, D], [B, N, G]
-    groups = query.shape[1]
+    groups = groups_of(query)
     rest = d_log_total - grouped(d_pooled * pooled, groups).sum(-1)  # [B, N, G]
     dy = d_pooled.astype(a.dtype)
 
@@ -100,26 +108,26 @@ def _backward(tile, saved, gradients):
         da, dp, dquery = carry
         b, q, mask = (jnp.moveaxis(x, 1, 0) for x in columns)  # [t, B, D], [t, B, D], [t, B]
         h = jnp.tanh(a + b[:, :, None] + p * q[:, :, None])  # [t, B, N, D]
-        s = jnp.einsum("tbnd,dg->tbng", h, query.astype(h.dtype), preferred_element_type=jnp.float32)
+        s = 0.0
+        if query is not None:
+            s = jnp.einsum("tbnd,dg->tbng", h, query.astype(h.dtype), preferred_element_type=jnp.float32)
         weights = jnp.where(row_mask[..., None] & mask[..., None, None], jnp.exp(s - log_total), 0)  # [t, B, N, G]
-        along = grouped(h * dy, groups).sum(-1, dtype=jnp.float32)
-        ds = (weights * (along + rest)).astype(h.dtype)
         dh = (grouped(dy, groups) * weights.astype(h.dtype)[..., None]).reshape(h.shape)
-        dh = dh + jnp.einsum("tbng,dg->tbnd", ds, query.astype(h.dtype))
+        if query is not None:
+            along = grouped(h * dy, groups).sum(-1, dtype=jnp.float32)
+            ds = (weights * (along + rest)).astype(h.dtype)
+            dh = dh + jnp.einsum("tbng,dg->tbnd", ds, query.astype(h.dtype))
+            dquery = dquery + jnp.einsum("tbnd,tbng->dg", h, ds, preferred_element_type=jnp.float32)
         dz = dh * (1 - h * h)
-        carry = (
-            da + over_columns(dz),
-            dp + over_columns(dz * q[:, :, None]),
-            dquery + jnp.einsum("tbnd,tbng->dg", h, ds, preferred_element_type=jnp.float32),
-        )
+        carry = da + over_columns(dz), dp + over_columns(dz * q[:, :, None]), dquery
         return carry, (over_rows(dz), over_rows(dz * p))
 
-    start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (a, p, query))
+    start = tuple(None if x is None else jnp.zeros(x.shape, jnp.float32) for x in (a, p, query))
     (da, dp, dquery), (db, dq) = jax.lax.scan(step, start, (tiles(b, tile), tiles(q, tile), tiles(column_mask, tile)))
     M = b.shape[1]
     return (
         da.astype(a.dtype), untiled(db, M).astype(b.dtype), dp.astype(p.dtype), untiled(dq, M).astype(q.dtype),
-        dquery.astype(query.dtype), None, None,
+        None if query is None else dquery.astype(query.dtype), None, None,
     )  # fmt: skip
 
 
@@ -145,7 +153,7 @@ def pool_pairs(blocks, query, tile=0):
 
         x_g = sum_ij w_ijg h(i, j)_g,   w_g = softmax over all pairs of all blocks of s(i, j)_g
     Args:
-      blocks: list of (a, b, p, q, row_mask, column_mask) as in `pool_columns`; query: [D, G]; zeros give the mean.
+      blocks: list of (a, b, p, q, row_mask, column_mask) as in `pool_columns`; query: [D, G], or None: the mean.
       tile: columns at a time; 0: `tile_of`.
     Returns:
       float32 [B, D], 0 where there is no pair.
