@@ -121,6 +121,7 @@ def blocks_of(rng, shapes, dtype=np.float32):
 
 def dense_pool(blocks, query):
     """What `pool_pairs` computes, all pairs at once."""
+    query = jnp.zeros((D, 1)) if query is None else query
     hs, scores = [], []
     for a, b, p, q, rows, columns in blocks:
         h = jnp.tanh(a[:, :, None] + b[:, None] + p[:, :, None] * q[:, None])
@@ -132,9 +133,9 @@ def dense_pool(blocks, query):
     return jnp.einsum("bpg,bpgd->bgd", weights, h.reshape(*h.shape[:2], query.shape[1], -1)).reshape(B, D), weights.mean(-1)
 
 
-@pytest.mark.parametrize("tile", [1, 3, 100])
-def test_tiles_change_nothing_and_gradients_are_those_of_all_pairs_at_once(rng, tile):
-    blocks, query = blocks_of(rng, [(5, 7), (9, 4)]), jnp.asarray(rng.normal(size=(D, 2)), jnp.float32)
+@pytest.mark.parametrize(("tile", "weighed"), [(1, True), (3, True), (100, True), (3, False)])
+def test_tiles_change_nothing_and_gradients_are_those_of_all_pairs_at_once(rng, tile, weighed):
+    blocks, query = blocks_of(rng, [(5, 7), (9, 4)]), jnp.asarray(rng.normal(size=(D, 2)), jnp.float32) if weighed else None
     target = jnp.asarray(rng.normal(size=(B, D)), jnp.float32)
     masks = [block[4:] for block in blocks]
 
