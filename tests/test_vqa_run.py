@@ -82,7 +82,7 @@ def test_what_an_answer_rests_on(model, held_out):
     question = example["questions"][0]["question"]
     likeliest = model.generate(example, question)
     seen = model.grad_cam(example, question)
-    assert seen.shape == (8, 8) and seen.min() >= 0 and seen.max() in (0, 1)
+    assert seen.shape == (8, 8) and seen.min() >= 0 and (seen.max() == 0 or abs(seen.max() - 1) < 1e-5)
     np.testing.assert_allclose(seen, model.grad_cam(example, question, likeliest))
     words, weights = model.pairs(example, question)
     assert " ".join(words[1:]) == " ".join(question.replace("?", " ?").split()) and weights.shape == (len(words), 8, 8)
