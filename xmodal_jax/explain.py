@@ -27,10 +27,11 @@ OUT = flags.DEFINE_string("out", None, "File of the drawn picture, a PNG.")
 def main():
     from xmodal_jax import api
     from xmodal_jax.draw.explanation import Panel, explanation, save
+    from xmodal_jax.metrics.vqa import normalise_answer
 
     if not (WORKDIR.value and IMAGE.value and QUESTION.value):
         raise UserError("Give --workdir=DIR (a run of configs/vqa.py), --image=FILE and --question=TEXT.")
-    panels = []
+    panels, truth = [], normalise_answer(TRUTH.value)
     for folder in [WORKDIR.value, *BESIDE.value]:
         model = api.load(folder)
         if not hasattr(model, "grad_cam"):
@@ -38,10 +39,11 @@ def main():
         picture = model.as_example(IMAGE.value)
         found = model.answers([picture], [QUESTION.value])[0]
         print(f"{folder}\t" + ", ".join(f"{answer} {share:.3f}" for answer, share in found), flush=True)
-        answer, share = found[0] if ANSWER.value is None else (ANSWER.value, dict(found).get(ANSWER.value))
+        wanted = normalise_answer(ANSWER.value or "")  # as the answers of the vocabulary are
+        answer, share = found[0] if ANSWER.value is None else (wanted, dict(found).get(wanted))
         looked = model.grad_cam(picture, QUESTION.value, answer, LAYER.value)
         title = f"{type(model.model.fusion).__name__}, {os.path.basename(os.path.normpath(folder))}"
-        panels.append(Panel(title, answer, share, looked, model.pairs(picture, QUESTION.value), TRUTH.value))
+        panels.append(Panel(title, answer, share, looked, model.pairs(picture, QUESTION.value), truth))
     path = OUT.value or os.path.join(WORKDIR.value, "explanation.png")
     save(path, explanation(picture, QUESTION.value, panels))
     logging.info("explanation: %s", os.path.abspath(path))

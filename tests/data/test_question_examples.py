@@ -88,6 +88,8 @@ def test_batches_have_the_shapes_that_are_promised():
         assert (row["names"] >= 0).sum() == 2 * len(scenes[i]["objects"])
     with pytest.raises(UserError, match="captions and audio"):
         maker.ask(scenes[0]["image"], "what?")
+    with pytest.raises(UserError, match="captions and audio"):  # as of sources whose pictures have no captions
+        maker({**scenes[0], "captions": []}, 0)
 
 
 @pytest.mark.parametrize(

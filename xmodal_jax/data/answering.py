@@ -26,7 +26,7 @@ class QuestionExamples:
     Attributes:
       image_size: pixels of the square picture. length: tokens of a question (and of a caption) at most.
       tokenizer: "words", "words:N" or "bpe:V" learned from the training questions, else a folder or a name on the hub.
-      answers: the most frequent training answers, which can be given. others cannot, and train nothing.
+      answers: the most frequent training answers, which can be given; others train nothing.
       zoom, brightness: of training pictures, see `augment`; they are never flipped, for left must stay left.
       caption, sound: a third modality: one of the picture's captions, its sound.
       names: also give the labels and colours of the picture's objects, for the naming objective; of sources that have them.
@@ -139,7 +139,7 @@ class QuestionMaker:
             "image": np.zeros_like(image) if config.blind == "image" else image, "question": ids, "question_length": length,
         }  # fmt: skip
         third = [name for name, wanted in (("captions", config.caption), ("audio", config.sound)) if wanted]
-        if third and not (isinstance(example, dict) and all(name in example for name in third)):
+        if third and not (isinstance(example, dict) and all(len(example.get(name, ())) for name in third)):
             raise UserError(f"This model also needs {' and '.join(third)}: ask about examples of a source that has them.")
         if config.caption:
             captions = example["captions"]

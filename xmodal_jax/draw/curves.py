@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib import ticker
 from PIL import Image
 
@@ -199,9 +198,7 @@ def png_uri(pixels: np.ndarray) -> str:
 
 
 def visible(text) -> str:
-    """Text with its control characters made visible: a model of bytes may well generate them. Markup stays as it is."""
-    if isinstance(text, Markup):
-        return text
+    """Text with its control characters made visible: a model of bytes may well generate them."""
     return "".join(chr(0x2400 + ord(c)) if ord(c) < 32 and c not in "\n\t" else c for c in str(text))
 
 

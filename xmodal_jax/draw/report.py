@@ -68,6 +68,7 @@ def render_report(
     samples: Sequence[Sample] = (),
     tables: Sequence[Table] = (),
     notes: Sequence[str] = (),
+    drawings: Sequence[str] = (),
     ablation: Sequence[Bar] | Mapping[str, Sequence[Bar]] | None = None,
     facts: Mapping[str, Any] | None = None,
     most_panels: int = 30,
@@ -81,7 +82,7 @@ def render_report(
       metrics: rows of metrics.jsonl (`step`, `train/...`, `eval/...`, `examples_per_s`).
       config: a dictionary, or anything with `to_dict()`; shown collapsed.
       samples: grouped by kind; what went wrong comes first and gets as much room as what went right.
-      notes: paragraphs under the title.
+      notes: paragraphs under the title; drawings: SVG texts under these.
       ablation: bars of right / wrong / no / swapped image, or {title: bars}. None: taken from `results`, whose keys
         end in `right_image`, `wrong_image`, `no_image`, `swapped_image` and `chance` under a common prefix.
       facts: parameters, compile time, examples/s, device, ... None: the numbers of `results` that look like these.
@@ -105,6 +106,7 @@ def render_report(
         title=visible(title),
         css=Markup(CSS),
         notes=[visible(n) for n in notes],
+        drawings=[Markup(drawing) for drawing in drawings],
         sections=sections,
         cards=[_card(f) for f in summary],
         ablations=ablations,

@@ -77,6 +77,7 @@ style="width:{{ row.width }}%"></div>{% endif %}</div><span class="amount">{{ ro
 <header class="top">
 <h1 dir="auto">{{ title }}</h1>
 {% for note in notes %}<p class="lead" dir="auto">{{ note }}</p>{% endfor %}
+{% for drawing in drawings %}<figure>{{ drawing }}</figure>{% endfor %}
 <nav>{% for id, name in sections %}<a href="#{{ id }}">{{ name }}</a>{% endfor %}</nav>
 </header>
 <main>

@@ -77,7 +77,7 @@ class AnsweringEvaluator:
 
     def sample(self, predictor, i, found, value):
         example, question = self.asked[i]
-        heat = [("Grad-CAM", predictor.grad_cam(example, question["question"]))]
+        heat = [("Grad-CAM", predictor.grad_cam(example, question["question"], found[0][0]))]
         pairs = predictor.pairs(example, question["question"])
         heat += [("weight of the pairs", pairs[1].sum(0))] if pairs else []
         return Sample(

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from markupsafe import Markup
 
 from xmodal_jax.draw import curves
 from xmodal_jax.draw.blocks import Figure, Table
@@ -263,7 +262,7 @@ def page(found, path):
     if example := found["example"]:
         ume, _, naive = (row["memory_bytes"] for row in example["rows"])
         summary.append(Figure("memory, naive over ume", f"{naive / ume:.3g}", tables(found)[-1].title))
-    notes = [" ".join(__doc__.split()), Markup(drawing)]
     write_report(
-        path, title="Cost of the fusion methods", summary=summary, tables=tables(found), notes=notes, facts=found["machine"]
-    )
+        path, title="Cost of the fusion methods", summary=summary, tables=tables(found), notes=[" ".join(__doc__.split())],
+        drawings=[drawing], facts=found["machine"],
+    )  # fmt: skip

@@ -126,12 +126,17 @@ def captioner(config, maker, dtype):
 
 def caption_tokens(model, maker):
     """Image tokens that the encoder gives, and words, padding included."""
-    batch = maker.example_batch(1)
+    return image_tokens(model, maker) + maker.config.length + 2
+
+
+def image_tokens(model, maker):
+    """Tokens that the image encoder gives; nothing is computed."""
+    image = maker.example_batch(1)["image"]
 
     def encode():
-        return model.init_with_output(jax.random.PRNGKey(0), batch["image"], method="encode_image")[0].x
+        return model.init_with_output(jax.random.PRNGKey(0), image, method="encode_image")[0].x
 
-    return jax.eval_shape(encode).shape[1] + maker.config.length + 2
+    return jax.eval_shape(encode).shape[1]
 
 
 def question_maker(config, examples, source):
@@ -171,13 +176,8 @@ def vqa(config, maker, dtype):
 
 
 def question_tokens(model, maker):
-    """Tokens of all modalities, padding included."""
-    batch = maker.example_batch(1)
-
-    def encode():
-        return model.init_with_output(jax.random.PRNGKey(0), batch["image"], method="encode_image")[0].x
-
-    return jax.eval_shape(encode).shape[1] + maker.config.length * (1 + maker.config.caption)
+    """Tokens of picture, question and caption, padding included."""
+    return image_tokens(model, maker) + maker.config.length * (1 + maker.config.caption)
 
 
 SYSTEMS = {
