@@ -1,11 +1,14 @@
 """What all entry points share: flags, one-paragraph errors, the compilation cache."""
 
+import ctypes
 import errno
 import logging as stdlib_logging
 import os
+import platform
 import sys
 import textwrap
 import traceback
+from importlib import metadata, util
 
 import jax
 from absl import app, flags, logging
@@ -18,6 +21,8 @@ flags.DEFINE_bool(
     "One of several processes: found out from Cloud TPU, GKE or SLURM. Not needed where JAX_COORDINATOR_ADDRESS, "
     "JAX_NUM_PROCESSES and JAX_PROCESS_ID are set.",
 )
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
+
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
 
 
@@ -35,6 +40,8 @@ def run(main, usage):
     handler.addFilter(  # of orbax neither chatter nor the tracebacks of its threads: the error itself is raised
         lambda record: "orbax" not in record.pathname or (record.levelno > stdlib_logging.INFO and not record.exc_info)
     )
+
+    keep_freed_memory()
 
     def start(argv):
         if len(argv) > 1:
@@ -110,6 +117,29 @@ def join_processes():
         ) from error
     if jax.process_index():
         logging.set_verbosity(logging.WARNING)
+
+
+def keep_freed_memory():
+    """Where the host computes, let glibc keep the memory that a step frees for the next one; True where it was told to.
+
+    Otherwise the temporaries of every step (0.8 GiB for a ViT-S at batch 16) are mapped, filled with zeros page by page and
+    unmapped again: measured 200,000 page faults and 5-15 % of a step. What was freed stays with the process. To be called
+    before threads start: only the main arena can grow beyond 64 MiB without a mapping. Settings of one's own (MALLOC_...,
+    GLIBC_TUNABLES) are left alone.
+    """
+    chosen = [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]
+    if chosen or not computes_on_host() or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return all(mallopt(*setting) for setting in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_ARENA_MAX, 1)))
+
+
+def computes_on_host():
+    """Whether JAX will use the CPU, without starting it."""
+    chosen = os.environ.get("JAX_PLATFORMS")
+    if chosen:
+        return chosen.split(",")[0] == "cpu"
+    return not metadata.entry_points(group="jax_plugins") and util.find_spec("libtpu") is None
 
 
 def use_compilation_cache():

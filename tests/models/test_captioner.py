@@ -127,12 +127,12 @@ def test_a_context_projected_once_serves_all_hypotheses_of_a_search(rng, unimoda
     variables = {"params": params}
     plain = decoder.apply(variables, ids, None, np.repeat(context, 3, 0), np.repeat(mask, 3, 0)).logits
     projected = decoder.apply(variables, context, method="project_context")
-    np.testing.assert_allclose(decoder.apply(variables, ids, None, projected, mask).logits, plain, atol=1e-5)
+    np.testing.assert_allclose(decoder.apply(variables, ids, None, projected, mask).logits, plain, rtol=1e-5, atol=1e-5)
     cache, written = decoder.apply(variables, 6, T, method="cache"), []
     for start, end in ((0, 2), (2, 3), (3, 5)):
         logits, cache = decoder.apply(variables, ids[:, start:end], cache, start, projected, mask, method="decode")
         written.append(logits)
-    np.testing.assert_allclose(np.concatenate(written, 1), plain, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(written, 1), plain, rtol=1e-5, atol=1e-5)
 
 
 def test_settings_that_do_not_go_together_are_refused(batch):

@@ -150,7 +150,7 @@ def test_tiles_change_nothing_and_gradients_are_those_of_all_pairs_at_once(rng, 
     (_, one), found = loss(lambda blocks, query: pool_pairs(blocks, query, tile))(arrays, query)
     (_, other), wanted = loss(lambda blocks, query: dense_pool(blocks, query)[0])(arrays, query)
     np.testing.assert_allclose(one, other, atol=2e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, wanted)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, wanted)
 
 
 def test_pair_weights_are_the_softmax_over_all_pairs(rng):
@@ -205,7 +205,8 @@ def test_pairs_that_keep_their_tokens(rng):
                     weights = np.exp(pairs @ p["query"])
                     weights = np.repeat(weights / weights.sum(0), D // 2, axis=1)
                     pooled = (weights * pairs).sum(0)
-                np.testing.assert_allclose(found[m][row, i], sources[m].x[row, i] + pooled @ p["out"]["kernel"], atol=1e-5)
+                wanted = sources[m].x[row, i] + pooled @ p["out"]["kernel"]
+                np.testing.assert_allclose(found[m][row, i], wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_published_formulas_of_the_simple_methods(rng):
