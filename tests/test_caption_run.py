@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -119,7 +121,7 @@ def test_every_cell_of_the_captioning_tables_is_a_config_that_builds():
 def test_a_table_stands_beside_the_published_figures_and_goes_on(tmp_path, monkeypatch):
     trained = []
 
-    def train(config, folder):
+    def train(config, folder, is_stopped):
         trained.append(folder)
         results = {"captioning/bleu4": 0.5 + config.seed / 10, "captioning/meteor": 0.2}
         return results
@@ -132,3 +134,20 @@ def test_a_table_stands_beside_the_published_figures_and_goes_on(tmp_path, monke
     assert len(trained) == 4 and "| 55.0 ± 7.1 |" in text and "|   published | 12.1 | 46.4 | 44.7 | 39.9 |" in text
     with pytest.raises(UserError, match="did you mean 'baseline'"):
         tables.run(grids.CAPTION_VAE_CL, small(), str(tmp_path), 1, ["basline"])
+
+
+def test_a_table_told_to_stop_while_a_cell_is_evaluated_trains_no_other(tmp_path, monkeypatch):
+    trained = []
+
+    def train(config, folder, is_stopped):
+        if is_stopped(0):
+            return None
+        trained.append(folder)
+        os.kill(os.getpid(), signal.SIGTERM)  # after its last step
+        return {"captioning/bleu4": 0.5}
+
+    monkeypatch.setattr(tables, "train", train)
+    before = signal.getsignal(signal.SIGTERM)
+    values = tables.run(grids.CAPTION_VAE_CL, small(), str(tmp_path), seeds=2, chosen=["baseline", "vae_cl-patch-128"])
+    assert len(trained) == 1 and values["baseline"] == {"captioning/bleu4": [0.5]} and (tmp_path / "table.md").exists()
+    assert signal.getsignal(signal.SIGTERM) == before

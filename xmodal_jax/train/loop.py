@@ -29,15 +29,17 @@ from xmodal_jax.train.program import compile_step, state_maker, step_flops
 MAY_CHANGE = ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
 
 
-def train(config, workdir):
-    """Train (or go on training) in `workdir`; returns the last evaluation, a flat dictionary.
+def train(config, workdir, is_stopped=None):
+    """Train (or go on training) in `workdir`; returns the last evaluation, a flat dictionary, or None where it was stopped.
 
+    is_stopped: step -> whether to save and end there. Default: on SIGTERM.
     Raises UserError for a config that cannot run, a folder of another config, a loss that is not finite.
     """
     parts = recipe.make(config)
     claim_workdir(config, workdir)
     mesh = layout.make_mesh(config.mesh)
-    with jax.set_mesh(mesh), stop_on_sigterm() as is_stopped:
+    stopping = stop_on_sigterm() if is_stopped is None else contextlib.nullcontext(is_stopped)
+    with jax.set_mesh(mesh), stopping as is_stopped:
         batch_sharding, rows = layout.batch_sharding(mesh), layout.local_rows(mesh, config.batch_size)
         make_state, shapes = state_maker(parts, mesh)
         step, facts = compile_step(parts, mesh, shapes)

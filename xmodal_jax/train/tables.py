@@ -2,6 +2,7 @@
 it was stopped, and written beside each other with mean and spread, and beside published figures."""
 
 import dataclasses
+import itertools
 import json
 import os
 
@@ -13,7 +14,7 @@ from xmodal_jax.config import choose
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.draw.report import write_report
 from xmodal_jax.train import progress
-from xmodal_jax.train.loop import check_workdir, train
+from xmodal_jax.train.loop import check_workdir, stop_on_sigterm, train
 from xmodal_jax.train.report import SAMPLES
 
 FIRST = 0  # seed whose samples are shown
@@ -32,8 +33,8 @@ def run(grid, config, workdir, seeds, chosen=(), make=None):
         choose(cells, name, "--cells")
     cells = {name: changes for name, changes in cells.items() if not chosen or name in chosen}
     values = {cell: {} for cell in cells}
-    for seed in range(seeds):
-        for cell, changes in cells.items():
+    with stop_on_sigterm() as is_stopped:  # of the whole table: noticed between cells too
+        for seed, (cell, changes) in itertools.product(range(seeds), cells.items()):
             folder = os.path.join(workdir, f"{cell}-{seed}")
             given = {**changes, "seed": config.seed + seed}
             arguments = given.pop("arguments", None)
@@ -41,9 +42,9 @@ def run(grid, config, workdir, seeds, chosen=(), make=None):
             results = finished(folder, cell_config)
             if results is None:
                 logging.info("cell %s, seed %d of %d", cell, seed + 1, seeds)
-                results = train(cell_config, folder)
-            if results is None:  # SIGTERM: the cell was saved, and goes on next time
-                return values
+                results = train(cell_config, folder, is_stopped)
+            if results is None:  # stopped: the cell was saved, and goes on next time
+                break
             for name, value in results.items():
                 values[cell].setdefault(name, []).append(value)
             write(grid, values, workdir, config)
