@@ -64,7 +64,8 @@ def main():
 def report(title, found, sections, folder):
     """Print the tables of what was found and write it as JSON and Markdown (of several processes the first alone)."""
     from xmodal_jax.config import to_json
-    from xmodal_jax.train import figures, progress
+    from xmodal_jax.files import replace_text
+    from xmodal_jax.train import figures
 
     if jax.process_index():
         return
@@ -74,8 +75,7 @@ def report(title, found, sections, folder):
     texts[MARKDOWN.value or os.path.join(folder, "bench.md")] = figures.markdown(title, sections)
     print(figures.console(sections))
     for path, text in texts.items():
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        progress.replace_text(path, text)
+        replace_text(path, text)
         print(path, flush=True)
 
 

@@ -23,7 +23,8 @@ SUBMISSION = flags.DEFINE_string("submission", None, "File for the answers to al
 def main():
     from xmodal_jax import evaluators
     from xmodal_jax.decoding.answers import QuestionPredictor, submission
-    from xmodal_jax.train import loop, progress, report, restore
+    from xmodal_jax.files import replace_text
+    from xmodal_jax.train import loop, report, restore
 
     if WORKDIR.value is None or not os.path.isdir(WORKDIR.value):
         raise UserError(f"--workdir={WORKDIR.value}: give the folder of a run (it holds config.json and checkpoints/).")
@@ -33,7 +34,7 @@ def main():
     if SUBMISSION.value:
         if not isinstance(predictor, QuestionPredictor):
             raise UserError(f"--submission: {WORKDIR.value} is no run of configs/vqa.py.")
-        progress.replace_text(SUBMISSION.value, json.dumps(submission(predictor, parts.held_out)) + "\n")
+        replace_text(SUBMISSION.value, json.dumps(submission(predictor, parts.held_out)) + "\n")
         return
     results, samples = loop.evaluate(evaluators.make(parts), predictor.params, step)
     report.finish(parts, WORKDIR.value, results, samples, {"evaluated": f"step {step}, {SPLIT.value} split"})

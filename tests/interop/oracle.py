@@ -26,9 +26,14 @@ def randomise(model, rng, scale=0.15):
                 parameter.copy_(1 + scale * noise)
             else:
                 parameter.copy_(scale * noise)
+    return with_padding_learned(model)
+
+
+def with_padding_learned(model):
+    """In evaluation mode, and with the gradient of the padding's embedding, which PyTorch leaves out."""
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding):
-            module.padding_idx = None  # PyTorch leaves that row out of the gradient
+            module.padding_idx = None
     return model.eval()
 
 

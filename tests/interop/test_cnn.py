@@ -76,14 +76,18 @@ class TorchVGG(nn.Module):
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_vgg_equals_the_original(tmp_path, rng, batch_norm):
-    config = VGGConfig(channels=(6, 0, 8, 8, 0), batch_norm=batch_norm, hidden_size=12, num_labels=4)
+    check_vgg(tmp_path, rng, VGGConfig(channels=(6, 0, 8, 8, 0), batch_norm=batch_norm, hidden_size=12, num_labels=4), (33, 20))
+
+
+def check_vgg(tmp_path, rng, config, size):
+    """Forward, two gradients and the way back, of pictures of `size`."""
     model = with_statistics(randomise(TorchVGG(config), rng), rng)
     config.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "vgg"
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     state = {name: value for name, value in model.state_dict().items() if not name.endswith("tracked")}  # a counter
     module, params, settings = load_pretrained(tmp_path)
-    x = rng.normal(size=(2, 33, 20, 3)).astype(np.float32)
+    x = rng.normal(size=(2, *size, 3)).astype(np.float32)
     features, logits = model(channels_first(x))
     grid = features.flatten(2).transpose(1, 2)
     weights = rng.normal(size=logits.shape).astype(np.float32)

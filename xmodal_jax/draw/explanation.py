@@ -16,6 +16,7 @@ from PIL import Image
 from xmodal_jax.draw.curves import number, visible
 from xmodal_jax.draw.figures import INK, MUTED, RULE, WARM, fonts, new_figure, plain, to_pixels
 from xmodal_jax.draw.heatmap import grid_of, overlay, resized, to_peak
+from xmodal_jax.files import replacing
 
 DPI = 150
 PICTURE, TILE, GAP, MARGIN = 480, 300, 20, 36  # pixels: longer side of the image and of a map, spaces
@@ -90,18 +91,8 @@ def explanation(image: np.ndarray, question: str, panels: Sequence[Panel]) -> np
 
 def save(path: str | os.PathLike, pixels: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] as a PNG; whoever reads `path` finds the old file or the whole new one."""
-    path = os.path.abspath(os.fspath(path))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            Image.fromarray(pixels).save(file, "png", optimize=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    with replacing(path, "wb") as file:
+        Image.fromarray(pixels).save(file, "png", optimize=True)
 
 
 def _tiles(image, panel):

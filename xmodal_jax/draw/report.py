@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from xmodal_jax.draw.curves import number, visible
 from xmodal_jax.draw.pictures import sample_view, truth
 from xmodal_jax.draw.style import CSS
 from xmodal_jax.draw.template import HTML
+from xmodal_jax.files import replace_text
 
 __all__ = ["Bar", "Candidate", "Condition", "Figure", "Sample", "Table", "render_report", "write_report"]
 
@@ -37,25 +37,8 @@ _FACT_WORDS = ("param", "compile", "per_s", "examples_s", "device", "mfu", "flop
 
 
 def write_report(path: str | os.PathLike, **contents) -> None:
-    """Writes `render_report(**contents)` to `path`: a reader never sees half a report, a crash leaves the old one."""
-    page = render_report(**contents)
-    path = os.path.abspath(os.fspath(path))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".report-", suffix=".tmp")
-    try:
-        # Half a character of a generated text must not cost the page.
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are the owner's alone
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
+    """Writes `render_report(**contents)` to `path`."""
+    replace_text(path, render_report(**contents))
 
 
 def render_report(

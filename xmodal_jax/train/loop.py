@@ -20,6 +20,7 @@ from xmodal_jax import config as configuration
 from xmodal_jax import evaluators
 from xmodal_jax.data.loader import to_device
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import replace_text
 from xmodal_jax.models import lora
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import progress, recipe, report
@@ -137,7 +138,7 @@ def claim_workdir(config, workdir):
     check_workdir(config, workdir)
     os.makedirs(workdir, exist_ok=True)
     if jax.process_index() == 0:
-        progress.replace_text(os.path.join(workdir, "config.json"), configuration.to_json(config) + "\n")
+        replace_text(os.path.join(workdir, "config.json"), configuration.to_json(config) + "\n")
 
 
 def check_workdir(config, workdir):

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from xmodal_jax.files import replace_text
 from xmodal_jax.train.mesh import path_of
 
 
@@ -69,13 +70,6 @@ def read_jsonl(path):
                 except json.JSONDecodeError:
                     logging.warning("%s: a line cut short is dropped.", path)
     return lines
-
-
-def replace_text(path, text):
-    """Write a file as a whole or not at all."""
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(path + ".tmp", path)
 
 
 def round_off(value):

@@ -8,6 +8,7 @@ from absl import logging
 
 from xmodal_jax.draw.blocks import Bar, Figure
 from xmodal_jax.draw.report import write_report
+from xmodal_jax.files import replace_text
 from xmodal_jax.train import progress
 
 # metric -> (label, what it means, what it should be, whether a value is good)
@@ -46,9 +47,9 @@ CONDITIONS = (
 def finish(parts, workdir, results, samples, facts):
     """Write results.json, samples.jsonl and report.html (first process alone) and say where they are; returns the results."""
     if jax.process_index() == 0:
-        progress.replace_text(os.path.join(workdir, "results.json"), json.dumps(results, indent=2, sort_keys=True) + "\n")
+        replace_text(os.path.join(workdir, "results.json"), json.dumps(results, indent=2, sort_keys=True) + "\n")
         lines = [json.dumps(told(sample), ensure_ascii=False) + "\n" for sample in samples]
-        progress.replace_text(os.path.join(workdir, SAMPLES), "".join(lines))
+        replace_text(os.path.join(workdir, SAMPLES), "".join(lines))
         path = os.path.abspath(os.path.join(workdir, "report.html"))
         write_report(
             path,

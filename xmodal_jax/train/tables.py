@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from xmodal_jax.config import choose
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.draw.report import write_report
+from xmodal_jax.files import replace_text
 from xmodal_jax.train import progress
 from xmodal_jax.train.loop import check_workdir, stop_on_sigterm, train
 from xmodal_jax.train.report import SAMPLES
@@ -75,8 +76,8 @@ def write(grid, values, workdir, config):
     tables = [table_of(grid, title, rows, values) for title, rows in grid.tables(values).items()]
     shown = samples_of(values, workdir)
     text = f"# {grid.title}\n" + "".join(map(markdown, tables)) + f"\n{grid.note}\n" + (markdown(shown) if shown else "")
-    progress.replace_text(os.path.join(workdir, "table.md"), text)
-    progress.replace_text(os.path.join(workdir, "table.json"), json.dumps(values, indent=2) + "\n")
+    replace_text(os.path.join(workdir, "table.md"), text)
+    replace_text(os.path.join(workdir, "table.json"), json.dumps(values, indent=2) + "\n")
     write_report(
         os.path.join(workdir, "report.html"),
         title=grid.title,
