@@ -11,6 +11,8 @@ from xmodal_jax.interop.cnn import VGGConfig
 from xmodal_jax.models.backbones.vgg import VGG16
 
 pytestmark = pytest.mark.slow
+# Of the largest value. In float32 the gradient of VGG-16's first kernel is 3.1e-3 (PyTorch) and 3.2e-3 (ours) off float64's.
+GRADIENT = {"resnet": 5e-3, "t5": 3e-3, "vgg": 1e-2}
 LENGTH = 131  # tokens
 DEBERTA = dict(
     hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, vocab_size=1000,
@@ -70,7 +72,7 @@ def deberta(rng):
 
     def theirs(model):
         out = model(**test_deberta.arguments(ids, mask, types)).last_hidden_state
-        return test_deberta.zero_where_masked({"last": out}, torch.tensor(mask))
+        return {"last": out * torch.tensor(mask)[..., None]}
 
     return model, theirs, lambda m, v: test_deberta.zero_where_masked({"last": m.apply(v, ids, mask, types).x}, mask)
 
@@ -116,8 +118,8 @@ def checks():
 def test_base_shapes(tmp_path, rng, in_order, make):  # noqa: F811
     torch.manual_seed(int(rng.integers(2**31)))
     model, theirs, ours = make(rng)
-    check_family(tmp_path, with_padding_learned(model), theirs, ours, rng)
+    check_family(tmp_path, with_padding_learned(model), theirs, ours, rng, gradient=GRADIENT.get(make.__name__, 1e-3))
 
 
 def test_vgg16(tmp_path, rng):
-    test_cnn.check_vgg(tmp_path, rng, VGGConfig(channels=VGG16, num_labels=1000), (224, 193))
+    test_cnn.check_vgg(tmp_path, rng, VGGConfig(channels=VGG16, num_labels=1000), (224, 193), GRADIENT["vgg"])

@@ -30,12 +30,16 @@ def make_sources(rng, count=2, dtype=np.float32):
     return out
 
 
-def tokens_of(params, m, x):
-    """The module's own first step, in float64: projected and normalised."""
-    y = x @ params[f"map_{m}"]["kernel"] + params[f"map_{m}"]["bias"]
+def layer_norm(params, y):
+    """In float64."""
     y = y - y.mean(-1, keepdims=True)
     y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6)
-    return y * params[f"norm_{m}"]["scale"] + params[f"norm_{m}"]["bias"]
+    return y * params["scale"] + params["bias"]
+
+
+def tokens_of(params, m, x):
+    """The module's own first step, in float64: projected and normalised."""
+    return layer_norm(params[f"norm_{m}"], x @ params[f"map_{m}"]["kernel"] + params[f"map_{m}"]["bias"])
 
 
 def naive(params, sources, form, weighting, pairs, groups):
@@ -66,7 +70,7 @@ def naive(params, sources, form, weighting, pairs, groups):
             weights = np.full((len(couples), groups), 1 / len(couples))
         split = np.asarray(vectors).reshape(len(couples), groups, -1)
         out[row] = np.einsum("pg,pgd->gd", weights, split).reshape(-1)
-    return out
+    return layer_norm(params["norm_out"], out)
 
 
 @pytest.mark.parametrize("pairs", ["cross", "all"])
@@ -78,7 +82,7 @@ def test_pairs_equal_the_naive_formula(rng, form, weighting, pairs, count):
     model = PairFusion(D, form, weighting, pairs, groups=2, tile=3)
     params = random_params(model, sources)
     found = model.apply({"params": params}, sources)
-    np.testing.assert_allclose(found, naive(params, sources, form, weighting, pairs, 2), atol=1e-5)
+    np.testing.assert_allclose(found, naive(params, sources, form, weighting, pairs, 2), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("weighting", ["mean", "attention"])
@@ -106,7 +110,8 @@ def test_a_full_matrix_is_exact_where_pooling_comes_before_tanh(rng, weighting):
         outer = np.exp(np.asarray(vectors) @ p["query"]) if weighting == "attention" else np.ones((len(rows), 1))
         outer = outer / outer.sum(0)
         split = np.asarray(vectors).reshape(len(rows), outer.shape[1], -1)
-        np.testing.assert_allclose(found[row], np.einsum("ng,ngd->gd", outer, split).reshape(-1), atol=1e-5)
+        expected = layer_norm(p["norm_out"], np.einsum("ng,ngd->gd", outer, split).reshape(-1))
+        np.testing.assert_allclose(found[row], expected, rtol=1e-5, atol=1e-5)
 
 
 def blocks_of(rng, shapes, dtype=np.float32):
@@ -191,9 +196,7 @@ def test_pairs_that_keep_their_tokens(rng):
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     h = []
     for m, s in enumerate(sources):
-        x = np.asarray(s.x, np.float64)
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-        h.append(x * p[f"norm_{m}"]["scale"] + p[f"norm_{m}"]["bias"])
+        h.append(layer_norm(p[f"norm_{m}"], np.asarray(s.x, np.float64)))
     for m, n in ((0, 1), (1, 0)):
         for row in range(B):
             for i in np.flatnonzero(sources[m].mask[row]):
@@ -222,9 +225,7 @@ def test_published_formulas_of_the_simple_methods(rng):
         params = jax.tree.map(lambda x: np.asarray(x, np.float64), random_params(model, sources))
         v = []
         for m, s in enumerate(sources):
-            y = np.asarray(s.pooled, np.float64)
-            y = (y - y.mean(1, keepdims=True)) / np.sqrt(y.var(1, keepdims=True) + 1e-6)
-            v.append(y * params[f"norm_{m}"]["scale"] + params[f"norm_{m}"]["bias"])
+            v.append(layer_norm(params[f"norm_{m}"], np.asarray(s.pooled, np.float64)))
         np.testing.assert_allclose(model.apply({"params": params}, sources), combine(params, v), atol=1e-5)
 
 
