@@ -131,7 +131,7 @@ class PairFusion(nn.Module):
     Weighting "mean" is EVC; "attention" is UME: learned weights that depend on the pair, one set for each of `groups` groups of
     channels, softmax over all pairs of all modalities together. The sum is normalised: a mean over hundreds of pairs is far
     shorter than any of them, and what reads it would first have to grow (easy-VQA, LSTM and small VGG, 1,500 steps: UME 94.8 %
-    without, 99.0 % with).
+    without, 98.4 % with).
 
     Attributes:
       pairs: "cross", of different modalities; "all", of all tokens with all.
