@@ -184,7 +184,7 @@ def test_every_array_has_a_sharding_rule_that_divides(arguments):
 def test_a_table_makes_each_cell_from_its_arguments(tmp_path, monkeypatch):
     trained = {}
 
-    def train(config, folder):
+    def train(config, folder, is_stopped):
         trained[folder.rpartition("/")[2]] = config
         return {"vqa/accuracy": 0.5 + config.seed / 10}
 
