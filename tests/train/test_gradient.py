@@ -41,9 +41,13 @@ def params(make_params, batch):
     return make_params(MODEL, batch)
 
 
+def gradients_of(parts, model=MODEL, objectives=OBJECTIVES):
+    """Compiled (parameters, batch) -> (loss, sums, gradients) in `parts` microbatches."""
+    return jax.jit(lambda p, b: loss_and_gradient(model, objectives, p, b, jax.random.PRNGKey(0), parts))
+
+
 def gradients(params, batch, parts, model=MODEL, objectives=OBJECTIVES):
-    """(loss, sums, gradients) of the batch in `parts` microbatches."""
-    return jax.jit(lambda p, b: loss_and_gradient(model, objectives, p, b, jax.random.PRNGKey(0), parts))(params, batch)
+    return gradients_of(parts, model, objectives)(params, batch)
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +84,13 @@ def test_dropout_is_the_same_in_both_passes_of_a_comparison(params, batch):
     params = params | jax.tree.map(np.asarray, {"text_tower": model.init(jax.random.PRNGKey(1), batch)["params"]["text_tower"]})
     direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params["text_tower"])
 
+    run = gradients_of(4, model, objectives)
+
     def loss(step):
         moved = jax.tree.map(lambda leaf, way: leaf + step * way, params["text_tower"], direction)
-        return float(gradients(params | {"text_tower": moved}, batch, 4, model, objectives)[0])
+        return float(run(params | {"text_tower": moved}, batch)[0])
 
-    grads = gradients(params, batch, 4, model, objectives)[2]["text_tower"]
+    grads = run(params, batch)[2]["text_tower"]
     slope = sum(float(np.vdot(a, b)) for a, b in zip(*map(jax.tree.leaves, (grads, direction)), strict=True))
     assert loss(0.0) == loss(0.0) and loss(0.0) != float(gradients(params, batch, 4, objectives=objectives)[0])
     np.testing.assert_allclose((loss(1e-3) - loss(-1e-3)) / 2e-3, slope, rtol=2e-2, atol=1e-3)
