@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 
@@ -194,34 +193,3 @@ def small_disk(tmp_path):
 def test_a_disk_that_fills_up_during_a_run(small_disk):
     paragraph = told(*command(f"--config={PRETRAIN}:debug", f"--workdir={small_disk}/run"))
     assert "No space is left on the disk" in paragraph and "What was saved before is kept" in paragraph
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
-@pytest.mark.parametrize(("environment", "kept"), [({"JAX_PLATFORMS": "cpu"}, True), ({"JAX_PLATFORMS": "cuda,cpu"}, False)])
-def test_freed_memory_is_kept_where_the_host_computes(environment, kept):
-    """256 MiB, written twice: the second time no page is new."""
-    program = """
-import ctypes, resource, threading
-from xmodal_jax import cli
-print(int(cli.keep_freed_memory()))
-libc, size = ctypes.CDLL(None), 256 << 20
-libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-
-def write():
-    at = libc.malloc(ctypes.c_size_t(size))
-    ctypes.memset(at, 1, size)
-    libc.free(at)
-
-for _ in range(2):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    thread = threading.Thread(target=write)  # as the step runs in a thread of JAX's
-    thread.start()
-    thread.join()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    free = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=free | environment, capture_output=True, text=True, check=True
-    )
-    told, faults = map(int, done.stdout.split())
-    assert told == kept and (faults < 1000) == kept

@@ -1,19 +1,17 @@
 """What all entry points share: flags, one-paragraph errors, the compilation cache."""
 
-import ctypes
 import errno
 import logging as stdlib_logging
 import os
-import platform
 import sys
 import textwrap
 import traceback
-from importlib import metadata, util
 
 import jax
 from absl import app, flags, logging
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.memory import keep_freed_memory
 
 flags.DEFINE_bool(
     "distributed",
@@ -21,8 +19,6 @@ flags.DEFINE_bool(
     "One of several processes: found out from Cloud TPU, GKE or SLURM. Not needed where JAX_COORDINATOR_ADDRESS, "
     "JAX_NUM_PROCESSES and JAX_PROCESS_ID are set.",
 )
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
-
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
 
 
@@ -117,29 +113,6 @@ def join_processes():
         ) from error
     if jax.process_index():
         logging.set_verbosity(logging.WARNING)
-
-
-def keep_freed_memory():
-    """Where the host computes, let glibc keep the memory that a step frees for the next one; True where it was told to.
-
-    Otherwise the temporaries of every step (0.8 GiB for a ViT-S at batch 16) are mapped, filled with zeros page by page and
-    unmapped again: measured 200,000 page faults and 5-15 % of a step. What was freed stays with the process. To be called
-    before threads start: only the main arena can grow beyond 64 MiB without a mapping. Settings of one's own (MALLOC_...,
-    GLIBC_TUNABLES) are left alone.
-    """
-    chosen = [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]
-    if chosen or not computes_on_host() or platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    return all(mallopt(*setting) for setting in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_ARENA_MAX, 1)))
-
-
-def computes_on_host():
-    """Whether JAX will use the CPU, without starting it."""
-    chosen = os.environ.get("JAX_PLATFORMS")
-    if chosen:
-        return chosen.split(",")[0] == "cpu"
-    return not metadata.entry_points(group="jax_plugins") and util.find_spec("libtpu") is None
 
 
 def use_compilation_cache():
