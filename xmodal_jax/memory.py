@@ -12,7 +12,7 @@ def keep_freed_memory():
     """Where the host computes, let glibc keep the memory that a step frees for the next one; True where it was told to.
 
     Otherwise the temporaries of every step (0.8 GiB for a ViT-S at batch 16) are mapped, filled with zeros page by page and
-    unmapped again: measured 200,000 page faults and 5-15 % of a step. What was freed stays with the process, which
+    unmapped again: measured 200,000 page faults and 5-25 % of a step. What was freed stays with the process, which
     grows to as much as three times a step's temporaries before the holes fit. To be called before threads start: only the main
     arena can grow beyond 64 MiB without a mapping. Settings of one's own (MALLOC_..., GLIBC_TUNABLES) are left alone.
     """
