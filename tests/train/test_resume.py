@@ -131,6 +131,14 @@ def test_all_checkpoints_broken_is_a_clear_error(tmp_path, monkeypatch):
         loop.train(small_config(), str(tmp_path))
 
 
+def test_a_run_stopped_before_its_first_step_says_that_nothing_is_saved(tmp_path, caplog):
+    with caplog.at_level("INFO", logger="absl"):
+        assert loop.train(small_config(), str(tmp_path), is_stopped=lambda step: True) is None
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("stopped")]
+    assert len(told) == 1 and "before the first step, nothing saved" in told[0]
+    assert not [name for name in os.listdir(tmp_path / "checkpoints") if name.isdigit()]
+
+
 def test_a_bucket_is_no_folder():
     with pytest.raises(UserError, match="Mount the bucket"):
         loop.train(small_config(), "gs://bucket/run")

@@ -107,7 +107,10 @@ def train(config, workdir, is_stopped=None):
             return report.finish(parts, workdir, results, samples, facts)
         board.close()
         checkpoints.close()
-        logging.info("stopped at step %d, saved: the same command with --workdir=%s goes on from here.", number, workdir)
+        if number:
+            logging.info("stopped at step %d, saved: the same command with --workdir=%s goes on from here.", number, workdir)
+        else:
+            logging.info("stopped before the first step, nothing saved: the same command with --workdir=%s starts.", workdir)
         return None
 
 
