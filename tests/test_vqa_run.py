@@ -114,8 +114,10 @@ def test_explain_draws_two_runs(run, held_out, tmp_path, monkeypatch, capsys):
 
 def test_a_submission_answers_every_question(model, held_out):
     found = submission(model, held_out, rows=7)
-    ids = [question["id"] for i in range(len(held_out)) for question in held_out.questions(i)]
-    assert [row["question_id"] for row in found] == ids
+    asked = [(i, question) for i in range(len(held_out)) for question in held_out.questions(i)]
+    assert [row["question_id"] for row in found] == [question["id"] for _, question in asked]
+    i, question = asked[-1]
+    assert found[-1]["answer"] == model.generate(held_out[i], question["question"])
     assert {row["answer"] for row in found} <= set(model.maker.answers)
 
 

@@ -19,16 +19,24 @@ from xmodal_jax.models.gradcam import grad_cam
 def submission(predictor, source, rows=128):
     """[{"question_id", "answer"}] for every question of a source, as the VQA evaluation servers take them."""
     asked = [(i, question) for i in range(len(source)) for question in source.questions(i)]
+    found = answer_all(predictor, source, asked, rows=rows)
+    return [{"question_id": question["id"], "answer": row[0][0]} for (_, question), row in zip(asked, found, strict=True)]
+
+
+def answer_all(predictor, source, asked, count=1, *, rows):
+    """`QuestionPredictor.answers` to all (number of an example, question); pictures are read as they are needed.
+
+    rows: questions at a time. Questions of one picture should follow each other: it is read once then.
+    """
     out, start, shown, last = [], time.monotonic(), 0.0, (None, None)
     for first in range(0, len(asked), rows):
         part, images = asked[first : first + rows], []
         for i, _ in part:
-            last = last if last[0] == i else (i, source[i])  # the questions of a picture follow each other
+            last = last if last[0] == i else (i, source[i])
             images.append(last[1])
-        answers = predictor.generate_batch(images, [question["question"] for _, question in part])
-        out += [{"question_id": q["id"], "answer": answer} for (_, q), answer in zip(part, answers, strict=True)]
+        out += predictor.answers(images, [question["question"] for _, question in part], count)
         spent = time.monotonic() - start
-        if spent - shown > 10 or len(out) == len(asked):
+        if spent - shown > 10:
             shown, left = spent, spent / len(out) * (len(asked) - len(out))
             logging.info("%d of %d questions answered, %.0f s left", len(out), len(asked), left)
     return out

@@ -5,9 +5,11 @@ import collections
 import numpy as np
 
 from xmodal_jax.data.answering import usual
+from xmodal_jax.decoding.answers import answer_all
 from xmodal_jax.draw.blocks import Candidate, Sample
-from xmodal_jax.evaluators.retrieval import parts
 from xmodal_jax.metrics.vqa import accuracy_by, answer_kind, vqa_accuracy
+
+CANDIDATES = 5  # likeliest answers that a sample shows
 
 
 class AnsweringEvaluator:
@@ -19,9 +21,9 @@ class AnsweringEvaluator:
     """
 
     def __init__(self, recipe, count=256, rows=128, samples=6):
-        source = recipe.held_out
-        examples = [source[i] for i in range(min(count, len(source)) if count else len(source))]
-        self.asked = [(e, q) for e in examples for q in e.get("questions", ()) if q["answers"]]
+        self.source = recipe.held_out
+        examples = range(min(count, len(self.source)) if count else len(self.source))
+        self.asked = [(i, question) for i in examples for question in self.source.questions(i) if question["answers"]]
         self.types = [kind_of(question) for _, question in self.asked]
         self.rows, self.shown = rows, samples
         self.trivial = self.trivial_answers(recipe.train)
@@ -47,10 +49,7 @@ class AnsweringEvaluator:
     def run(self, predictor):
         if not self.asked:
             return {}, []
-        found = [
-            row for part in parts(self.asked, self.rows)
-            for row in predictor.answers([example for example, _ in part], [question["question"] for _, question in part])
-        ]  # fmt: skip
+        found = answer_all(predictor, self.source, self.asked, CANDIDATES, rows=self.rows)
         values = self.agreement([row[0][0] for row in found])
         scores = accuracy_by(values, self.types)
         results = {"vqa/accuracy": scores.pop("overall"), "vqa/questions": float(len(values))}
@@ -68,15 +67,16 @@ class AnsweringEvaluator:
             groups[kind, value > 0.5].append(i)
         while len(out) < self.shown and any(groups.values()):
             for group in groups.values():
-                while group and id(self.asked[group[0]][0]) in seen:
+                while group and self.asked[group[0]][0] in seen:
                     group.pop(0)
                 if group and len(out) < self.shown:
                     out.append(group.pop(0))
-                    seen.add(id(self.asked[out[-1]][0]))
+                    seen.add(self.asked[out[-1]][0])
         return out
 
     def sample(self, predictor, i, found, value):
-        example, question = self.asked[i]
+        number, question = self.asked[i]
+        example = self.source[number]
         heat = [("Grad-CAM", predictor.grad_cam(example, question["question"], found[0][0]))]
         pairs = predictor.pairs(example, question["question"])
         heat += [("weight of the pairs", pairs[1].sum(0))] if pairs else []
