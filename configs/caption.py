@@ -76,9 +76,11 @@ def get_config(arg=""):
         shared_width=scale["shared_width"], mean=0.8 if scenes else 0.45,
     )  # fmt: skip
     del config.model.names
-    image = args.image or ("vit" if args.scale == "paper" else "convit")
+    usual, patch = ("vit", 16) if args.scale == "paper" else ("convit", 8)
+    image = args.image or usual
+    blocks = {**scale["decoder"], "patch": patch} if image in ("vit", "beit") else {}
     config.model.image = section(
-        IMAGE_ENCODERS, image, args.init_image, scale["image"] if image in ("convit", "vit") else {}, "config argument image"
+        IMAGE_ENCODERS, image, args.init_image, scale["image"] if image == usual else blocks, "config argument image"
     )
     config.model.decoder = section(DECODERS, "gpt2", args.init_text, scale["decoder"], "config argument decoder")
     # What starts from nothing must see before the prior may press: else the latents collapse in the first hundred steps.
