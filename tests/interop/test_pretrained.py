@@ -13,9 +13,15 @@ from safetensors.numpy import load_file, save_file
 from tests.interop.oracle import close, randomise, torch, transformers
 from tests.interop.test_vit import SIZES, channels_first
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.cnn import VGGConfig
 from xmodal_jax.interop.files import tensors_of
-from xmodal_jax.interop.pretrained import FAMILIES, from_config, load_pretrained, parameter_shapes, save_pretrained
+from xmodal_jax.interop.pretrained import (
+    FAMILIES,
+    OWN_CONFIGS,
+    from_config,
+    load_pretrained,
+    parameter_shapes,
+    save_pretrained,
+)
 from xmodal_jax.interop.trees import leaves
 from xmodal_jax.train.mesh import make_mesh, shardings
 
@@ -52,6 +58,8 @@ def test_bfloat16_files_and_parameters(folder, tmp_path):
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(whole)} == {"bfloat16"}
     for name, leaf in leaves(half).items():
         assert np.array_equal(leaf, np.asarray(leaves(whole)[name], np.float32)), name
+    save_pretrained(tmp_path / "whole", *load_pretrained(tmp_path / "half"))
+    assert transformers.AutoModel.from_pretrained(tmp_path / "whole").dtype == torch.float32  # not as the config that was read
 
 
 def test_parameters_lie_as_the_rules_of_a_mesh_say(folder):
@@ -64,7 +72,7 @@ def test_parameters_lie_as_the_rules_of_a_mesh_say(folder):
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_the_rules_of_the_mesh_cover_every_family(kind):
-    config = VGGConfig() if kind == "vgg" else transformers.AutoConfig.for_model(kind)
+    config = OWN_CONFIGS[kind]() if kind in OWN_CONFIGS else transformers.AutoConfig.for_model(kind)
     family = FAMILIES[kind]
     groups = {entry.group for entry in family.entries(config)} - {""}
     shapes = parameter_shapes(family.module(config, groups), *family.example(config))  # at its usual size, nothing is allocated

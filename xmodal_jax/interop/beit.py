@@ -1,7 +1,7 @@
 """BEiT checkpoints (transformers: BeitModel, BeitForImageClassification)."""
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.families import Family, activation, grid_of
+from xmodal_jax.interop.families import Family, activation, grid_of, image_size_of, sizes
 from xmodal_jax.interop.layout import array, dense, norm, patches
 from xmodal_jax.interop.vit import blocks, example
 from xmodal_jax.models.backbones.beit import BEiT
@@ -19,6 +19,17 @@ def module(config, groups, **settings):
         absolute=config.use_absolute_position_embeddings, relative=config.use_relative_position_bias,
         shared=config.use_shared_relative_position_bias, mask_token=config.use_mask_token, mean=config.use_mean_pooling,
         pooler="pooler" in groups, labels=config.num_labels if "classifier" in groups else 0, style=style, **settings,
+    )  # fmt: skip
+
+
+def config(module):
+    from transformers import BeitConfig
+
+    return BeitConfig(
+        image_size=image_size_of(module), patch_size=module.patch, use_absolute_position_embeddings=module.absolute,
+        use_relative_position_bias=module.relative, use_shared_relative_position_bias=module.shared,
+        use_mask_token=module.mask_token, use_mean_pooling=module.mean, drop_path_rate=0.0,
+        layer_scale_init_value=float(module.style.layer_scale), **sizes(module),
     )  # fmt: skip
 
 
@@ -56,5 +67,6 @@ def positions(config):
 
 # relative_position_index: a buffer of old checkpoints
 FAMILY = Family(
-    module, entries, example, prefix="beit", heads=("classifier",), ignored=(r"relative_position_index$",), positions=positions
-)
+    module, entries, example, prefix="beit", heads=("classifier",), ignored=(r"relative_position_index$",),
+    positions=positions, kind=BEiT, config=config,
+)  # fmt: skip

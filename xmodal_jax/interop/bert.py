@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from xmodal_jax.interop.families import Family, activation
+from xmodal_jax.interop.families import Family, activation, sizes
 from xmodal_jax.interop.layout import array, dense, norm, side_by_side
 from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.transformer import Style
@@ -21,6 +21,26 @@ def module(config, groups, **settings):
 
 def roberta_module(config, groups, **settings):
     return module(config, groups, pad_positions=config.pad_token_id, head_hidden="classifier" in groups, **settings)
+
+
+def config(module):
+    from transformers import BertConfig, RobertaConfig
+
+    tables = dict(vocab_size=module.vocabulary, max_position_embeddings=module.positions, type_vocab_size=module.types)
+    if module.pad_positions is None:
+        return BertConfig(**tables, **sizes(module))
+    return RobertaConfig(pad_token_id=module.pad_positions, **tables, **sizes(module))
+
+
+def positions_from_zero(module, params):
+    """(module, parameters) of a BERT that is equal to a RoBERTa wherever padding stands at the end.
+
+    Ours counts the words that its mask shows; the original takes the ids that differ from its padding's for words.
+    """
+    first, embed = module.pad_positions + 1, params["embed"]
+    places = {"embedding": embed["places"]["embedding"][first:]}
+    module = module.clone(positions=module.positions - first, pad_positions=None)
+    return module, params | {"embed": embed | {"places": places}}
 
 
 def encoder(ours, theirs, layers):
@@ -76,5 +96,5 @@ def example(config):
 
 HEADS = ("masked_lm", "next_sentence", "classifier")
 IGNORED = (r"position_ids$", r"^cls\.predictions\.decoder\.", r"^lm_head\.decoder\.")  # a buffer, and copies of tied weights
-BERT_FAMILY = Family(module, entries, example, "bert", HEADS, IGNORED)
-ROBERTA_FAMILY = Family(roberta_module, roberta_entries, example, "roberta", HEADS, IGNORED)
+BERT_FAMILY = Family(module, entries, example, "bert", HEADS, IGNORED, kind=BERT, config=config)
+ROBERTA_FAMILY = Family(roberta_module, roberta_entries, example, "roberta", HEADS, IGNORED, kind=BERT, config=config)

@@ -5,20 +5,18 @@ as `VGGConfig` writes it: transformers itself has no VGG.
 """
 
 import dataclasses
-import json
-import os
 
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.families import Family
+from xmodal_jax.interop.families import Family, OwnConfig, classes
 from xmodal_jax.interop.layout import CONV, Entry, array, dense
 from xmodal_jax.models.backbones.resnet import ResNet
 from xmodal_jax.models.backbones.vgg import VGG, VGG16
 
 
 @dataclasses.dataclass
-class VGGConfig:
+class VGGConfig(OwnConfig):
     """Of a VGG: channels of every convolution (0: pooling), whether batch-normalised, width and classes of the head."""
 
     channels: tuple = VGG16
@@ -26,18 +24,6 @@ class VGGConfig:
     hidden_size: int = 4096
     num_labels: int = 1000
     model_type: str = "vgg"
-
-    @classmethod
-    def from_dict(cls, values):
-        """What a config.json says; keys that are not ours are passed over. `id2label` gives the classes as well."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        classes = {"num_labels": len(values["id2label"])} if "id2label" in values else {}
-        return cls(**classes | {name: value for name, value in values.items() if name in known})
-
-    def save_pretrained(self, folder):
-        """Write config.json."""
-        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(self), file, indent=2)
 
 
 def batch_norm(ours, theirs, group=""):
@@ -54,6 +40,10 @@ def vgg_module(config, groups, **settings):
         config.num_labels if "classifier" in groups else 0,
         **settings,
     )
+
+
+def vgg_config(module):
+    return VGGConfig(tuple(module.channels), module.batch_norm, module.hidden, **classes(module))
 
 
 def vgg_entries(config):
@@ -84,6 +74,16 @@ def resnet_module(config, groups, **settings):
     )  # fmt: skip
 
 
+def resnet_config(module):
+    from transformers import ResNetConfig
+
+    return ResNetConfig(
+        embedding_size=module.stem, hidden_sizes=list(module.widths), depths=list(module.depths),
+        layer_type="bottleneck" if module.bottleneck else "basic", downsample_in_bottleneck=module.first_strides,
+        downsample_in_first_stage=module.first_stage_halves, **classes(module),
+    )  # fmt: skip
+
+
 def resnet_entries(config):
     def normed(ours, theirs):
         kernel = Entry(f"{ours}/conv/kernel", (f"{theirs}.convolution.weight",), CONV)
@@ -106,5 +106,8 @@ def resnet_example(config):
     return (jnp.zeros((1, 32, 32, config.num_channels)),)
 
 
-VGG_FAMILY = Family(vgg_module, vgg_entries, vgg_example, ignored=(r"num_batches_tracked$",))
-RESNET_FAMILY = Family(resnet_module, resnet_entries, resnet_example, "resnet", ("classifier",), (r"num_batches_tracked$",))
+COUNTER = (r"num_batches_tracked$",)
+VGG_FAMILY = Family(vgg_module, vgg_entries, vgg_example, ignored=COUNTER, kind=VGG, config=vgg_config)
+RESNET_FAMILY = Family(
+    resnet_module, resnet_entries, resnet_example, "resnet", ("classifier",), COUNTER, kind=ResNet, config=resnet_config
+)

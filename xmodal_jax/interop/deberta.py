@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.families import Family, activation
+from xmodal_jax.interop.families import Family, activation, name_of_activation, sizes
 from xmodal_jax.interop.layout import array, dense, norm, side_by_side
 from xmodal_jax.models.backbones.deberta import DeBERTa
 from xmodal_jax.models.transformer import Style
@@ -20,14 +20,28 @@ def module(config, groups, **settings):
     longest = config.max_relative_positions
     return DeBERTa(
         vocabulary=config.vocab_size, positions=config.max_position_embeddings if config.position_biased_input else 0,
-        types=config.type_vocab_size, inner=inner_of(config), width=config.hidden_size, heads=config.num_attention_heads,
-        layers=config.num_hidden_layers, mlp_ratio=config.intermediate_size / config.hidden_size,
-        distances=config.relative_attention, terms=terms_of(config), shared=getattr(config, "share_att_key", False),
-        buckets=max(getattr(config, "position_buckets", 0), 0),
+        types=config.type_vocab_size, inner=getattr(config, "embedding_size", 0), width=config.hidden_size,
+        heads=config.num_attention_heads, layers=config.num_hidden_layers,
+        mlp_ratio=config.intermediate_size / config.hidden_size, distances=config.relative_attention, terms=terms_of(config),
+        shared=getattr(config, "share_att_key", False), buckets=max(getattr(config, "position_buckets", 0), 0),
         longest=longest if longest > 0 else config.max_position_embeddings, norm_distances=normed(config),
         pooler=activation(config.pooler_hidden_act) if "pooler" in groups else "",
         masked_lm="masked_lm" in groups or "masked_lm_v3" in groups, labels=config.num_labels if "classifier" in groups else 0,
         style=style, **settings,
+    )  # fmt: skip
+
+
+def config(module):
+    from transformers import DebertaV2Config
+
+    inner = {"embedding_size": module.inner} if module.inner else {}
+    pooler = {"pooler_hidden_act": name_of_activation(module.pooler)} if module.pooler else {}
+    return DebertaV2Config(
+        vocab_size=module.vocabulary, max_position_embeddings=module.positions or module.longest,
+        position_biased_input=module.positions > 0, type_vocab_size=module.types, relative_attention=module.distances,
+        pos_att_type=list(module.terms), share_att_key=module.shared, position_buckets=module.buckets or -1,
+        max_relative_positions=module.longest, norm_rel_ebd="layer_norm" if module.norm_distances else "none",
+        pooler_hidden_size=module.width, **inner, **pooler, **sizes(module),
     )  # fmt: skip
 
 
@@ -92,4 +106,4 @@ def example(config):
 
 HEADS = ("masked_lm", "masked_lm_v3", "pooler", "classifier")
 IGNORED = (r"position_ids$", r"^cls\.predictions\.decoder\.", r"^mask_predictions\.")  # a buffer, copies, v3's other trainer
-FAMILY = Family(module, entries, example, "deberta", HEADS, IGNORED)
+FAMILY = Family(module, entries, example, "deberta", HEADS, IGNORED, kind=DeBERTa, config=config)

@@ -1,6 +1,8 @@
 """What a family of public checkpoints is to us."""
 
 import dataclasses
+import json
+import os
 from collections.abc import Callable
 
 from xmodal_jax.config import choose
@@ -25,6 +27,8 @@ class Family:
       ignored: patterns of names that hold nothing of their own (buffers, copies of tied weights).
       positions: config -> {path of a table of image positions [1, 1 + h w, D]: (h, w)}, which can be interpolated to another
         image size.
+      kind: the module's class. config: module -> config, the inverse of `module`; it need not look for what a config cannot
+        say: `pretrained.settings_of` does. None where no larger model of ours is built of such a module.
     """
 
     module: Callable
@@ -34,11 +38,55 @@ class Family:
     heads: tuple = ()
     ignored: tuple = ()
     positions: Callable | None = None
+    kind: type | None = None
+    config: Callable | None = None
+
+
+class OwnConfig:
+    """Base of a dataclass that stands where transformers has no config, with that one's ways to a folder and back."""
+
+    @classmethod
+    def from_dict(cls, values):
+        """What a config.json says; keys that are not ours are passed over. `id2label` gives the classes as well."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        classes = {"num_labels": len(values["id2label"])} if "id2label" in values else {}
+        return cls(**{name: value for name, value in (classes | values).items() if name in known})
+
+    def save_pretrained(self, folder):
+        """Write config.json."""
+        with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(self), file, indent=2)
 
 
 def activation(name):
     """Our name of an activation of transformers."""
     return choose(NAMES_OF_ACTIVATIONS, name, "activation of the checkpoint")
+
+
+def name_of_activation(name):
+    """transformers' name of an activation of ours."""
+    return next(theirs for theirs, ours in NAMES_OF_ACTIVATIONS.items() if ours == name)
+
+
+def sizes(module):
+    """Settings of transformers' configs of encoders, of a module of ours."""
+    return dict(
+        hidden_size=module.width, num_hidden_layers=module.layers, num_attention_heads=module.heads,
+        intermediate_size=round(module.width * module.mlp_ratio), hidden_act=name_of_activation(module.style.activation),
+        layer_norm_eps=module.style.epsilon, hidden_dropout_prob=module.dropout, attention_probs_dropout_prob=0.0,
+        **classes(module),
+    )  # fmt: skip
+
+
+def classes(module):
+    """The number of classes of a module that has a head for them."""
+    return {"num_labels": module.labels} if module.labels else {}
+
+
+def image_size_of(module):
+    """Pixels of a module with grid and patch: an int, or (rows, columns)."""
+    rows, columns = (side * module.patch for side in module.grid)
+    return rows if rows == columns else (rows, columns)
 
 
 def grid_of(config):

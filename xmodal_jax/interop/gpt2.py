@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.families import Family, activation
+from xmodal_jax.interop.families import Family, activation, name_of_activation
 from xmodal_jax.interop.layout import FLAT, IN_OUT, Entry, array, dense, norm
 from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.models.transformer import Style
@@ -21,6 +21,17 @@ def module(config, groups, **settings):
         vocabulary=config.vocab_size, positions=config.n_positions, width=config.n_embd, heads=config.n_head,
         layers=config.n_layer, mlp_ratio=hidden / config.n_embd, cross=config.add_cross_attention,
         style=Style(epsilon=config.layer_norm_epsilon, activation=activation(config.activation_function)), **settings,
+    )  # fmt: skip
+
+
+def config(module):
+    from transformers import GPT2Config
+
+    return GPT2Config(
+        vocab_size=module.vocabulary, n_positions=module.positions, n_embd=module.width, n_head=module.heads,
+        n_layer=module.layers, n_inner=round(module.width * module.mlp_ratio), add_cross_attention=module.cross,
+        activation_function=name_of_activation(module.style.activation), layer_norm_epsilon=module.style.epsilon,
+        embd_pdrop=module.dropout, resid_pdrop=module.dropout, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
 
 
@@ -57,4 +68,4 @@ def example(config):
 
 
 IGNORED = (r"\.(attn|crossattention)\.(bias|masked_bias)$", r"^lm_head\.weight$")  # buffers, and a copy of the tied table
-FAMILY = Family(module, entries, example, "transformer", ignored=IGNORED)
+FAMILY = Family(module, entries, example, "transformer", ignored=IGNORED, kind=GPT2, config=config)

@@ -3,8 +3,10 @@
 module, params, settings = load_pretrained("google/vit-base-patch16-224")
 save_pretrained("folder", module, params, settings)      # a folder that transformers loads in PyTorch
 module, params, settings = from_config(transformers.ViTConfig(), heads=("pooler",))
+settings = settings_of(ViT(width=96, grid=(8, 8)))       # of a module that was not made of a config
 """
 
+import copy
 import dataclasses
 import os
 import re
@@ -13,9 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from xmodal_jax.config import choose
+from xmodal_jax.config import choose, fields_of
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop import beit, bert, clip, cnn, deberta, gpt2, t5, vilt, vit
+from xmodal_jax.interop import beit, bert, clip, cnn, deberta, gpt2, recurrent, t5, vilt, vit
 from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
@@ -28,6 +30,8 @@ FAMILIES = {
     "clip": clip.FAMILY,
     "deberta-v2": deberta.FAMILY,
     "gpt2": gpt2.FAMILY,
+    "gru": recurrent.FAMILY,
+    "lstm": recurrent.FAMILY,
     "mt5": t5.FAMILY,
     "resnet": cnn.RESNET_FAMILY,
     "roberta": bert.ROBERTA_FAMILY,
@@ -36,6 +40,8 @@ FAMILIES = {
     "vilt": vilt.FAMILY,
     "vit": vit.FAMILY,
 }  # by transformers' model_type
+OWN_CONFIGS = {"gru": recurrent.RecurrentConfig, "lstm": recurrent.RecurrentConfig, "vgg": cnn.VGGConfig}  # it has none
+GROUPS = {"pooler": "pooler", "masked_lm": "masked_lm", "next_sentence": "next_sentence", "labels": "classifier"}  # by field
 OLD_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))  # of normalisations, in checkpoints that began in TensorFlow
 
 
@@ -162,9 +168,40 @@ def from_config(config, heads=(), key=None, **settings):
     module = family.module(config, set(heads), **settings)
     key = jax.random.PRNGKey(0) if key is None else key
     params = jax.jit(lambda: module.init(key, *family.example(config))["params"])()
-    return Pretrained(
-        module, params, Settings(config, groups=tuple(sorted(heads)), prefixed=bool(set(heads) & set(family.heads)))
-    )
+    return Pretrained(module, params, new_settings(family, config, heads))
+
+
+def new_settings(family, config, heads):
+    """Settings of a model that no checkpoint was read for."""
+    return Settings(config, groups=tuple(sorted(heads)), prefixed=bool(set(heads) & set(family.heads)))
+
+
+def settings_of(module):
+    """Settings of a module that was not made of a config: with the config of transformers that means the same.
+
+    Raises UserError where there is none, and where it has settings that no such config can say.
+    """
+    kinds = {family.kind: family for family in FAMILIES.values() if family.config}
+    if type(module) not in kinds:
+        known = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise UserError(f"A {type(module).__name__} has no counterpart in PyTorch. These have one: {known}.")
+    config = kinds[type(module)].config(module)
+    family = FAMILIES[config.model_type]
+    heads = {group for field, group in GROUPS.items() if getattr(module, field, None)}
+    ours, theirs = architecture(module), architecture(family.module(config, heads))
+    if different := [f"{name}={ours[name]!r}" for name in ours if ours[name] != theirs[name]]:
+        raise UserError(f"PyTorch's {config.model_type} has no counterpart to {', '.join(different)}.")
+    return new_settings(family, config, heads)
+
+
+def architecture(module):
+    """{field: value} of what a module computes, without how it is trained and on what."""
+    out = {field.name: getattr(module, field.name) for field in fields_of(type(module))}
+    if "mlp_ratio" in out:
+        out["mlp_ratio"] = round(module.width * module.mlp_ratio) / module.width
+    if style := out.pop("style", None):
+        out |= {f"style.{field.name}": getattr(style, field.name) for field in dataclasses.fields(style)}
+    return {name: value for name, value in out.items() if name not in ("dropout", "remat", "dtype", "style.kernel")}
 
 
 def save_pretrained(folder, module, params, settings):
@@ -184,7 +221,9 @@ def save_pretrained(folder, module, params, settings):
     if flat:
         raise UserError(f"These parameters have no place in a {settings.config.model_type} checkpoint: {', '.join(flat)}.")
     os.makedirs(folder, exist_ok=True)
-    settings.config.save_pretrained(folder)
+    config = copy.deepcopy(settings.config)
+    config.dtype = str(next(iter(tensors.values())).dtype)  # transformers casts to it
+    config.save_pretrained(folder)
     save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
 
 
@@ -206,10 +245,10 @@ def fetch(name_or_folder):
 
 
 def read_config(folder):
-    """The config of transformers with all its defaults, or a `VGGConfig`."""
+    """The config of transformers with all its defaults, or one of `OWN_CONFIGS`."""
     values = read_json(folder, "config.json")
-    if values.get("model_type") == "vgg":
-        return cnn.VGGConfig.from_dict(values)
+    if values.get("model_type") in OWN_CONFIGS:
+        return OWN_CONFIGS[values["model_type"]].from_dict(values)
     from transformers import AutoConfig  # here: a second to import, and PyTorch with it where that is installed
 
     try:

@@ -1,10 +1,42 @@
-"""States of PyTorch's nn.LSTM and nn.GRU as parameters of ours, and back."""
+"""States of PyTorch's nn.LSTM and nn.GRU as parameters of ours, and back.
 
+A folder holds model.safetensors with PyTorch's names and "words.weight", the table of words in front, and a config.json
+{"model_type": "lstm", "hidden_size": 512, ...} as `RecurrentConfig` writes it: transformers itself has neither.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
 import numpy as np
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.interop.families import Family, OwnConfig
 from xmodal_jax.interop.layout import DENSE, Entry, array
 from xmodal_jax.interop.trees import leaves, nest
+from xmodal_jax.models.backbones.recurrent import Recurrent
+
+
+@dataclasses.dataclass
+class RecurrentConfig(OwnConfig):
+    """Of an nn.LSTM or nn.GRU over a table of `vocab_size` words."""
+
+    model_type: str = "lstm"
+    vocab_size: int = 30522
+    hidden_size: int = 512
+    num_layers: int = 2
+    bidirectional: bool = False
+
+
+def module(config, groups, **settings):
+    return Recurrent(
+        config.model_type, config.vocab_size, config.hidden_size, config.num_layers, config.bidirectional, **settings
+    )
+
+
+def config(module):
+    if not module.vocabulary:
+        raise UserError(f"A {module.cell} without a table of words does not say how wide its input is: see `to_torch`.")
+    return RecurrentConfig(module.cell, module.vocabulary, module.width, module.layers, module.bidirectional)
 
 
 def entries(layers, bidirectional=False):
@@ -40,3 +72,14 @@ def to_torch(params, layers, bidirectional=False):
     """Parameters -> {name: numpy array} for `load_state_dict`; a table of words has no place there and is left out."""
     flat = leaves(params)
     return {e.theirs[0]: np.ascontiguousarray(e.layout.write(np.asarray(flat[e.ours]))) for e in entries(layers, bidirectional)}
+
+
+def all_entries(config):
+    return [*array("words/embedding", "words.weight"), *entries(config.num_layers, config.bidirectional)]
+
+
+def example(config):
+    return (jnp.zeros((1, 2), jnp.int32),)
+
+
+FAMILY = Family(module, all_entries, example, kind=Recurrent, config=config)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.families import Family, activation, grid_of, pair
+from xmodal_jax.interop.families import Family, activation, grid_of, image_size_of, pair, sizes
 from xmodal_jax.interop.layout import array, dense, norm, patches, side_by_side
 from xmodal_jax.models.backbones.vit import ViT
 from xmodal_jax.models.transformer import Style
@@ -19,6 +19,12 @@ def module(config, groups, **settings):
         grid=grid_of(config), pooler="pooler" in groups,
         labels=config.num_labels if "classifier" in groups else 0, style=style, **settings,
     )  # fmt: skip
+
+
+def config(module):
+    from transformers import ViTConfig
+
+    return ViTConfig(image_size=image_size_of(module), patch_size=module.patch, **sizes(module))
 
 
 def blocks(ours, theirs, L, bias=None):
@@ -57,4 +63,4 @@ def positions(config):
     return {"position_table": grid_of(config)}
 
 
-FAMILY = Family(module, entries, example, prefix="vit", heads=("classifier",), positions=positions)
+FAMILY = Family(module, entries, example, prefix="vit", heads=("classifier",), positions=positions, kind=ViT, config=config)
