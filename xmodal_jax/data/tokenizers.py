@@ -28,7 +28,8 @@ def learn_tokenizer(spec, captions):
     from transformers import PreTrainedTokenizerFast
 
     unknown = {"unk_token": UNKNOWN} if kind == "words" else {}
-    return PreTrainedTokenizerFast(tokenizer_object=learned, eos_token=END, pad_token=END, **unknown)
+    names = ["input_ids", "attention_mask"]  # a GPT-2 would add vectors of types
+    return PreTrainedTokenizerFast(tokenizer_object=learned, eos_token=END, pad_token=END, model_input_names=names, **unknown)
 
 
 def words(captions, least):
