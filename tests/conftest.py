@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import gc
 import os
 import shutil
 import tempfile
@@ -36,6 +37,12 @@ TINY = {
     "slots": 3,
     "shared_width": 8,
 }
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays: while JAX traces, the garbage collector need not look through it over and over."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def fresh_seed():

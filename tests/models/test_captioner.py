@@ -1,5 +1,7 @@
 """The captioner's latents, its three sources of a caption's vector, and its search context, on tiny random models."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,10 +36,9 @@ def batch(rng):
 
 @pytest.mark.parametrize("image", [CONV, ViT(width=12, heads=2, layers=1, patch=4, grid=(4, 4))], ids=["convit", "vit"])
 @pytest.mark.parametrize(("latent", "count"), [("none", None), ("cls", 1), ("patch", "N"), ("patch_concat", 1)])
-def test_equation_1_each_latent_gives_the_decoder_its_context(batch, image, latent, count):
+def test_equation_1_each_latent_gives_the_decoder_its_context(call, batch, image, latent, count):
     model = make(image, latent=latent)
-    params = random_params(model, batch)
-    seen = model.apply({"params": params}, batch["image"], method="encode_image")
+    seen = call(model, "encode_image", random_params(model, batch), batch["image"])
     tokens = seen.x.shape[1]
     if count is None:
         assert seen.latents is None and seen.context.shape == (B, tokens, 16)
@@ -54,7 +55,7 @@ def test_draws_have_the_moments_that_are_given(batch):
     def draw(key):
         return Verbs(model, params, key, train=True).encode_image(batch["image"]).latents
 
-    found = jax.vmap(draw)(jax.random.split(jax.random.PRNGKey(1), 2000))
+    found = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.PRNGKey(1), 2000))
     mu, deviation = found.mu[0], np.exp(found.log_variance[0] / 2)
     assert (np.abs(found.z.mean(0) - mu) < 6 * deviation / 2000**0.5).all()
     np.testing.assert_allclose(found.z.std(0), deviation, rtol=0.12)
@@ -64,12 +65,18 @@ def test_evaluation_is_deterministic_and_training_is_not(batch):
     model = make()
     params = random_params(model, batch)
 
-    def loss(seed, train):
+    @functools.partial(jax.jit, static_argnums=1)
+    def logits(seed, train):
         verbs = Verbs(model, params, jax.random.PRNGKey(seed), train)
         seen = verbs.encode_image(batch["image"])
         return verbs.decode(batch["caption"], batch["caption_length"], seen).logits
 
-    assert (loss(0, False) == loss(1, False)).all() and not (loss(0, True) == loss(1, True)).all()
+    assert (logits(0, False) == logits(1, False)).all() and not (logits(0, True) == logits(1, True)).all()
+
+
+def gradient(model, objectives, params, batch):
+    """(loss, sums, gradient) of a step with a fixed key."""
+    return jax.jit(lambda p, b: loss_and_gradient(model, objectives, p, b, jax.random.PRNGKey(0), 1))(params, batch)
 
 
 def test_weights_of_zero_and_no_latent_are_the_baseline_exactly(batch):
@@ -77,8 +84,7 @@ def test_weights_of_zero_and_no_latent_are_the_baseline_exactly(batch):
     model = make(latent="none")
     params = random_params(model, batch)
     zero = {"kl": {"weight": 0.0}, "contrastive": {"weight": 0.0}}
-    key = jax.random.PRNGKey(0)
-    ours, theirs = (loss_and_gradient(model, o, params, batch, key, 1) for o in (BASELINE | zero, BASELINE))
+    ours, theirs = (gradient(model, o, params, batch) for o in (BASELINE | zero, BASELINE))
     assert ours[0] == theirs[0]
     jax.tree.map(np.testing.assert_array_equal, ours[2], theirs[2])
 
@@ -86,30 +92,29 @@ def test_weights_of_zero_and_no_latent_are_the_baseline_exactly(batch):
 def test_alpha_scales_the_whole_gradient(batch):
     model = make()
     params = random_params(model, batch)
-    key = jax.random.PRNGKey(0)
-    halved, whole = (loss_and_gradient(model, {"captioning": {"weight": w}}, params, batch, key, 1)[2] for w in (0.5, 1.0))
+    halved, whole = (gradient(model, {"captioning": {"weight": w}}, params, batch)[2] for w in (0.5, 1.0))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b / 2, rtol=1e-5, atol=1e-7), halved, whole)
 
 
-def test_a_captions_vector_sees_the_image_in_the_papers_words_alone(batch):
+def test_a_captions_vector_sees_the_image_in_the_papers_words_alone(call, batch):
     for source, sees in {"text_only": False, "decoder_final": True, "unimodal_half": False}.items():
         model = make(unimodal=int(source == "unimodal_half"), eos_source=source)
         params = random_params(model, batch)
 
         def vectors(images, model=model, params=params):
-            seen = model.apply({"params": params}, images, method="encode_image")
-            return model.apply({"params": params}, batch["caption"], batch["caption_length"], seen, method="encode_text").pooled
+            seen = call(model, "encode_image", params, images)
+            return call(model, "encode_text", params, batch["caption"], batch["caption_length"], seen).pooled
 
         moved = np.abs(vectors(batch["image"]) - vectors(batch["image"][::-1])).max() > 1e-4
         assert moved == sees, source
 
 
-def test_a_captions_vector_is_that_of_its_closing_end_mark(batch):
+def test_a_captions_vector_is_that_of_its_closing_end_mark(call, batch):
     model = make()
     params = random_params(model, batch)
 
     def vectors(ids):
-        return model.apply({"params": params}, ids, batch["caption_length"], method="encode_text").pooled
+        return call(model, "encode_text", params, ids, batch["caption_length"]).pooled
 
     changed = batch["caption"].copy()
     changed[1, 4:] = 9  # behind the end mark at 3
@@ -119,18 +124,19 @@ def test_a_captions_vector_is_that_of_its_closing_end_mark(batch):
 
 
 @pytest.mark.parametrize("unimodal", [0, 1])
-def test_a_context_projected_once_serves_all_hypotheses_of_a_search(rng, unimodal):
+def test_a_context_projected_once_serves_all_hypotheses_of_a_search(call, rng, unimodal):
     decoder = GPT2(vocabulary=V, positions=T, width=16, heads=2, layers=3, cross=True, unimodal=unimodal)
     ids, context = rng.integers(0, V, (6, 5)), rng.normal(size=(2, 7, 16)).astype(np.float32)
     mask = np.arange(7)[None] < np.array([[7], [4]])
     params = random_params(decoder, jnp.asarray(ids), None, jnp.repeat(context, 3, 0))
-    variables = {"params": params}
-    plain = decoder.apply(variables, ids, None, np.repeat(context, 3, 0), np.repeat(mask, 3, 0)).logits
-    projected = decoder.apply(variables, context, method="project_context")
-    np.testing.assert_allclose(decoder.apply(variables, ids, None, projected, mask).logits, plain, rtol=1e-5, atol=1e-5)
-    cache, written = decoder.apply(variables, 6, T, method="cache"), []
+    plain = call(decoder, "__call__", params, ids, None, np.repeat(context, 3, 0), np.repeat(mask, 3, 0)).logits
+    projected = call(decoder, "project_context", params, context)
+    np.testing.assert_allclose(
+        call(decoder, "__call__", params, ids, None, projected, mask).logits, plain, rtol=1e-5, atol=1e-5
+    )
+    cache, written = decoder.apply({"params": params}, 6, T, method="cache"), []
     for start, end in ((0, 2), (2, 3), (3, 5)):
-        logits, cache = decoder.apply(variables, ids[:, start:end], cache, start, projected, mask, method="decode")
+        logits, cache = call(decoder, "decode", params, ids[:, start:end], cache, start, projected, mask)
         written.append(logits)
     np.testing.assert_allclose(np.concatenate(written, 1), plain, rtol=1e-5, atol=1e-5)
 
