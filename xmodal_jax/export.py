@@ -2,7 +2,7 @@
 
     python -m xmodal_jax.export --workdir=DIR --tower=image|text|decoder --to=FOLDER [--step=N]
 
-Runs of configs/caption.py have the towers image and decoder, those of configs/vqa.py image and text. The folder holds
+Towers are what config.model names so: of a captioner image and decoder, of a question answerer image and text. The folder holds
 config.json and model.safetensors, and preprocessor_config.json or the tokeniser's files, which make its inputs as in the run:
 
     encoder = transformers.AutoModel.from_pretrained(FOLDER)        # ViT, BEiT, ResNet, BERT, RoBERTa, DeBERTa

@@ -43,7 +43,7 @@ def small(system, arguments, **changes):
     config = system.get_config(f"debug,{arguments}")
     config.data.count, config.evaluators = 24, {}
     for name in ("image", "text", "decoder"):
-        if name in config.model and not config.model[name].init:
+        if config.model.get(name) and not config.model[name].init:
             config.model[name].update(SIZES.get(config.model[name].name, {}))
     config.update_from_flattened_dict(changes)
     return config

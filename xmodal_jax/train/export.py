@@ -8,6 +8,7 @@ from absl import logging
 from PIL import Image
 
 from xmodal_jax.config import choose
+from xmodal_jax.data.captioning import CaptionMaker
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop import bert
 from xmodal_jax.interop.pretrained import save_pretrained, settings_of
@@ -34,7 +35,7 @@ def write(predictor, towers, name, folder):
     if not towers:
         raise UserError(
             f"A {type(predictor.model).__name__} is made of blocks of its own, without a counterpart in PyTorch. What can be "
-            "exported: image and decoder of a run of configs/caption.py, image and text of one of configs/vqa.py."
+            "exported are the image, the text and the decoder of runs of configs/caption.py and configs/vqa.py."
         )
     tower, params, maker = choose(towers, name, "tower"), predictor.params[name], predictor.maker
     module, settings = tower.module, tower.checkpoint and tower.checkpoint.settings
@@ -45,22 +46,31 @@ def write(predictor, towers, name, folder):
     config = copy.deepcopy(settings.config)
     config.architectures = None  # a checkpoint's heads were left out
     if name == "text":
-        config.pad_token_id = maker.pad
-    if name == "decoder":  # one mark begins, ends and pads
-        config.bos_token_id = config.eos_token_id = config.pad_token_id = maker.end
+        config.pad_token_id = maker.tokenizer.pad_token_id
+    if name == "decoder":
+        first, *_, last = marks_of(maker)
+        config.bos_token_id, config.eos_token_id, config.pad_token_id = first, last, last
         config.is_decoder = True  # asked by transformers' EncoderDecoderModels
     save_pretrained(folder, module, params, dataclasses.replace(settings, config=config))
     if name == "image":
         processor_of(predictor).to_folder(folder)
     else:
-        tokenizer_of(maker).save_pretrained(folder)
+        tokenizer_of(maker, marked=name == "text").save_pretrained(folder)
     return config.model_type
 
 
 def counts_by_ids(module, maker):
     """Whether a RoBERTa finds the words that the mask shows by their ids: only padding has the padding's."""
+    return module.pad_positions == maker.tokenizer.pad_token_id and module.pad_positions not in marks_of(maker)
+
+
+def marks_of(maker):
+    """Ids that stand around the words of a text: one before them at least."""
+    if isinstance(maker, CaptionMaker):
+        ids, last = maker.caption("")
+        return ids[: last + 1].tolist()
     ids, length = maker.text("")
-    return maker.pad == module.pad_positions and maker.pad not in ids[:length]
+    return ids[:length].tolist()
 
 
 def processor_of(predictor):
@@ -72,15 +82,17 @@ def processor_of(predictor):
     return parse("ViT", values, "config.model")
 
 
-def tokenizer_of(maker):
-    """A copy of the run's tokeniser that itself puts the mark in front of a text that its maker puts there."""
+def tokenizer_of(maker, marked):
+    """A copy of the run's tokeniser; `marked`: it puts the marks around a text that its maker puts there."""
     tokenizer = copy.deepcopy(maker.tokenizer)
     tokenizer.model_max_length = maker.config.length
-    if start := getattr(maker, "start", None):
+    missing = len(marks_of(maker)) - len(tokenizer("")["input_ids"])
+    if marked and missing:
         from tokenizers.processors import Sequence, TemplateProcessing
 
-        (mark,) = tokenizer.convert_ids_to_tokens(start)
-        marking = TemplateProcessing(single=f"{mark} $A", special_tokens=[(mark, *start)])
+        ids = marks_of(maker)[:missing]  # the first one before the text; what it puts itself stands behind
+        first, *rest = tokenizer.convert_ids_to_tokens(ids)
+        marking = TemplateProcessing([first, "$A", *rest], special_tokens=list(zip([first, *rest], ids, strict=True)))
         backend = tokenizer.backend_tokenizer
         backend.post_processor = Sequence([backend.post_processor, marking]) if backend.post_processor else marking
     return tokenizer
