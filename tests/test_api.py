@@ -1,5 +1,6 @@
 """A run of seconds, then everything that its folder offers through the Python door."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -63,10 +64,14 @@ def test_associate(model, picture):
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-4)
 
 
-def test_the_averaged_parameters_of_the_newest_checkpoint_give_the_results_of_the_run(run):
+def test_the_averaged_parameters_of_the_newest_checkpoint_give_the_results_of_the_run(run, caplog):
     folder, results = run
     predictor, parts, step = api.restore(api.run_config(folder), folder)
-    again, _ = evaluators.make(parts)(predictor.params)
+    judge = evaluators.make(parts)
+    again, _ = judge(predictor.params)
+    with jax.log_compiles():
+        judge(jax.tree.map(lambda value: value / 2, predictor.params))
+    assert not [record for record in caplog.records if "encode" in record.getMessage()], "a run's next evaluation"
     assert step == 4 and again.keys() == results.keys()
     np.testing.assert_allclose([again[name] for name in results], list(results.values()), rtol=1e-5)
 

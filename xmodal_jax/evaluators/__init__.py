@@ -34,13 +34,16 @@ def make(recipe):
                 raise UserError(unknown(f"config key evaluators.{name}.{key}", key, known))
         judges.append(kind(recipe, **settings))
 
+    predictor = recipe.predictor(None)  # one for all evaluations of a run: what it has compiled serves again
+
     def judge(params):
-        predictor = recipe.predictor(params)
+        predictor.params = params
         results, samples = {}, []
         for one in judges:
             more, pictures = one.run(predictor)
             results |= more
             samples += pictures
+        predictor.params = None
         return results, samples
 
     return judge
