@@ -25,7 +25,7 @@ from xmodal_jax.models import lora
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import progress, recipe, report
 from xmodal_jax.train.checkpoints import Checkpoints
-from xmodal_jax.train.program import compile_step, state_maker, step_flops
+from xmodal_jax.train.program import compile_step, state_maker
 
 MAY_CHANGE = ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
 
@@ -43,7 +43,7 @@ def train(config, workdir, is_stopped=None):
     with jax.set_mesh(mesh), stopping as is_stopped:
         batch_sharding, rows = layout.batch_sharding(mesh), layout.local_rows(mesh, config.batch_size)
         make_state, shapes = state_maker(parts, mesh)
-        step, facts = compile_step(parts, mesh, shapes)
+        step, flops, facts = compile_step(parts, mesh, shapes)
         checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), config.keep_checkpoints)
         restored = checkpoints.restore(shapes)
         state, meta = restored or (make_state(), {"next_step": 0, "seconds": 0.0})
@@ -54,7 +54,7 @@ def train(config, workdir, is_stopped=None):
 
         board = progress.Progress(workdir, config.total_steps, first)
         batches = to_device(parts.batches.iterate(first, parts.loader, rows), batch_sharding)
-        clock = Clock(first, meta["seconds"], step_flops(parts, shapes), config.batch_size, parts.tokens_per_example())
+        clock = Clock(first, meta["seconds"], flops, config.batch_size, parts.tokens_per_example())
         judge = evaluators.make(parts)
         in_flight, pending, saved = collections.deque(), None, first if restored else None
 

@@ -60,7 +60,7 @@ def step_flops(parts, shapes):
 def compile_step(parts, mesh, shapes):
     """Compile the step ahead of time, so that it cannot recompile, and print what it is.
 
-    -> (compiled step, facts for the report: parameters, FLOPs, compile time, memory, devices).
+    -> (compiled step, its FLOPs, facts for the report: parameters, FLOPs, compile time, memory, devices).
     """
     for line in progress.parameter_table(shapes.params):
         logging.info("%s", line)
@@ -69,11 +69,12 @@ def compile_step(parts, mesh, shapes):
     compiled = lower_step(parts, mesh, shapes).compile(compiler_options=options)
     seconds, memory = time.monotonic() - start, progress.memory_line(compiled)
     logging.info("compiled the training step in %.1f s; %s", seconds, memory)
+    flops = step_flops(parts, shapes)
     facts = {
         "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(shapes.params)):,}",
-        "FLOPs per example": f"{step_flops(parts, shapes) / parts.config.batch_size:.3g} (forward and backward)",
+        "FLOPs per example": f"{flops / parts.config.batch_size:.3g} (forward and backward)",
         "compile time": f"{seconds:.1f} s",
         "memory": memory,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {jax.process_count()} process(es)",
     }
-    return compiled, facts
+    return compiled, flops, facts
