@@ -1,5 +1,6 @@
 """Fusions against the formulas, term by term in float64; masks, gradients, many modalities; operations and memory."""
 
+import functools
 import itertools
 
 import jax
@@ -77,21 +78,21 @@ def naive(params, sources, form, weighting, pairs, groups):
 @pytest.mark.parametrize("weighting", ["mean", "attention"])
 @pytest.mark.parametrize("form", ["low_rank", "diagonal"])
 @pytest.mark.parametrize("count", [2, 3])
-def test_pairs_equal_the_naive_formula(rng, form, weighting, pairs, count):
+def test_pairs_equal_the_naive_formula(call, rng, form, weighting, pairs, count):
     sources = make_sources(rng, count)
     model = PairFusion(D, form, weighting, pairs, groups=2, tile=3)
     params = random_params(model, sources)
-    found = model.apply({"params": params}, sources)
+    found = call(model, "__call__", params, sources)
     np.testing.assert_allclose(found, naive(params, sources, form, weighting, pairs, 2), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("weighting", ["mean", "attention"])
-def test_a_full_matrix_is_exact_where_pooling_comes_before_tanh(rng, weighting):
+def test_a_full_matrix_is_exact_where_pooling_comes_before_tanh(call, rng, weighting):
     """sum_j a_ij [W_1 h_i + W_2 h_j + W_4 (h_i o h_j)] term by term, then tanh, then the sum over rows."""
     sources = make_sources(rng)
     model = PairFusion(D, "pool_first", weighting, groups=2)
     params = random_params(model, sources)
-    found = model.apply({"params": params}, sources)
+    found = call(model, "__call__", params, sources)
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     x, y = (tokens_of(p, m, np.asarray(s.x, np.float64)) for m, s in enumerate(sources))
     for row in range(B):
@@ -185,14 +186,14 @@ def test_every_fusion_takes_any_number_of_modalities_and_minds_their_masks(rng, 
     assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient) if leaf.size > 1)
 
 
-def test_pairs_that_keep_their_tokens(rng):
+def test_pairs_that_keep_their_tokens(call, rng):
     """x_i + W sum_j w_ij h(i, j), every pair by itself in float64."""
     sources = [
         Encoded(jnp.asarray(rng.normal(size=(B, n, D)), jnp.float32), jnp.asarray(rng.random((B, n)) < 0.7)) for n in (5, 4)
     ]
     model = PairTokens(D, 2, tile=3)
     params = random_params(model, sources)
-    found = model.apply({"params": params}, sources)
+    found = call(model, "__call__", params, sources)
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     h = []
     for m, s in enumerate(sources):
@@ -212,7 +213,7 @@ def test_pairs_that_keep_their_tokens(rng):
                 np.testing.assert_allclose(found[m][row, i], wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_published_formulas_of_the_simple_methods(rng):
+def test_published_formulas_of_the_simple_methods(call, rng):
     sources = [s.replace(pooled=jnp.asarray(rng.normal(size=(B, 4)), jnp.float32)) for s in make_sources(rng)]
     for name, combine in {
         "product": lambda p, v: (
@@ -226,17 +227,17 @@ def test_published_formulas_of_the_simple_methods(rng):
         v = []
         for m, s in enumerate(sources):
             v.append(layer_norm(params[f"norm_{m}"], np.asarray(s.pooled, np.float64)))
-        np.testing.assert_allclose(model.apply({"params": params}, sources), combine(params, v), atol=1e-5)
+        np.testing.assert_allclose(call(model, "__call__", params, sources), combine(params, v), atol=1e-5)
 
 
-def test_a_gate_adds_the_modalities_own_vectors(rng):
+def test_a_gate_adds_the_modalities_own_vectors(call, rng):
     sources = make_sources(rng)
     model = UME(D, gate=True)
     params = random_params(model, sources)
-    found = model.apply({"params": params}, sources)
+    found = call(model, "__call__", params, sources)
     closed = {**params, "gate": {"kernel": 0 * params["gate"]["kernel"], "bias": jnp.zeros((3, D)).at[0].set(50.0)}}
-    plain = model.clone(gate=False).apply({"params": params}, sources)
-    np.testing.assert_allclose(model.apply({"params": closed}, sources), plain, atol=1e-5)
+    plain = call(model.clone(gate=False), "__call__", params, sources)
+    np.testing.assert_allclose(call(model, "__call__", closed, sources), plain, atol=1e-5)
     assert np.abs(found - plain).max() > 1e-3
 
 
@@ -244,7 +245,8 @@ def test_weights_are_handed_out_and_sum_to_one(rng):
     sources = make_sources(rng, 3)
     for form in ("low_rank", "pool_first"):
         model = UME(D, form=form)
-        _, kept = model.apply({"params": random_params(model, sources)}, sources, mutable="attention")
+        weighed = jax.jit(functools.partial(model.apply, mutable="attention"))
+        _, kept = weighed({"params": random_params(model, sources)}, sources)
         (weights,) = kept["attention"]["pairs"]
         assert [w.shape for w in weights] == [(B, 5, 7), (B, 5, 4), (B, 7, 4)]
         np.testing.assert_allclose(sum(np.asarray(w).sum((1, 2)) for w in weights), 1, rtol=1e-5)

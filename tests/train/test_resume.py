@@ -39,16 +39,21 @@ def losses(folder):
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
-    """One process has one program for one config, and the report is looked at elsewhere: most of a short run's time."""
-    compile_step, known = loop.compile_step, {}
+    """One process has each program once for one config, and the report is looked at elsewhere: most of a short run's time."""
 
-    def once(parts, *rest):
-        key = str(parts.config.optimizer)
-        known[key] = known.get(key) or compile_step(parts, *rest)
-        return known[key]
+    def once(function):
+        known = {}
+
+        def get(parts, *rest):
+            key = str(parts.config.optimizer)
+            known[key] = known.get(key) or function(parts, *rest)
+            return known[key]
+
+        return get
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "compile_step", once)
+        for place, name in ((loop, "state_maker"), (loop, "compile_step"), (loop.evaluators, "make")):
+            patch.setattr(place, name, once(getattr(place, name)))
         patch.setattr(report, "write_report", lambda *args, **kwargs: None)
         yield
 
