@@ -80,13 +80,13 @@ def test_clip_equals_the_original(tmp_path, rng, size, length):
     check_family(tmp_path, model, *both(pictures(rng), ids, mask if length == 9 else None), rng)
 
 
-def test_verbs(tmp_path, rng):
+def test_verbs(call, tmp_path, rng):
     model = randomise(transformers.CLIPModel(transformers.CLIPConfig(**SIZES["tiny"])), rng)
     model.save_pretrained(tmp_path)
     module, params, _ = load_pretrained(tmp_path, remat="full")
     x, (ids, mask) = pictures(rng), texts(rng)
-    image = module.apply({"params": params}, x, method="encode_image")
-    text = module.apply({"params": params}, ids, mask, method="encode_text")
+    image = call(module, "encode_image", params, x)
+    text = call(module, "encode_text", params, ids, mask)
     close(image.pooled, model.get_image_features(channels_first(x)).pooler_output.detach(), 1e-4, "image")
     expected = model.get_text_features(torch.tensor(ids), torch.tensor(mask).long()).pooler_output
     close(text.pooled, expected.detach(), 1e-4, "text")
@@ -94,13 +94,13 @@ def test_verbs(tmp_path, rng):
 
 
 @pytest.mark.parametrize("size", [40, 16, (16, 32)])
-def test_another_image_size(tmp_path, rng, size):
+def test_another_image_size(call, tmp_path, rng, size):
     model = randomise(transformers.CLIPModel(transformers.CLIPConfig(**SIZES["tiny"])), rng)
     model.save_pretrained(tmp_path)
     module, params, _ = load_pretrained(tmp_path, image_size=size)
     x = pictures(rng, size)
     expected = model.get_image_features(channels_first(x), interpolate_pos_encoding=True)
-    found = module.apply({"params": params}, x, method="encode_image")
+    found = call(module, "encode_image", params, x)
     close(found.x, expected.last_hidden_state.detach(), 1e-4, "last")
     close(found.pooled, expected.pooler_output.detach(), 1e-4, "pooled")
 

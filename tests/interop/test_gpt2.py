@@ -44,12 +44,12 @@ def test_gpt2_equals_the_original(tmp_path, rng, kind, cross):
     check_family(tmp_path, model, theirs, ours, rng)
 
 
-def test_cached_decoding_equals_uncached(tmp_path, rng):
+def test_cached_decoding_equals_uncached(call, tmp_path, rng):
     config = transformers.GPT2Config(**SIZES, add_cross_attention=True)
     randomise(transformers.GPT2LMHeadModel(config), rng).save_pretrained(tmp_path)
     module, params, _ = load_pretrained(tmp_path)
     ids, _, context, seen = given(rng, True)
-    whole = module.apply({"params": params}, ids, None, context, seen).logits
+    whole = call(module, "__call__", params, ids, None, context, seen).logits
     cache, got = module.cache(3, 12), []
     decode = jax.jit(
         lambda ids, cache, index: module.apply({"params": params}, ids, cache, index, context, seen, method="decode")

@@ -81,14 +81,14 @@ def test_the_rules_of_the_mesh_cover_every_family(kind):
 
 
 @pytest.mark.parametrize("name, heads", [("ViTModel", ("pooler",)), ("ViTForImageClassification", ("classifier",))])
-def test_a_model_begun_here_loads_in_pytorch(tmp_path, rng, name, heads):
+def test_a_model_begun_here_loads_in_pytorch(call, tmp_path, rng, name, heads):
     config = transformers.ViTConfig(**SIZES["tiny"], num_labels=4)
     module, params, settings = from_config(config, heads, jax.random.PRNGKey(rng.integers(1000)))
     save_pretrained(tmp_path, module, params, settings)
     model, report = getattr(transformers, name).from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     x = rng.normal(size=(2, 24, 24, 3)).astype(np.float32)
-    out, theirs = module.apply({"params": params}, x), model.eval()(channels_first(x))
+    out, theirs = call(module, "__call__", params, x), model.eval()(channels_first(x))
     close(*((out.logits, theirs.logits.detach()) if heads == ("classifier",) else (out.x, theirs[0].detach())), 1e-4, "output")
     with pytest.raises(UserError, match="head of a vit model.*classifier"):
         from_config(config, ("masked_lm",))

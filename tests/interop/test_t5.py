@@ -98,7 +98,7 @@ def test_cached_decoding_equals_uncached(tmp_path, rng, kind):
     close(np.concatenate(got, axis=1), whole, 1e-5, "logits")
 
 
-def test_copies_in_old_checkpoints(tmp_path, rng):
+def test_copies_in_old_checkpoints(call, tmp_path, rng):
     model = make("T5ForConditionalGeneration", rng, "1.0")
     model.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
@@ -110,7 +110,7 @@ def test_copies_in_old_checkpoints(tmp_path, rng):
     save_file(tensors | copies | unused, path)
     module, params, _ = load_pretrained(tmp_path)
     texts = given(rng)
-    logits = module.apply({"params": params}, *texts).logits
+    logits = call(module, "__call__", params, *texts).logits
     close(logits, model(**arguments(*texts)).logits.detach(), 1e-4, "logits")
 
 

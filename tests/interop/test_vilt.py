@@ -93,7 +93,7 @@ def test_vilt_equals_the_original(tmp_path, rng, in_order, case):
     check_family(tmp_path, model, *both(*given, seen, config.patch_size, kind), rng)
 
 
-def test_the_order_of_patches_changes_nothing_else(tmp_path, rng):
+def test_the_order_of_patches_changes_nothing_else(call, tmp_path, rng):
     config = transformers.ViltConfig(**SIZES["tiny"])
     model = randomise(transformers.ViltModel(config), rng)
     model.save_pretrained(tmp_path)
@@ -102,7 +102,7 @@ def test_the_order_of_patches_changes_nothing_else(tmp_path, rng):
     expected = model(
         torch.tensor(ids), torch.tensor(mask).long(), torch.tensor(types), channels_first(x), torch.tensor(image_mask).long()
     )
-    found = module.apply({"params": params}, ids, x, mask, image_mask, types)
+    found = call(module, "__call__", params, ids, x, mask, image_mask, types)
     close(found.pooled, expected.pooler_output.detach(), 1e-4, "pooled")
     front = ids.shape[1] + 1
     close(found.x[:, :front], expected.last_hidden_state[:, :front].detach(), 1e-4, "text and class token")

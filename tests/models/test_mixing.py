@@ -34,7 +34,7 @@ def test_the_mix_is_elmos_sum_and_its_gradients_reach_all_layers(rng):
     wanted = 1.7 * sum(share / shares.sum() * np.asarray(layer) for share, layer in zip(shares, layers, strict=True))
     np.testing.assert_allclose(found.x, wanted, atol=1e-5)
     np.testing.assert_array_equal(kept["intermediates"]["encoder"]["encoder"]["input"][0], layers[0])  # for Grad-CAM
-    gradient = jax.grad(lambda p: jnp.sum(Whole(VIT).apply({"params": p}, images).x ** 2))(params)
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(Whole(VIT).apply({"params": p}, images).x ** 2)))(params)
     assert np.abs(gradient["mix"]["shares"]).min() > 0
     assert np.abs(gradient["encoder"]["patch_embed"]["projection"]["kernel"]).max() > 0
 
