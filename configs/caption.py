@@ -9,8 +9,9 @@
 
 Arguments (all optional): method (baseline, vae, vae_cl, dual_encoder); latent (cls, patch, patch_concat) and size (of a latent:
 64, 128, 768); scale (tiny, small, paper); data, path, images, name, lang as in configs/pretrain.py; image (convit, vit, beit,
-vgg, resnet); init_image, init_text (folders or names of checkpoints); image_size; views (side, or above for pictures without an
-upside); debug (a run of seconds).
+vgg, resnet); text (of a dual encoder: bert, roberta, deberta_v3); init_image, init_text, init_dual (folders or names of
+checkpoints: of the image encoder, the GPT-2, a dual encoder's text encoder); image_size; views (side, or above for pictures
+without an upside); debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +22,7 @@ from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import Captioner
 from xmodal_jax.train.optimizers import OptimizerConfig
 from xmodal_jax.train.recipe import run_defaults
-from xmodal_jax.train.towers import DECODERS, IMAGE_ENCODERS, section
+from xmodal_jax.train.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, section
 
 METHODS = {  # weights (alpha, beta, gamma) of equation 5
     "baseline": (1.0, 0.0, 0.0),
@@ -50,7 +51,7 @@ SCALES = {
 def get_config(arg=""):
     args = parse_arg(
         arg, method="vae_cl", latent="patch", size=128, scale="tiny", data="scenes", path="", images="", name="", lang="",
-        image="", init_image="", init_text="", image_size=0, views="side", debug=False,
+        image="", text="bert", init_image="", init_text="", init_dual="", image_size=0, views="side", debug=False,
     )  # fmt: skip
     alpha, beta, gamma = choose(METHODS, args.method, "config argument method")
     scale = choose(SCALES, args.scale, "config argument scale")
@@ -65,14 +66,15 @@ def get_config(arg=""):
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.data = ConfigDict(data)
-    tokenizer = args.init_text or ("words:1" if scenes else "words")
+    dual = args.method == "dual_encoder"
+    tokenizer = (args.init_dual if dual else args.init_text) or ("words:1" if scenes else "words")
     config.examples = defaults(
         CaptionExamples, image_size=image_size, tokenizer=tokenizer, flips="none" if scenes else flips,
         zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1,
     )  # fmt: skip
-    latent = "none" if args.method in ("baseline", "dual_encoder") else args.latent
+    latent = "none" if dual or args.method == "baseline" else args.latent
     config.model = defaults(
-        Captioner, name="captioner", image=None, decoder=None, latent=latent, latent_size=args.size,
+        Captioner, name="captioner", image=None, decoder=None, text=None, latent=latent, latent_size=args.size,
         shared_width=scale["shared_width"], mean=0.8 if scenes else 0.45,
     )  # fmt: skip
     del config.model.names
@@ -82,7 +84,12 @@ def get_config(arg=""):
     config.model.image = section(
         IMAGE_ENCODERS, image, args.init_image, scale["image"] if image == usual else blocks, "config argument image"
     )
-    config.model.decoder = section(DECODERS, "gpt2", args.init_text, scale["decoder"], "config argument decoder")
+    if dual:
+        choose(dict.fromkeys(("bert", "roberta", "deberta_v3")), args.text, "config argument text")
+        blocks = scale["decoder"] | ({"pad_positions": 0} if args.text == "roberta" else {})
+        config.model.text = section(TEXT_ENCODERS, args.text, args.init_dual, blocks, "config argument text")
+    else:
+        config.model.decoder = section(DECODERS, "gpt2", args.init_text, scale["decoder"], "config argument decoder")
     # What starts from nothing must see before the prior may press: else the latents collapse in the first hundred steps.
     new = not (args.init_image or args.scale == "paper")
     config.objectives = ConfigDict({
@@ -92,5 +99,8 @@ def get_config(arg=""):
     })  # fmt: skip
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     count = 16 if args.debug else 256
-    config.evaluators = ConfigDict(dict(captioning=dict(count=count), retrieval=dict(count=count), latent=dict(count=count)))
+    chosen = dict(choose_by="retrieve") if dual else {}
+    config.evaluators = ConfigDict(
+        dict(captioning=dict(count=count, **chosen), retrieval=dict(count=count), latent=dict(count=count))
+    )
     return config

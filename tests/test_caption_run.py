@@ -21,7 +21,10 @@ def small(arguments="debug"):
     config = get_config(arguments)
     config.total_steps, config.checkpoint_every, config.log_every, config.batch_size = 4, 2, 2, 4
     config.data.count, config.examples.length, config.ema = 24, 10, 0.5
-    config.evaluators = {"captioning": {"count": 5, "beams": 2}, "retrieval": {"count": 5}, "latent": {"count": 5}}
+    chosen = config.evaluators.captioning.get("choose_by", "score")
+    config.evaluators = {"captioning": {"count": 5, "beams": 2, "choose_by": chosen}} | dict.fromkeys(
+        ("retrieval", "latent"), {"count": 5}
+    )
     return config
 
 
@@ -107,8 +110,10 @@ def test_every_cell_of_the_captioning_tables_is_a_config_that_builds():
     cells = grids.CAPTION_VAE_CL.cells(config)
     shown = {cell for rows in grids.CAPTION_VAE_CL.tables(cells).values() for cell in rows.values()}
     assert shown == set(cells) and set(grids.PUBLISHED) <= set(cells) and len(grids.PUBLISHED) == 14
-    for name in ("baseline", "vae-cls-64", "vae_cl-patch-768", "dual_encoder", "vae_cl-patch-128-literal"):
-        parts = recipe.make(tables.changed(config, cells[name]))
+    made = [tables.changed(config, cells[name]) for name in ("baseline", "vae-cls-64", "vae_cl-patch-768")]
+    made += [tables.changed(config, cells["vae_cl-patch-128-literal"]), small(f"debug,{cells['dual_encoder']['arguments']}")]
+    for one in made:
+        parts = recipe.make(one)
         mesh = layout.make_mesh({}, jax.devices()[:1])
         with jax.set_mesh(mesh):
             assert state_maker(parts, mesh)[1].params
@@ -116,6 +121,25 @@ def test_every_cell_of_the_captioning_tables_is_a_config_that_builds():
     rates = {name: cell.get("optimizer.learning_rate", 1e-5) for name, cell in grids.CAPTION_VAE_CL.cells(paper).items()}
     assert {rate for name, rate in rates.items() if "cls" in name} == {1e-4}
     assert {rate for name, rate in rates.items() if "cls" not in name} == {1e-5}
+
+
+@pytest.mark.parametrize(("text", "kind"), [("bert", "BERT"), ("roberta", "BERT"), ("deberta_v3", "DeBERTa")])
+def test_a_dual_encoder_retrieves_and_cannot_write(text, kind):
+    parts = recipe.make(small(f"debug,dual_encoder,text={text}"))
+    model = parts.model
+    assert type(model.text).__name__ == kind and model.decoder is None
+    params = jax.jit(model.init)(jax.random.PRNGKey(0), parts.example_batch(1))["params"]
+    assert "decoder" not in params and "text" in params
+    results, samples = evaluators.make(parts)(params)
+    training = {text for i in range(len(parts.train)) for text in parts.train.captions(i)[0]}
+    told = [sample.answer for sample in samples if sample.kind == "caption"]
+    assert told and set(told) <= training and np.isfinite(results["captioning/ciderD"])
+    predictor = parts.predictor(params)
+    _, vectors = predictor.pooled(texts=["a dog", "a dog", "two red cars"])
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
+    assert np.abs(vectors[0] - vectors[2]).max() > 1e-3
+    with pytest.raises(UserError, match="cannot write"):
+        predictor.generate(parts.held_out[0])
 
 
 def test_a_table_stands_beside_the_published_figures_and_goes_on(tmp_path, monkeypatch):

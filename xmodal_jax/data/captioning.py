@@ -51,12 +51,15 @@ class CaptionMaker:
     """Maps (example, position) to arrays, deterministic in (seed, position).
 
     Args:
-      tokenizer: of transformers, with an end token. source: gives `captions(i)`; names are those of its content words.
+      tokenizer: of transformers, with a token that ends a text (eos, else sep). source: gives `captions(i)`; names are those
+        of its content words.
     """
 
     def __init__(self, config, tokenizer, source, seed=0):
         self.config, self.tokenizer, self.seed, self.source = config, tokenizer, seed, source
-        self.end = tokenizer.eos_token_id
+        first, ends = tokenizer.cls_token_id, (tokenizer.eos_token_id, tokenizer.sep_token_id)
+        self.end = next(i for i in ends if i is not None)
+        self.begin = self.end if first is None else first  # GPT-2 begins with its end mark, BERT with [CLS]
         self.vocabulary = len(tokenizer)
         self._ids = {}
         rows = [[self.ids(text) for text in source.captions(i)[0]] for i in range(len(source))]
@@ -69,10 +72,10 @@ class CaptionMaker:
         return self._ids[text]
 
     def caption(self, text):
-        """-> (int32 [T] from end mark to end mark and padded with end marks, place of the closing one)."""
+        """-> (int32 [T] from the first mark to the end mark and padded with end marks, place of the closing one)."""
         ids = np.full(self.config.length + 2, self.end, np.int32)
         found = self.ids(text)
-        ids[1 : len(found) + 1] = found
+        ids[: len(found) + 1] = [self.begin, *found]
         return ids, np.int32(len(found) + 1)
 
     def text(self, ids):

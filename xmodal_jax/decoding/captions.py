@@ -42,6 +42,11 @@ class CaptionPredictor:
 
     def candidates(self, images, seed=0, **settings):
         """n-best captions: for each picture (list of texts, scores float32 [n]), the best first; n: setting `returned`."""
+        if self.model.decoder is None:
+            raise UserError(
+                "A dual encoder cannot write: its captions are the nearest of the training's "
+                "(config.evaluators.captioning.choose_by='retrieve')."
+            )
         wanted, rows, count = self.settings(**settings), self._stack(images), len(images)
         found = self._generate(wanted, self.params, rows, jax.random.PRNGKey(seed))
         ids, scores = np.asarray(found.ids)[:count], np.asarray(found.scores)[:count]
@@ -126,7 +131,7 @@ class CaptionPredictor:
             def step(ids, cache, index):
                 return model.apply(variables, ids, cache, index, context, method="step")
 
-            prompt = jnp.full((len(images), 1), settings.end, jnp.int32)
+            prompt = jnp.full((len(images), 1), self.maker.begin, jnp.int32)
             cache = model.apply(variables, len(images), 1 + settings.length, method="cache")
             return generate(step, cache, prompt, settings, key)
 

@@ -45,21 +45,23 @@ class Captioner(nn.Module):
     """uint8 images and ids of captions -> logits, unit vectors of both, latents.
 
     Attributes:
-      image: a module that gives `Encoded`; decoder: a `GPT2` with cross-attention.
+      image: a module that gives `Encoded`; decoder: a `GPT2` with cross-attention, or None: a dual encoder, which cannot write.
       latent: "none", "cls", "patch" or "patch_concat" (`GaussianLatent`); latent_size: Z.
       eos_source: where a caption's vector C_EOS comes from: "text_only", a second pass of the decoder without the image;
         "decoder_final", its last states, which have seen the image (the paper's words: they can copy it); "unimodal_half", the
         first decoder.unimodal blocks.
+      text: a module that gives `Encoded`: a caption's vector is made from its pooled one. None: from the decoder's C_EOS.
       contrast_on: the image's vector is made from the "encoder" output or from the "latent" means.
       shared_width: P. names: predict the words of the captions from the image alone (0: no such head; else V).
       mean, std: of the pixels, 0..1, of red, green, blue or of all.
     """
 
     image: nn.Module
-    decoder: GPT2
+    decoder: GPT2 | None
     latent: str = "patch"
     latent_size: int = 128
     eos_source: str = "text_only"
+    text: nn.Module | None = None
     contrast_on: str = "encoder"
     shared_width: int = 256
     names: int = 0
@@ -75,12 +77,14 @@ class Captioner(nn.Module):
                 raise UserError(f"config.model.{name}={getattr(self, name)!r}: must be one of {', '.join(valid)}.")
         if self.contrast_on == "latent" and self.latent == "none":
             raise UserError("config.model.contrast_on='latent' needs a latent: set config.model.latent.")
-        if self.eos_source == "unimodal_half" and not self.decoder.unimodal:
+        if self.decoder is None and self.text is None:
+            raise UserError("config.model: without a decoder there must be a text encoder, config.model.text.")
+        if self.eos_source == "unimodal_half" and self.text is None and not self.decoder.unimodal:
             raise UserError("config.model.eos_source='unimodal_half' needs config.model.decoder.unimodal blocks.")
         if self.latent != "none":
             self.bottleneck = GaussianLatent(self.latent, self.latent_size, dtype=self.dtype)
-        width = self.image.width if self.latent == "none" else self.latent_size
-        self.to_context = Dense(self.decoder.width, dtype=self.dtype) if width != self.decoder.width else None
+        width, wanted = self.image.width if self.latent == "none" else self.latent_size, self.decoder and self.decoder.width
+        self.to_context = Dense(wanted, dtype=self.dtype) if wanted and width != wanted else None
         self.to_shared_image = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
         self.to_shared_text = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
         if self.names:
@@ -102,6 +106,8 @@ class Captioner(nn.Module):
     def encode_text(self, ids, length, seen=None, train=False):
         """ids int32 [B, T] from end mark to end mark, length [B]: the place of the closing one -> Told with pooled [B, P]."""
         mask = jnp.arange(ids.shape[1])[None] <= length[:, None]
+        if self.text is not None:
+            return Told(unit(self.to_shared_text(self.text(ids, mask, train=train).pooled)))
         if self.eos_source == "unimodal_half":
             x = self.decoder.unimodal_states(ids, mask, train=train)
         else:
@@ -137,9 +143,5 @@ class Captioner(nn.Module):
         """Touches every parameter once (initialisation)."""
         seen = self.encode_image(batch["image"], train)
         text = self.encode_text(batch["caption"], batch["caption_length"], seen, train)
-        return (
-            self.decode(batch["caption"], batch["caption_length"], seen, train).logits,
-            text.pooled,
-            seen.pooled,
-            self.scale(),
-        )
+        logits = self.decode(batch["caption"], batch["caption_length"], seen, train).logits if self.decoder else None
+        return logits, text.pooled, seen.pooled, self.scale()

@@ -80,9 +80,7 @@ def caption_cells(config):
             cells[f"{method}-{kind}-{size}"] = {
                 "model.latent": kind, "model.latent_size": size, "optimizer.learning_rate": rate, **weights(0.7, 0.1, gamma),
             }  # fmt: skip
-    cells["dual_encoder"] = {
-        "model.latent": "none", **weights(0.0, 0.0, 1.0), "evaluators.captioning.choose_by": "retrieve",
-    }  # fmt: skip
+    cells["dual_encoder"] = {"arguments": "method=dual_encoder"}
     best = cells["vae_cl-patch-128"]
     cells["vae_cl-patch-128-literal"] = {**best, "model.eos_source": "decoder_final"}
     cells["vae_cl-patch-128-shuffled"] = {**best, "examples.shuffled": True}

@@ -94,8 +94,8 @@ def open_inventories(spec, source):
 
 def caption_maker(config, examples, source):
     tokenizer = open_tokenizer(examples.tokenizer, lambda i: source.captions(i)[0], len(source))
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"config.examples.tokenizer={examples.tokenizer!r} has no end token, which begins and ends a caption.")
+    if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
+        raise UserError(f"config.examples.tokenizer={examples.tokenizer!r} has no end token, which closes a caption.")
     return CaptionMaker(examples, tokenizer, source, config.seed)
 
 
@@ -109,19 +109,42 @@ def open_tokenizer(spec, texts, count):
 def captioner(config, maker, dtype):
     settings = {name: value for name, value in config.model.items() if name != "name"}
     image = tower(settings.pop("image"), IMAGE_ENCODERS, "config.model.image", dtype, image_size=maker.config.image_size)
-    places = maker.config.length + 2
-    fixed = {"vocabulary": maker.vocabulary, "positions": places, "cross": True}
-    decoder = tower(settings.pop("decoder"), DECODERS, "config.model.decoder", dtype, fixed, {"add_cross_attention": True})
-    if decoder.module.vocabulary < maker.vocabulary or decoder.module.positions < places:
-        has = f"{decoder.module.vocabulary} words and {decoder.module.positions} positions"
-        raise UserError(
-            f"The decoder has {has}; config.examples asks for {maker.vocabulary} and {places}: give the tokenizer of its "
-            "checkpoint, or a smaller length."
-        )
+    towers, places = {"image": image}, maker.config.length + 2
+    decoder, text = settings.pop("decoder"), settings.pop("text", None)
+    if decoder is not None:
+        fixed = {"vocabulary": maker.vocabulary, "positions": places, "cross": True}
+        towers["decoder"] = tower(decoder, DECODERS, "config.model.decoder", dtype, fixed, {"add_cross_attention": True})
+        check_words(towers["decoder"], "decoder", maker, places)
+    if text is not None:
+        towers["text"] = text_tower(text, maker, dtype, places)
     if config.objectives.get("naming", {}).get("weight", 0.0):
         settings["names"] = maker.vocabulary
-    module = build(Captioner, {**settings, "image": image.module, "decoder": decoder.module, "dtype": dtype}, "model")
-    return module, {"image": image, "decoder": decoder}
+    modules = {"decoder": None} | {name: part.module for name, part in towers.items()}
+    return build(Captioner, {**settings, **modules, "dtype": dtype}, "model"), towers
+
+
+def text_tower(settings, maker, dtype, places):
+    """The text encoder of a model whose texts have `places` ids."""
+
+    def positions(pad):  # RoBERTa's begin behind that of its pads
+        return places if pad is None else places + pad + 1
+
+    fixed = {"vocabulary": maker.vocabulary}
+    if settings["name"] in ("bert", "roberta"):
+        fixed["positions"] = positions(settings.get("pad_positions"))
+    text = tower(settings, TEXT_ENCODERS, "config.model.text", dtype, fixed)
+    check_words(text, "text encoder", maker, positions(getattr(text.module, "pad_positions", None)))
+    return text
+
+
+def check_words(part, name, maker, places):
+    """Raise a UserError where a tower from a checkpoint has fewer words or positions than the examples ask for."""
+    words, positions = part.module.vocabulary, getattr(part.module, "positions", 0) or places  # 0: it counts none
+    if words < maker.vocabulary or positions < places:
+        raise UserError(
+            f"The {name} has {words} words and {positions} positions; config.examples asks for {maker.vocabulary} and "
+            f"{places}: give the tokenizer of its checkpoint, or a smaller length."
+        )
 
 
 def caption_tokens(model, maker):
@@ -154,15 +177,7 @@ def question_maker(config, examples, source):
 def vqa(config, maker, dtype):
     settings = {name: value for name, value in config.model.items() if name != "name"}
     image = tower(settings.pop("image"), IMAGE_ENCODERS, "config.model.image", dtype, image_size=maker.config.image_size)
-    fixed = {"vocabulary": maker.vocabulary}
-    if settings["text"]["name"] in ("bert", "roberta"):
-        fixed["positions"] = maker.config.length + 2
-    text = tower(settings.pop("text"), TEXT_ENCODERS, "config.model.text", dtype, fixed)
-    if text.module.vocabulary < maker.vocabulary:
-        raise UserError(
-            f"The text encoder has {text.module.vocabulary} words, config.examples.tokenizer {maker.vocabulary}: give the "
-            "tokenizer of its checkpoint."
-        )
+    text = text_tower(settings.pop("text"), maker, dtype, maker.config.length)
     fusion = dict(settings.pop("fusion"))
     kind = choose(FUSIONS, fusion.pop("name"), "config.model.fusion.name")
     sound = settings.pop("sound", None)
