@@ -1,5 +1,6 @@
 """Run by test_eight_devices.py in a process that simulates eight devices: trains on several meshes, prints one JSON line."""
 
+import gc
 import json
 import sys
 
@@ -35,8 +36,10 @@ def train(config, sizes, devices, state=None):
 def main(arguments):
     from tests.train.test_eight_devices import MESHES, small_config
 
-    out, folder = {}, arguments["folder"]
+    out, targets, folder = {}, {}, arguments["folder"]
     devices = jax.devices()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)  # as in conftest.py
     for name in arguments["meshes"]:
         sizes, count, changes = MESHES[name]
         config = small_config()
@@ -49,9 +52,11 @@ def main(arguments):
         whole = jax.device_get(state)
         for other in arguments["restore_on"]:
             sizes, count, _ = MESHES[other]
-            parts, mesh = recipe.make(config), layout.make_mesh(sizes, devices[:count])
+            mesh, key = layout.make_mesh(sizes, devices[:count]), (str(changes), other)
             with jax.set_mesh(mesh):
-                _, target = program.state_maker(parts, mesh)
+                if key not in targets:  # tracing the state takes long
+                    _, targets[key] = program.state_maker(recipe.make(config), mesh)
+                target = targets[key]
                 checkpoints = Checkpoints(f"{folder}/{name}", asynchronous=False)
                 restored, meta = checkpoints.restore(target)
                 checkpoints.close()
