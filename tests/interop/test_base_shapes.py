@@ -1,5 +1,6 @@
 """Every family at its usual size, texts with padding and of odd length: forward, gradients and the way back."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,8 +12,18 @@ from xmodal_jax.interop.cnn import VGGConfig
 from xmodal_jax.models.backbones.vgg import VGG16
 
 pytestmark = pytest.mark.slow
-# Of the largest value. In float32 the gradient of VGG-16's first kernel is 3.1e-3 (PyTorch) and 3.2e-3 (ours) off float64's.
-GRADIENT = {"resnet": 5e-3, "t5": 3e-3, "vgg": 1e-2}
+DRAWS = 3
+
+
+@pytest.fixture(autouse=True)
+def as_users_compile():
+    """The quick tests' unoptimised products sum one by one: ten times the rounding, and ten times as many ReLUs that flip."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 LENGTH = 131  # tokens
 DEBERTA = dict(
     hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, vocab_size=1000,
@@ -110,15 +121,42 @@ def vilt(rng):
     return transformers.ViltModel(config), *test_vilt.both(*given, seen, config.patch_size)
 
 
-FAMILIES = (vit, beit, resnet, bert, roberta, deberta, gpt2, t5, clip, vilt)
+FAMILIES = (vit, beit, bert, roberta, deberta, gpt2, clip, vilt)
 
 
 @pytest.mark.parametrize("make", FAMILIES, ids=lambda make: make.__name__)
 def test_base_shapes(tmp_path, rng, in_order, make):  # noqa: F811
+    check(make, tmp_path, rng)
+
+
+def check(make, folder, rng):
     torch.manual_seed(int(rng.integers(2**31)))
     model, theirs, ours = make(rng)
-    check_family(tmp_path, with_padding_learned(model), theirs, ours, rng, gradient=GRADIENT.get(make.__name__, 1e-3))
+    check_family(folder, with_padding_learned(model), theirs, ours, rng)
+
+
+@pytest.mark.parametrize("make", [resnet, t5], ids=lambda make: make.__name__)
+def test_base_shapes_with_relu(tmp_path, rng, make):
+    redrawn(lambda folder: check(make, folder, rng), tmp_path)
 
 
 def test_vgg16(tmp_path, rng):
-    test_cnn.check_vgg(tmp_path, rng, VGGConfig(channels=VGG16, num_labels=1000), (224, 193), GRADIENT["vgg"])
+    config = VGGConfig(channels=VGG16, num_labels=1000)
+    redrawn(lambda folder: test_cnn.check_vgg(folder, rng, config, (224, 193)), tmp_path)
+
+
+def redrawn(check, tmp_path):
+    """check(a new folder) until it passes, DRAWS times at most.
+
+    Of millions of ReLUs one may lie within float32's rounding of 0, and be open in PyTorch and closed in ours or in float64:
+    every gradient before it differs by percents then, whoever is right (PyTorch's were seen 2e-2 off float64's).
+    """
+    for number in range(DRAWS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            return check(folder)
+        except AssertionError as error:
+            if number == DRAWS - 1:
+                raise
+            print(f"draw {number}: {error}")
