@@ -135,6 +135,20 @@ def test_text_encoders(tmp_path, kind):
         assert load_pretrained(folder).module == found[1]["text"].module
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_the_text_encoder_of_a_dual_encoder(tmp_path, kind):
+    found = predictor_of(caption, f"dual_encoder,text={kind}")
+    predictor, _, source = found
+    folder, _ = exported(tmp_path, found, "text")
+    texts = [source.captions(i)[0][0] for i in range(3)]
+    given = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        x = load(transformers.AutoModel, folder)(**given).last_hidden_state[:, 0]
+    theirs = x.numpy() @ np.asarray(predictor.params["to_shared_text"]["kernel"])
+    _, ours = predictor.pooled(texts=texts)
+    close(ours, theirs / np.linalg.norm(theirs, axis=1, keepdims=True), 1e-4, kind)
+
+
 def check_captioner(folder, found):
     """Logits of the whole captioner, of its two folders together; -> config of the decoder."""
     predictor = found[0]
