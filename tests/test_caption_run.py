@@ -142,6 +142,13 @@ def test_a_dual_encoder_retrieves_and_cannot_write(text, kind):
         predictor.generate(parts.held_out[0])
 
 
+def test_words_need_a_decoder():
+    config = small("debug,dual_encoder")
+    config.objectives.captioning.weight = 1.0
+    with pytest.raises(UserError, match="needs a decoder"):
+        recipe.make(config)
+
+
 def test_a_table_stands_beside_the_published_figures_and_goes_on(tmp_path, monkeypatch):
     trained = []
 

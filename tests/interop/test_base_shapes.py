@@ -129,20 +129,20 @@ def test_base_shapes(tmp_path, rng, in_order, make):  # noqa: F811
     check(make, tmp_path, rng)
 
 
-def check(make, folder, rng):
+def check(make, folder, rng, **settings):
     torch.manual_seed(int(rng.integers(2**31)))
     model, theirs, ours = make(rng)
-    check_family(folder, with_padding_learned(model), theirs, ours, rng)
+    check_family(folder, with_padding_learned(model), theirs, ours, rng, **settings)
 
 
 @pytest.mark.parametrize("make", [resnet, t5], ids=lambda make: make.__name__)
 def test_base_shapes_with_relu(tmp_path, rng, make):
-    redrawn(lambda folder: check(make, folder, rng), tmp_path)
+    redrawn(lambda folder: check(make, folder, rng, against_float64=True), tmp_path)
 
 
 def test_vgg16(tmp_path, rng):
     config = VGGConfig(channels=VGG16, num_labels=1000)
-    redrawn(lambda folder: test_cnn.check_vgg(folder, rng, config, (224, 193)), tmp_path)
+    redrawn(lambda folder: test_cnn.check_vgg(folder, rng, config, (224, 193), against_float64=True), tmp_path)
 
 
 def redrawn(check, tmp_path):

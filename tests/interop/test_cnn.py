@@ -88,7 +88,7 @@ def test_vgg_equals_the_original(tmp_path, rng, batch_norm):
     check_vgg(tmp_path, rng, VGGConfig(channels=(6, 0, 8, 8, 0), batch_norm=batch_norm, hidden_size=12, num_labels=4), (33, 20))
 
 
-def check_vgg(tmp_path, rng, config, size):
+def check_vgg(tmp_path, rng, config, size, against_float64=False):
     """Forward, two gradients and the way back, of pictures of `size`."""
     model = with_statistics(randomise(TorchVGG(config), rng), rng)
     config.save_pretrained(tmp_path)
@@ -119,7 +119,7 @@ def check_vgg(tmp_path, rng, config, size):
     close(out.x, grid.detach(), 1e-4, "grid")
     close(out.logits, logits.detach(), 1e-4, "logits")
     ours = {"first kernel": grads["conv_0"]["kernel"], "head": grads["hidden_0"]["kernel"]}
-    close_gradients(ours, two_gradients(model), lambda: two_gradients(in_float64(model)))
+    close_gradients(ours, two_gradients(model), (lambda: two_gradients(in_float64(model))) if against_float64 else None)
     assert not any(np.any(value) for path, value in leaves(grads).items() if path.endswith(("mean", "variance")))
 
     save_pretrained(tmp_path / "back", module, params, settings)

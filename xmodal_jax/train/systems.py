@@ -115,6 +115,8 @@ def captioner(config, maker, dtype):
         fixed = {"vocabulary": maker.vocabulary, "positions": places, "cross": True}
         towers["decoder"] = tower(decoder, DECODERS, "config.model.decoder", dtype, fixed, {"add_cross_attention": True})
         check_words(towers["decoder"], "decoder", maker, places)
+    elif config.objectives.get("captioning", {}).get("weight", 0.0):
+        raise UserError("config.objectives.captioning needs a decoder, which a dual encoder lacks: set its weight to 0.")
     if text is not None:
         towers["text"] = text_tower(text, maker, dtype, places)
     if config.objectives.get("naming", {}).get("weight", 0.0):
