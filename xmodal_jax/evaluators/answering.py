@@ -7,6 +7,7 @@ import numpy as np
 from xmodal_jax.data.answering import usual
 from xmodal_jax.decoding.answers import answer_all
 from xmodal_jax.draw.blocks import Candidate, Sample
+from xmodal_jax.evaluators.held_out import drawn
 from xmodal_jax.metrics.vqa import accuracy_by, answer_kind, vqa_accuracy
 
 CANDIDATES = 5  # likeliest answers that a sample shows
@@ -22,8 +23,7 @@ class AnsweringEvaluator:
 
     def __init__(self, recipe, count=256, rows=128, samples=6):
         self.source = recipe.held_out
-        examples = range(min(count, len(self.source)) if count else len(self.source))
-        self.asked = [(i, question) for i in examples for question in self.source.questions(i) if question["answers"]]
+        self.asked = [(i, question) for i in drawn(self.source, count) for question in self.source.questions(i) if question["answers"]]
         self.types = [kind_of(question) for _, question in self.asked]
         self.rows, self.shown = rows, samples
         self.trivial = self.trivial_answers(recipe.train)

@@ -9,7 +9,7 @@ from xmodal_jax.config import choose
 from xmodal_jax.data.senses.wordnet import wordnet_folder
 from xmodal_jax.draw.blocks import Sample
 from xmodal_jax.errors import UserError
-from xmodal_jax.evaluators.retrieval import parts
+from xmodal_jax.evaluators.held_out import drawn, parts
 from xmodal_jax.metrics.captioning import caption_scores
 from xmodal_jax.metrics.cider import CiderD
 from xmodal_jax.metrics.synonyms import wordnet_senses
@@ -24,7 +24,7 @@ class CaptioningEvaluator:
     installed.
 
     Args:
-      count: held-out pictures; beams, length_penalty: of the search.
+      count: held-out pictures, 0: all; beams, length_penalty: of the search.
       choose_by: "score": the best hypothesis; "consensus": of `candidates` hypotheses and samples, and the captions of the
         `neighbours` training pictures that look most alike (Devlin et al., 2015, "Exploring nearest neighbor approaches for
         image captioning"), the one that is nearest to all others by CIDEr-D (minimum Bayes risk); "retrieve": the training
@@ -37,7 +37,7 @@ class CaptioningEvaluator:
     ):  # fmt: skip
         choose(dict.fromkeys(CHOICES), choose_by, "config.evaluators.captioning.choose_by")
         source, train = recipe.held_out, recipe.train
-        self.examples = [source[i] for i in range(min(count, len(source)))]
+        self.examples = [source[i] for i in drawn(source, count)]
         self.references = [example["captions"] for example in self.examples]
         self.rows, self.shown, self.choose_by, self.neighbours = rows, samples, choose_by, neighbours
         self.train = train

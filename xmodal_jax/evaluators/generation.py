@@ -4,7 +4,7 @@ import numpy as np
 
 from xmodal_jax.data.examples import caption_prompt
 from xmodal_jax.draw.blocks import Sample
-from xmodal_jax.evaluators.retrieval import parts
+from xmodal_jax.evaluators.held_out import drawn, parts
 
 
 class GenerationEvaluator:
@@ -15,7 +15,7 @@ class GenerationEvaluator:
 
     def __init__(self, recipe, count=64, rows=64, samples=6):
         source = recipe.held_out
-        self.examples = [source[i] for i in range(min(count, len(source)))]
+        self.examples = [source[i] for i in drawn(source, count)]
         self.rows, self.shown = rows, samples
 
     def run(self, predictor):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xmodal_jax.evaluators.retrieval import parts
+from xmodal_jax.evaluators.held_out import drawn, parts
 
 
 class LatentEvaluator:
@@ -12,7 +12,7 @@ class LatentEvaluator:
 
     def __init__(self, recipe, count=256, rows=64):
         source = recipe.held_out
-        self.examples = [source[i] for i in range(min(count, len(source)))]
+        self.examples = [source[i] for i in drawn(source, count)]
         self.rows = rows
 
     def run(self, predictor):

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from xmodal_jax.data.examples import FILL
+from xmodal_jax.evaluators.held_out import drawn
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives.language import masked_words
 
@@ -13,7 +14,8 @@ class MaskedEvaluator:
 
     def __init__(self, recipe, count=256, rows=64):
         make, source = recipe.maker, recipe.held_out
-        held_out = [make(source[i % len(source)], i) for i in range(min(count, 4 * len(source)))]
+        numbers = drawn(source, count)
+        held_out = [make(source[numbers[i % len(numbers)]], i) for i in range(min(count or len(source), 4 * len(source)))]
         held_out = [row for row in held_out if row["task"] == FILL and row["second_length"] > 0]
         self.batches = []
         for start in range(0, len(held_out), rows):

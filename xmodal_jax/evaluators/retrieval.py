@@ -3,6 +3,7 @@
 import numpy as np
 
 from xmodal_jax.draw.blocks import Candidate, Sample
+from xmodal_jax.evaluators.held_out import drawn, parts
 from xmodal_jax.metrics.retrieval import recall_at_k
 
 
@@ -12,7 +13,7 @@ class RetrievalEvaluator:
 
     def __init__(self, recipe, count=256, rows=64, samples=4):
         source = recipe.held_out
-        self.examples = [source[i] for i in range(min(count, len(source)))]
+        self.examples = [source[i] for i in drawn(source, count)]
         self.rows, self.shown = rows, samples
 
     def run(self, predictor):
@@ -49,8 +50,3 @@ class RetrievalEvaluator:
                 )
             )
         return out
-
-
-def parts(items, size):
-    """Consecutive slices of at most `size`."""
-    return [items[start : start + size] for start in range(0, len(items), size)]
