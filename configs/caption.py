@@ -65,6 +65,7 @@ def get_config(arg=""):
     data |= {name: args[name] for name in ("images", "name", "lang") if args[name]}
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
+    config.eval_at_start = not args.debug  # the gap between the modalities before and after
     config.data = ConfigDict(data)
     dual = args.method == "dual_encoder"
     tokenizer = (args.init_dual if dual else args.init_text) or ("words:1" if scenes else "words")

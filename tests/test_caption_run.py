@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import os
 import signal
 
@@ -12,7 +13,7 @@ import pytest
 from configs.caption import get_config
 from xmodal_jax import api, evaluators
 from xmodal_jax.errors import UserError
-from xmodal_jax.train import grids, loop, recipe, tables
+from xmodal_jax.train import grids, loop, progress, recipe, tables
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train.program import state_maker
 
@@ -20,7 +21,7 @@ from xmodal_jax.train.program import state_maker
 def small(arguments="debug"):
     config = get_config(arguments)
     config.total_steps, config.checkpoint_every, config.log_every, config.batch_size = 4, 2, 2, 4
-    config.data.count, config.examples.length, config.ema = 24, 10, 0.5
+    config.data.count, config.examples.length, config.ema, config.eval_at_start = 24, 10, 0.5, True
     chosen = config.evaluators.captioning.get("choose_by", "score")
     config.evaluators = {"captioning": {"count": 5, "beams": 2, "choose_by": chosen}} | dict.fromkeys(
         ("retrieval", "latent"), {"count": 5}
@@ -53,6 +54,17 @@ def test_results_hold_the_metrics_and_what_needs_no_picture(run):
     with open(f"{folder}/samples.jsonl", encoding="utf-8") as file:
         samples = [json.loads(line) for line in file]
     assert {"caption", "retrieval"} == {sample["kind"] for sample in samples} and samples[0]["references"]
+
+
+def test_the_gap_between_the_modalities_is_measured_before_and_after(run, tmp_path):
+    results, folder = run[1], str(tmp_path)
+    shutil.copy(f"{run[0]}/metrics.jsonl", folder)
+    lines = progress.read_jsonl(f"{folder}/metrics.jsonl")
+    assert lines[0]["step"] == 0 and lines[0]["retrieval/gap"] == results["retrieval/gap_before"] != results["retrieval/gap"]
+    progress.Progress(folder, 4, 2, tensorboard=False).close()  # goes on from step 2
+    assert {line["step"] for line in progress.read_jsonl(f"{folder}/metrics.jsonl")} == {0, 2}
+    progress.Progress(folder, 4, 0, tensorboard=False).close()  # begins anew: evaluates anew
+    assert not progress.read_jsonl(f"{folder}/metrics.jsonl")
 
 
 def test_a_loaded_captioner_writes_what_the_run_wrote(run, model, held_out):

@@ -23,7 +23,8 @@ class AnsweringEvaluator:
 
     def __init__(self, recipe, count=256, rows=128, samples=6):
         self.source = recipe.held_out
-        self.asked = [(i, question) for i in drawn(self.source, count) for question in self.source.questions(i) if question["answers"]]
+        numbers = drawn(self.source, count)
+        self.asked = [(i, question) for i in numbers for question in self.source.questions(i) if question["answers"]]
         self.types = [kind_of(question) for _, question in self.asked]
         self.rows, self.shown = rows, samples
         self.trivial = self.trivial_answers(recipe.train)

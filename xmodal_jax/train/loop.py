@@ -27,7 +27,7 @@ from xmodal_jax.train import progress, recipe, report
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.program import compile_step, state_maker
 
-MAY_CHANGE = ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
+MAY_CHANGE = ("log_every", "eval_", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
 
 
 def train(config, workdir, is_stopped=None):
@@ -71,6 +71,9 @@ def train(config, workdir, is_stopped=None):
                 stop_at_bad_step(parts, int(state.bad_step), workdir)
             checkpoints.save(step_number, state, {"next_step": step_number, "seconds": clock.seconds()})
 
+        if config.eval_at_start and not restored:
+            with clock.paused():
+                board.write(0, evaluate(judge, averaged(state), 0)[0])
         for number in range(first, config.total_steps):
             stopped = is_stopped(number)
             if config.eval_every and number > first and number % config.eval_every == 0:
@@ -102,6 +105,7 @@ def train(config, workdir, is_stopped=None):
                 save(config.total_steps)
             results, samples = evaluate(judge, averaged(state), config.total_steps)
             board.write(config.total_steps, results)
+            results |= progress.before(workdir, ("retrieval/gap",))
             board.close()
             checkpoints.close()
             return report.finish(parts, workdir, results, samples, facts)

@@ -25,7 +25,7 @@ class Progress:
         self.board = None
         if not self.writes:
             return
-        kept = [line for line in read_jsonl(self.path) if line["step"] <= first_step]
+        kept = [line for line in read_jsonl(self.path) if first_step and line["step"] <= first_step]
         replace_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  closed by close()
         if tensorboard:
@@ -57,6 +57,12 @@ class Progress:
             self.file.close()
             if self.board is not None:
                 self.board.close()
+
+
+def before(workdir, names):
+    """{NAME_before: figure} of the metrics of an evaluation before step 1, where the run had one."""
+    first = next(iter(read_jsonl(os.path.join(workdir, "metrics.jsonl"))), {"step": None})
+    return {f"{name}_before": first[name] for name in names if first["step"] == 0 and name in first}
 
 
 def read_jsonl(path):

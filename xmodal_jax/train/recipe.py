@@ -16,8 +16,8 @@ from xmodal_jax.train.systems import System, system_of
 from xmodal_jax.train.towers import frozen
 
 KEYS = (
-    "seed total_steps batch_size accumulate log_every eval_every checkpoint_every keep_checkpoints precision ema mesh "
-    "data examples inventory scorer loader model lora objectives optimizer evaluators"
+    "seed total_steps batch_size accumulate log_every eval_every eval_at_start checkpoint_every keep_checkpoints precision ema "
+    "mesh data examples inventory scorer loader model lora objectives optimizer evaluators"
 ).split()
 
 
@@ -25,8 +25,9 @@ def run_defaults(total_steps, batch_size, checkpoint_every, log_every=20, debug=
     """What configs of all systems have in common: a run's length, layout and loading; `debug`: a run of seconds."""
     return ConfigDict({
         "seed": 0, "total_steps": 20 if debug else total_steps, "batch_size": 8 if debug else batch_size, "accumulate": 1,
-        "log_every": 5 if debug else log_every, "eval_every": 0, "checkpoint_every": 10 if debug else checkpoint_every,
-        "keep_checkpoints": 2, "precision": "params=float32,compute=float32,output=float32", "ema": 0.0,
+        "log_every": 5 if debug else log_every, "eval_every": 0, "eval_at_start": False,
+        "checkpoint_every": 10 if debug else checkpoint_every, "keep_checkpoints": 2,
+        "precision": "params=float32,compute=float32,output=float32", "ema": 0.0,
         "mesh": {"data": -1, "fsdp": 1, "tensor": 1}, "loader": defaults(LoaderConfig), "lora": defaults(LoraConfig),
     })  # fmt: skip
 
