@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import shutil
 import os
+import shutil
 import signal
 
 import jax
