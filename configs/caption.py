@@ -95,7 +95,7 @@ def get_config(arg=""):
     new = not (args.init_image or args.scale == "paper")
     config.objectives = ConfigDict({
         "captioning": {"weight": alpha, "label_smoothing": 0.0},
-        "kl": {"weight": beta, "warmup": config.total_steps // 2 if new else 0, "free_bits": 0.0, "mean": False},
+        "kl": {"weight": beta, "warmup": config.get_ref("total_steps") // 2 if new else 0, "free_bits": 0.0, "mean": False},
         "contrastive": {"weight": gamma, "summed": True}, "naming": {"weight": 1.0 if new else 0.0},
     })  # fmt: skip
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])

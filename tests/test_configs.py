@@ -124,6 +124,11 @@ def test_ones_own_pictures_train(folder_of_pictures, tmp_path, monkeypatch):
     check(config, tmp_path, monkeypatch)
 
 
+def test_the_warm_up_of_the_prior_is_half_of_the_run_that_was_asked_for():
+    assert parsed(CAPTION, ["vae"], "total_steps=500").objectives.kl.warmup == 250
+    assert parsed(CAPTION, ["vae"], "objectives.kl.warmup=7", "total_steps=500").objectives.kl.warmup == 7
+
+
 @pytest.mark.parametrize(
     ("arguments", "overrides"),
     [
