@@ -124,7 +124,7 @@ def test_every_cell_of_the_captioning_tables_is_a_config_that_builds():
     cells = grids.CAPTION_VAE_CL.cells(config)
     shown = {cell for rows in grids.CAPTION_VAE_CL.tables(cells).values() for cell in rows.values()}
     assert shown == set(cells) and set(grids.PUBLISHED) <= set(cells) and len(grids.PUBLISHED) == 14
-    made = [tables.changed(config, cells[name]) for name in ("baseline", "vae-cls-64", "vae_cl-patch-768")]
+    made = [tables.changed(config, cells[name]) for name in ("baseline-cl", "vae-cls-64", "vae_cl-patch-768")]
     made += [tables.changed(config, cells["vae_cl-patch-128-literal"]), small(f"debug,{cells['dual_encoder']['arguments']}")]
     for one in made:
         parts = recipe.make(one)
