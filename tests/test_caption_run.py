@@ -89,6 +89,19 @@ def test_n_best_samples_and_seeds(model, held_out):
         model.write([held_out[0]], question="what?")
 
 
+def test_the_unknown_word_is_never_written(model, held_out):
+    unknown, params = model.maker.tokenizer.unk_token_id, jax.tree.map(np.array, model.params)
+    words = params["decoder"]["words"]["embedding"]  # [V, D]
+    words[unknown] *= 10
+    params["decoder"]["decoder"]["norm"]["bias"] += 100 * words[unknown]  # now it is the likeliest everywhere
+    likes_it, picture = type(model)(model.model, params, model.maker), held_out[0]
+    word = model.maker.tokenizer.unk_token
+    assert word in likes_it.generate(picture, suppress=())
+    for settings in ({}, {"beams": 2}, {"sample": True}):
+        text = likes_it.generate(picture, **settings)
+        assert text and word not in text
+
+
 def test_where_a_caption_looks(model, held_out):
     text = model.maker.text([*model.maker.ids("a a ."), model.maker.end])
     words, weights = model.look(held_out[0], text)

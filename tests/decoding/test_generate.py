@@ -106,7 +106,8 @@ def test_four_devices_write_what_one_writes():
         {"length": 0}, {"minimum": -1}, {"minimum": 33}, {"beams": 0}, {"beams": 2, "sample": True}, {"returned": 0},
         {"beams": 2, "returned": 3}, {"returned": 2}, {"length_penalty": float("nan")}, {"early_stopping": "never"},
         {"sample": True, "temperature": 0.0}, {"sample": True, "top_k": -1}, {"sample": True, "top_p": 0.0},
-        {"sample": True, "top_p": 1.1}, {"repetition_penalty": 0.0}, {"no_repeat_ngram": -1}, {"end": -1}, {"pad": -1},
+        {"sample": True, "top_p": 1.1}, {"repetition_penalty": 0.0}, {"no_repeat_ngram": -1}, {"suppress": (3, -1)},
+        {"suppress": (3,), "end": 3}, {"end": -1}, {"pad": -1},
         {"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.9},
     ],
 )  # fmt: skip

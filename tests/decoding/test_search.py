@@ -50,7 +50,8 @@ def theirs(model, prompt, settings, **context):
             **context, max_new_tokens=settings.length, min_new_tokens=settings.minimum or None, num_beams=settings.beams,
             num_return_sequences=settings.returned, length_penalty=settings.length_penalty, do_sample=False,
             early_stopping=settings.early_stopping, repetition_penalty=settings.repetition_penalty,
-            no_repeat_ngram_size=settings.no_repeat_ngram, eos_token_id=settings.end, pad_token_id=settings.pad,
+            no_repeat_ngram_size=settings.no_repeat_ngram, suppress_tokens=list(settings.suppress) or None,
+            eos_token_id=settings.end, pad_token_id=settings.pad,
             return_dict_in_generate=True, output_scores=True, **({"decoder_input_ids": ids} if "encoder_outputs" in context else
             {"input_ids": ids, "attention_mask": torch.ones_like(ids)}),
         )  # fmt: skip
@@ -84,6 +85,8 @@ CASES = {  # name: (seed, how strong the end mark is so that some texts end, set
     "short": (9, 2.5, {"beams": 3, "returned": 3, "length_penalty": -0.5}),
     "short, early": (10, 4, {"beams": 4, "returned": 4, "length_penalty": -0.5, "early_stopping": True}),
     "repetition": (8, 1.7, {"beams": 3, "returned": 3, "repetition_penalty": 1.3, "early_stopping": True}),
+    "greedy, suppressed": (2, 1.8, {"suppress": (23, 34)}),
+    "3 beams, suppressed": (0, 4, {"beams": 3, "returned": 3, "suppress": (17, 20)}),
     "ngrams, minimum": (7, 1.8, {"beams": 4, "returned": 3, "no_repeat_ngram": 2, "minimum": 5}),
 }
 

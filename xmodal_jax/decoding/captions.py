@@ -53,9 +53,11 @@ class CaptionPredictor:
         return [([self.maker.text(one) for one in row], score) for row, score in zip(ids, scores, strict=True)]
 
     def settings(self, **settings):
-        """A `Generation` with this model's end mark and length."""
-        end = self.maker.end
-        return Generation(**{"length": self.maker.config.length + 1, "end": end, "pad": end, **settings})
+        """A `Generation` with this model's end mark and length, that never writes the unknown word."""
+        end, unknown = self.maker.end, self.maker.tokenizer.unk_token_id
+        suppress = () if unknown in (None, end) else (unknown,)  # GPT-2's one special token is its unknown word too
+        made = {"length": self.maker.config.length + 1, "end": end, "pad": end, "suppress": suppress}
+        return Generation(**made | settings)
 
     def pooled(self, seconds=None, texts=None):
         """Unit vectors of the shared space: (pictures [B, P] or None, texts [B, P] or None).

@@ -7,6 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 
 from xmodal_jax.models.platform import ROWS
@@ -20,6 +21,8 @@ def constrain(logits, ids, count, new, settings):
         logits = forbid_repeated_ngrams(logits, ids, count, settings.no_repeat_ngram)
     if settings.minimum:
         logits = forbid_early_end(logits, new, settings.minimum, settings.end)
+    if settings.suppress:
+        logits = suppress(logits, settings.suppress)
     return logits
 
 
@@ -55,6 +58,11 @@ def forbid_repeated_ngrams(logits, ids, count, n):
 def forbid_early_end(logits, new, minimum, end):
     """-inf for the end mark before `minimum` new words."""
     return jnp.where((jnp.arange(logits.shape[1]) == end) & (new < minimum), -jnp.inf, logits)
+
+
+def suppress(logits, never):
+    """-inf for the ids `never`."""
+    return jnp.where(np.isin(np.arange(logits.shape[1]), never), -jnp.inf, logits)
 
 
 def keep_likeliest(logits, k):

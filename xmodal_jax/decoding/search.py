@@ -28,6 +28,7 @@ class Generation:
         length, scores no more than the worst of those.
       sample: draw each word, after temperature, top_k (0: all) and top_p (1: all).
       repetition_penalty, no_repeat_ngram: see `decoding.logits`; the prompt counts as written.
+      suppress: ids that are never written.
       end: mark; pad: what stands after it.
     """
 
@@ -43,6 +44,7 @@ class Generation:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     no_repeat_ngram: int = 0
+    suppress: tuple[int, ...] = ()
     end: int = 50256
     pad: int = 50256
 
@@ -59,6 +61,7 @@ class Generation:
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0"),
             "no_repeat_ngram": (self.no_repeat_ngram >= 0, "0 (none) or more"),
+            "suppress": (self.end not in self.suppress and min(self.suppress, default=0) >= 0, f"ids, not end={self.end}"),
             "end": (self.end >= 0, "an id"),
             "pad": (self.pad >= 0, "an id"),
         }
