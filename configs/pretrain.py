@@ -24,8 +24,12 @@ from xmodal_jax.train.recipe import run_defaults
 SIZES = {
     "tiny": dict(width=32, heads=2, layers=1, text_layers=1, second_layers=1, decoder_layers=1, slots=8),
     "small": dict(width=96, heads=3, layers=2, text_layers=1, second_layers=1, decoder_layers=2, slots=16),
-    "base": dict(width=768, heads=12, layers=8, text_layers=4, second_layers=6, decoder_layers=6, slots=32),
-    "large": dict(width=2048, heads=16, layers=10, text_layers=4, second_layers=4, decoder_layers=3, slots=64),  # 1.1B
+    "base": dict(
+        width=768, heads=12, layers=8, text_layers=4, second_layers=6, decoder_layers=6, slots=32, stem_channels=384
+    ),  # 0.2B
+    "large": dict(  # 1.2B
+        width=2048, heads=16, layers=10, text_layers=4, second_layers=4, decoder_layers=3, slots=64, stem_channels=512
+    ),
 }
 VARIANTS = {"none": (0.0, 0.0), "third": (0.5, 0.0), "dictionary": (0.0, 0.5), "both": (0.5, 0.5)}
 

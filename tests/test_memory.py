@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from xmodal_jax import cli
+
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
 @pytest.mark.parametrize(("environment", "kept"), [({"JAX_PLATFORMS": "cpu"}, True), ({"JAX_PLATFORMS": "cuda,cpu"}, False)])
@@ -35,3 +37,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     done = subprocess.run([sys.executable, "-c", program], env=free | environment, capture_output=True, text=True, check=True)
     told, faults = map(int, done.stdout.split())
     assert told == kept and (faults < 1000) == kept
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_only_commands_that_train_keep_it(trains, monkeypatch):
+    """The compiler's threads would wait for each other's memory: a plan took half as long again."""
+    told = []
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: told.append(1))
+    monkeypatch.setattr(cli.app, "run", lambda *args, **kwargs: None)
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", None)
+    cli.run(lambda: None, "usage", *([True] if trains else []))
+    assert bool(told) == trains

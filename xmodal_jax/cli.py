@@ -22,11 +22,12 @@ flags.DEFINE_bool(
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
 
 
-def run(main, usage):
+def run(main, usage, trains=False):
     """`app.run(main)` where a user's mistake ends in one paragraph on stderr and exit status 2.
 
     Args:
       main: function of no arguments, called after the flags were parsed; usage: text for --help.
+      trains: whether its time goes into steps rather than into compiling: see `keep_freed_memory`.
     """
     sys.modules["__main__"].__doc__ = usage
     logging.set_verbosity(logging.INFO)
@@ -37,7 +38,8 @@ def run(main, usage):
         lambda record: "orbax" not in record.pathname or (record.levelno > stdlib_logging.INFO and not record.exc_info)
     )
 
-    keep_freed_memory()
+    if trains:
+        keep_freed_memory()
 
     def start(argv):
         if len(argv) > 1:

@@ -14,7 +14,9 @@ def keep_freed_memory():
     Otherwise the temporaries of every step (0.8 GiB for a ViT-S at batch 16) are mapped, filled with zeros page by page and
     unmapped again: measured 200,000 page faults and 5-25 % of a step. What was freed stays with the process, which
     grows to as much as three times a step's temporaries before the holes fit. To be called before threads start: only the main
-    arena can grow beyond 64 MiB without a mapping. Settings of one's own (MALLOC_..., GLIBC_TUNABLES) are left alone.
+    arena can grow beyond 64 MiB without a mapping. The compiler's threads share that arena too, and wait for each other
+    (measured 21 -> 31-40 s for a training step, 280 -> 440 s for a TPU's): not for what compiles more than it runs.
+    Settings of one's own (MALLOC_..., GLIBC_TUNABLES) are left alone.
     """
     chosen = [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]
     if chosen or not computes_on_host() or platform.libc_ver()[0] != "glibc":

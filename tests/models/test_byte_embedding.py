@@ -100,13 +100,16 @@ def test_file_bytes_are_grouped_by_strided_convolution_and_masked(rng, make_para
     np.testing.assert_allclose(x[0], y, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("patch", "side"), [(4, 16), (6, 24), (14, 28), (2, 8)])
-def test_claim_2_small_convolutions_give_the_same_patches_and_see_over_their_edges(rng, make_params, call, patch, side):
+@pytest.mark.parametrize(("patch", "side", "channels"), [(4, 16, 0), (6, 24, 0), (14, 28, 8), (2, 8, 0)])
+def test_claim_2_small_convolutions_give_the_same_patches_and_see_over_their_edges(
+    rng, make_params, call, patch, side, channels
+):
     torch = pytest.importorskip("torch")
     images, grid = rng.integers(0, 256, (3, side, side, 3)).astype(np.uint8), side // patch
     raw = np.stack([image_bytes(image, patch) for image in images])
-    module = PixelBytes(16, patch, grid)
+    module = PixelBytes(16, patch, grid, channels=channels)
     params = make_params(module, raw, used(raw))
+    assert params["conv_coarse"]["kernel"].shape == (3, 3, channels or 16, channels or 16)
     x, mask = call(module, "__call__", params, raw, used(raw))
     assert x.shape == (3, grid * grid, 16) and np.asarray(mask).all()
 
@@ -125,7 +128,8 @@ def test_claim_2_small_convolutions_give_the_same_patches_and_see_over_their_edg
     y = y + conv(active(y, "norm_fine"), "conv_fine")
     y = conv(active(y, "norm_down"), "conv_down", 2, (0, 1, 0, 1))
     y = y + conv(active(y, "norm_coarse"), "conv_coarse")
-    expected = y.flatten(2).transpose(1, 2).numpy() + sincos_2d(grid, grid, 16)
+    y = y.flatten(2).transpose(1, 2).numpy()
+    expected = (y @ params["project"]["kernel"] + params["project"]["bias"] if channels else y) + sincos_2d(grid, grid, 16)
     np.testing.assert_allclose(x, expected, rtol=1e-3, atol=2e-3)
 
 

@@ -116,7 +116,8 @@ class PixelBytes(nn.Module):
     The tokens are the same p x p patches as `ByteGroups` makes; that the convolutions see over their edges lets a small
     model learn shapes from far fewer images (Xiao et al., 2021, "Early convolutions help transformers see better").
 
-    Attributes: patch p, even; grid: patches per row.
+    Attributes: patch p, even; grid: patches per row; channels C of the convolutions, 0: D. With C = D they
+      cost as much as two transformer blocks, with C = D / 2 half a block; a projection then leads to D.
     """
 
     width: int
@@ -125,11 +126,12 @@ class PixelBytes(nn.Module):
     mean: float = 0.5
     std: float = 0.25
     dtype: str = "float32"
+    channels: int = 0
 
     @nn.compact
     def __call__(self, raw, length):
         """raw uint8 [B, L], length [B] used bytes -> (x [B, N, D], mask bool [B, N])."""
-        p, columns = self.patch, self.grid
+        p, columns, channels = self.patch, self.grid, self.channels or self.width
         if p % 2:
             raise UserError(f"model.stem='conv' needs an even patch, not {p}: choose another examples.patch.")
 
@@ -141,11 +143,13 @@ class PixelBytes(nn.Module):
 
         x = raw.reshape(raw.shape[0], -1, columns, p, p, 3).swapaxes(2, 3)  # [B, rows, p, columns, p, 3]
         x = x.reshape(raw.shape[0], -1, columns * p, 3).astype(self.dtype)  # [B, H, W, 3]
-        x = conv(self.width // 2, p // 2, p // 2, "conv_in")((x / 255 - self.mean) / self.std)  # [B, 2 rows, 2 columns, D / 2]
-        x = x + conv(self.width // 2, 3, 1, "conv_fine")(active(x, "norm_fine"))
-        x = conv(self.width, 3, 2, "conv_down")(active(x, "norm_down"))  # [B, rows, columns, D]
-        x = x + conv(self.width, 3, 1, "conv_coarse")(active(x, "norm_coarse"))
-        x = x.reshape(x.shape[0], -1, self.width)  # [B, N, D]
+        x = conv(channels // 2, p // 2, p // 2, "conv_in")((x / 255 - self.mean) / self.std)  # [B, 2 rows, 2 columns, C / 2]
+        x = x + conv(channels // 2, 3, 1, "conv_fine")(active(x, "norm_fine"))
+        x = conv(channels, 3, 2, "conv_down")(active(x, "norm_down"))  # [B, rows, columns, C]
+        x = x + conv(channels, 3, 1, "conv_coarse")(active(x, "norm_coarse"))
+        x = x.reshape(x.shape[0], -1, channels)  # [B, N, C]
+        if channels != self.width:
+            x = Dense(self.width, dtype=self.dtype, name="project")(x)  # [B, N, D]
         mask = jnp.arange(x.shape[1])[None] * (p * p * 3) < length[:, None]
         return x + sincos_2d(x.shape[1] // columns, columns, self.width).astype(x.dtype), mask
 

@@ -56,7 +56,8 @@ class CrossmodalBytes(nn.Module):
 
     Attributes:
       second: "raw" (image pixels), "file" (encoded file), "audio" (PCM) or "series" (float32 records): who groups the bytes.
-      stem: how raw pixels become vectors: "patch" (ViT's projection) or "conv" (overlapping convolutions, learns sooner).
+      stem: how raw pixels become vectors: "patch" (ViT's projection) or "conv" (overlapping convolutions, learns sooner)
+        with `stem_channels` (0: as many as the tower is wide).
       group: bytes per group (image: patch * patch * 3); grid: columns of the patch grid; stride: file bytes per token.
       table_width: width of the byte table of raw groups; 0 is the fixed E(b) = (b / 255 - mean) / std, i.e. ViT's patch
         projection of normalised pixels.
@@ -74,6 +75,7 @@ class CrossmodalBytes(nn.Module):
 
     second: str = "raw"
     stem: str = "patch"
+    stem_channels: int = 0
     group: int = 192
     grid: int = 8
     stride: int = 16
@@ -120,7 +122,8 @@ class CrossmodalBytes(nn.Module):
             self.second_bytes = FileBytes(second_width, self.stride, dtype=self.dtype)
         elif self.stem == "conv":
             patch = math.isqrt(self.group // 3)
-            self.second_bytes = PixelBytes(second_width, patch, self.grid, self.mean, self.std, dtype=self.dtype)
+            pixels = (patch, self.grid, self.mean, self.std, self.dtype, self.stem_channels)
+            self.second_bytes = PixelBytes(second_width, *pixels)
         else:
             table = (self.table_width, self.mean, self.std)
             self.second_bytes = ByteGroups(second_width, self.group, self.grid, *table, dtype=self.dtype)
