@@ -17,9 +17,6 @@ SHAPES = {"vit-s": (16, 197, 384, 6, 6), "vit-b": (8, 197, 768, 12, 12)}  # batc
 
 def ours(B, N, D, H, L):
     """-> function of nothing that does one step, compiled as `xmodal_jax.main` compiles it."""
-    from xmodal_jax.memory import keep_freed_memory
-
-    keep_freed_memory()
     import jax
     import jax.numpy as jnp
     import optax

@@ -80,4 +80,4 @@ def report(title, found, sections, folder):
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__, trains=True)
+    cli.run(main, __doc__)

@@ -11,7 +11,6 @@ import jax
 from absl import app, flags, logging
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.memory import keep_freed_memory
 
 flags.DEFINE_bool(
     "distributed",
@@ -22,12 +21,11 @@ flags.DEFINE_bool(
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
 
 
-def run(main, usage, trains=False):
+def run(main, usage):
     """`app.run(main)` where a user's mistake ends in one paragraph on stderr and exit status 2.
 
     Args:
       main: function of no arguments, called after the flags were parsed; usage: text for --help.
-      trains: whether its time goes into steps rather than into compiling: see `keep_freed_memory`.
     """
     sys.modules["__main__"].__doc__ = usage
     logging.set_verbosity(logging.INFO)
@@ -37,9 +35,6 @@ def run(main, usage, trains=False):
     handler.addFilter(  # of orbax neither chatter nor the tracebacks of its threads: the error itself is raised
         lambda record: "orbax" not in record.pathname or (record.levelno > stdlib_logging.INFO and not record.exc_info)
     )
-
-    if trains:
-        keep_freed_memory()
 
     def start(argv):
         if len(argv) > 1:

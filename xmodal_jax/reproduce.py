@@ -59,4 +59,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__, trains=True)
+    cli.run(main, __doc__)
