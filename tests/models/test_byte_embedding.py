@@ -139,6 +139,12 @@ def test_an_odd_patch_has_no_convolutional_stem():
         jax.eval_shape(lambda: PixelBytes(16, 5, 4).init(jax.random.PRNGKey(0), raw, used(raw)))
 
 
+def test_a_stem_needs_two_channels():
+    raw, model = np.zeros((1, 192), np.uint8), CrossmodalBytes(stem="conv", stem_channels=1)
+    with pytest.raises(UserError, match="stem_channels=1: must be 0"):
+        jax.eval_shape(lambda: model.init(jax.random.PRNGKey(0), raw, used(raw), method="encode_image"))
+
+
 @pytest.mark.parametrize("reducer", REDUCERS)
 def test_a_224_pixel_picture_becomes_256_tokens_and_k_after_reduction(reducer):
     model = CrossmodalBytes(group=14 * 14 * 3, grid=16, width=8, heads=1, reducer=reducer, slots=5, second_layers=0)

@@ -105,6 +105,8 @@ class CrossmodalBytes(nn.Module):
     def setup(self):
         if self.stem not in ("patch", "conv") or (self.stem == "conv" and self.second != "raw"):
             raise UserError(f"model.stem={self.stem!r}: must be patch, or conv where model.second is raw.")
+        if self.stem_channels < 0 or self.stem_channels == 1:
+            raise UserError(f"model.stem_channels={self.stem_channels}: must be 0 (as the tower is wide), or 2 or more.")
         if self.fuse_by not in ("attention", "ume"):
             raise UserError(f"model.fuse_by={self.fuse_by!r}: must be attention or ume.")
         if self.reducer not in REDUCERS:
