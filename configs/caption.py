@@ -20,9 +20,9 @@ from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.captioning import CaptionExamples
 from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import Captioner
+from xmodal_jax.systems.recipe import run_defaults
+from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, section
 from xmodal_jax.train.optimizers import OptimizerConfig
-from xmodal_jax.train.recipe import run_defaults
-from xmodal_jax.train.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, section
 
 METHODS = {  # weights (alpha, beta, gamma) of equation 5
     "baseline": (1.0, 0.0, 0.0),

@@ -18,8 +18,8 @@ from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.examples import ByteExamples
 from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import CrossmodalBytes
+from xmodal_jax.systems.recipe import run_defaults
 from xmodal_jax.train.optimizers import OptimizerConfig
-from xmodal_jax.train.recipe import run_defaults
 
 SIZES = {
     "tiny": dict(width=32, heads=2, layers=1, text_layers=1, second_layers=1, decoder_layers=1, slots=8),

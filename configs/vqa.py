@@ -20,9 +20,9 @@ from xmodal_jax.models import VQA
 from xmodal_jax.models.backbones.spectrogram import Spectrogram
 from xmodal_jax.models.backbones.vgg import VGG16
 from xmodal_jax.models.fusion import FUSIONS
+from xmodal_jax.systems.recipe import run_defaults
+from xmodal_jax.systems.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
 from xmodal_jax.train.optimizers import OptimizerConfig
-from xmodal_jax.train.recipe import run_defaults
-from xmodal_jax.train.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
 
 SCALES = {  # the paper's: 10 epochs of VQA v2
     "tiny": dict(width=96, image_size=64, batch_size=64, total_steps=2000, learning_rate=1e-3, answers=1000),

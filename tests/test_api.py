@@ -8,7 +8,10 @@ from configs.pretrain import get_config
 from xmodal_jax import api, evaluators
 from xmodal_jax.data.sources.scenes import Scenes
 from xmodal_jax.errors import UserError
+from xmodal_jax.systems import recipe
+from xmodal_jax.systems.restore import restore
 from xmodal_jax.train import loop
+from xmodal_jax.train.workdir import claim_workdir, run_config
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +22,7 @@ def run(tmp_path_factory):
     config.data.count = 24
     config.evaluators = {"masked": {"count": 8, "rows": 8}, "retrieval": {"count": 8}}
     folder = str(tmp_path_factory.mktemp("run") / "deeper")
-    return folder, loop.train(config, folder)
+    return folder, loop.train(recipe.make(config), folder)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_associate(model, picture):
 
 def test_the_averaged_parameters_of_the_newest_checkpoint_give_the_results_of_the_run(run, caplog):
     folder, results = run
-    predictor, parts, step = api.restore(api.run_config(folder), folder)
+    predictor, parts, step = restore(run_config(folder), folder)
     judge = evaluators.make(parts)
     again, _ = judge(predictor.params)
     other = jax.tree.map(lambda value: value / 2, predictor.params)
@@ -79,7 +82,7 @@ def test_the_averaged_parameters_of_the_newest_checkpoint_give_the_results_of_th
 
 def test_an_earlier_checkpoint_and_the_test_split(run):
     folder, results = run
-    predictor, parts, step = api.restore(api.run_config(folder), folder, step=2, split="test")
+    predictor, parts, step = restore(run_config(folder), folder, step=2, split="test")
     assert step == 2 and parts.held_out.split == "test"
     tested, _ = evaluators.make(parts)(predictor.params)
     assert tested.keys() == results.keys() and tested != results
@@ -91,7 +94,7 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_named(run, tmp_path):
         api.load(str(tmp_path))
     with pytest.raises(UserError, match="holds no run"):
         api.load(str(tmp_path / "missing"))
-    loop.claim_workdir(api.run_config(run[0]), str(tmp_path))
+    claim_workdir(run_config(run[0]), str(tmp_path))
     with pytest.raises(UserError, match="holds no checkpoint yet"):
         api.load(str(tmp_path))
     with pytest.raises(UserError, match="step 3 .*cannot be read"):

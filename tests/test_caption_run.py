@@ -13,7 +13,9 @@ import pytest
 from configs.caption import get_config
 from xmodal_jax import api, evaluators
 from xmodal_jax.errors import UserError
-from xmodal_jax.train import grids, loop, progress, recipe, tables
+from xmodal_jax.systems import recipe
+from xmodal_jax.tables import caption_vae_cl, runner
+from xmodal_jax.train import loop, progress
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train.program import state_maker
 
@@ -33,7 +35,7 @@ def small(arguments="debug"):
 def run(tmp_path_factory):
     """(folder, results) of a finished run."""
     folder = str(tmp_path_factory.mktemp("run"))
-    return folder, loop.train(small(), folder)
+    return folder, loop.train(recipe.make(small()), folder)
 
 
 @pytest.fixture(scope="module")
@@ -134,18 +136,18 @@ def test_other_ways_to_choose_a_caption(model, choose_by, neighbours):
 
 def test_every_cell_of_the_captioning_tables_is_a_config_that_builds():
     config = small()
-    cells = grids.CAPTION_VAE_CL.cells(config)
-    shown = {cell for rows in grids.CAPTION_VAE_CL.tables(cells).values() for cell in rows.values()}
-    assert shown == set(cells) and set(grids.PUBLISHED) <= set(cells) and len(grids.PUBLISHED) == 14
-    made = [tables.changed(config, cells[name]) for name in ("baseline-cl", "vae-cls-64", "vae_cl-patch-768")]
-    made += [tables.changed(config, cells["vae_cl-patch-128-literal"]), small(f"debug,{cells['dual_encoder']['arguments']}")]
+    cells = caption_vae_cl.GRID.cells(config)
+    shown = {cell for rows in caption_vae_cl.GRID.tables(cells).values() for cell in rows.values()}
+    assert shown == set(cells) and set(caption_vae_cl.PUBLISHED) <= set(cells) and len(caption_vae_cl.PUBLISHED) == 14
+    made = [runner.changed(config, cells[name]) for name in ("baseline-cl", "vae-cls-64", "vae_cl-patch-768")]
+    made += [runner.changed(config, cells["vae_cl-patch-128-literal"]), small(f"debug,{cells['dual_encoder']['arguments']}")]
     for one in made:
         parts = recipe.make(one)
         mesh = layout.make_mesh({}, jax.devices()[:1])
         with jax.set_mesh(mesh):
             assert state_maker(parts, mesh)[1].params
     paper = get_config("scale=paper")
-    rates = {name: cell.get("optimizer.learning_rate", 1e-5) for name, cell in grids.CAPTION_VAE_CL.cells(paper).items()}
+    rates = {name: cell.get("optimizer.learning_rate", 1e-5) for name, cell in caption_vae_cl.GRID.cells(paper).items()}
     assert {rate for name, rate in rates.items() if "cls" in name} == {1e-4}
     assert {rate for name, rate in rates.items() if "cls" not in name} == {1e-5}
 
@@ -179,33 +181,33 @@ def test_words_need_a_decoder():
 def test_a_table_stands_beside_the_published_figures_and_goes_on(tmp_path, monkeypatch):
     trained = []
 
-    def train(config, folder, is_stopped):
+    def train(parts, folder, is_stopped):
         trained.append(folder)
-        results = {"captioning/bleu4": 0.5 + config.seed / 10, "captioning/meteor": 0.2}
+        results = {"captioning/bleu4": 0.5 + parts.config.seed / 10, "captioning/meteor": 0.2}
         return results
 
-    monkeypatch.setattr(tables, "train", train)
-    monkeypatch.setattr(tables, "finished", lambda folder, config: None)
+    monkeypatch.setattr(runner, "train", train)
+    monkeypatch.setattr(runner, "finished", lambda folder, config: None)
     chosen = ["baseline", "vae_cl-patch-128"]
-    tables.run(grids.CAPTION_VAE_CL, small(), str(tmp_path), seeds=2, chosen=chosen)
+    runner.run(caption_vae_cl.GRID, small(), str(tmp_path), seeds=2, chosen=chosen)
     text = (tmp_path / "table.md").read_text()
     assert len(trained) == 4 and "| 55.0 ± 7.1 |" in text and "|   published | 12.1 | 46.4 | 44.7 | 39.9 |" in text
     with pytest.raises(UserError, match="did you mean 'baseline'"):
-        tables.run(grids.CAPTION_VAE_CL, small(), str(tmp_path), 1, ["basline"])
+        runner.run(caption_vae_cl.GRID, small(), str(tmp_path), 1, ["basline"])
 
 
 def test_a_table_told_to_stop_while_a_cell_is_evaluated_trains_no_other(tmp_path, monkeypatch):
     trained = []
 
-    def train(config, folder, is_stopped):
+    def train(parts, folder, is_stopped):
         if is_stopped(0):
             return None
         trained.append(folder)
         os.kill(os.getpid(), signal.SIGTERM)  # after its last step
         return {"captioning/bleu4": 0.5}
 
-    monkeypatch.setattr(tables, "train", train)
+    monkeypatch.setattr(runner, "train", train)
     before = signal.getsignal(signal.SIGTERM)
-    values = tables.run(grids.CAPTION_VAE_CL, small(), str(tmp_path), seeds=2, chosen=["baseline", "vae_cl-patch-128"])
+    values = runner.run(caption_vae_cl.GRID, small(), str(tmp_path), seeds=2, chosen=["baseline", "vae_cl-patch-128"])
     assert len(trained) == 1 and values["baseline"] == {"captioning/bleu4": [0.5]} and (tmp_path / "table.md").exists()
     assert signal.getsignal(signal.SIGTERM) == before

@@ -13,9 +13,10 @@ from absl import flags
 from ml_collections import config_flags
 from PIL import Image
 
-from xmodal_jax import api, cli
+from xmodal_jax import cli
 from xmodal_jax.errors import UserError
-from xmodal_jax.train import loop, recipe
+from xmodal_jax.systems import recipe
+from xmodal_jax.train.workdir import claim_workdir, run_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PRETRAIN = ROOT / "configs" / "pretrain.py"
@@ -115,7 +116,7 @@ def test_too_many_missing_or_undecodable_pictures_are_named(folder):
 
 def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
-        api.run_config(str(tmp_path))
+        run_config(str(tmp_path))
 
 
 def test_a_full_disk_is_explained_and_what_it_leaves():
@@ -157,7 +158,7 @@ def test_the_folder_of_another_config(tmp_path):
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", flag_values=values)
     values(["test", f"--config={PRETRAIN}:debug"])
-    loop.claim_workdir(values.config, str(tmp_path))
+    claim_workdir(values.config, str(tmp_path))
     paragraph = told(*command(f"--config={PRETRAIN}:debug", f"--workdir={tmp_path}", "--config.seed=7"))
     assert "holds a run of another config (" in paragraph and "seed: 0 there, 7 now)" in paragraph
 

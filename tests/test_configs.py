@@ -13,6 +13,7 @@ from ml_collections import config_flags
 from PIL import Image
 
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
+from xmodal_jax.systems import recipe
 from xmodal_jax.train import loop, progress, report
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -64,7 +65,7 @@ def run(config, folder, monkeypatch):
 
     monkeypatch.setattr(loop, "compile_step", counted)
     monkeypatch.setattr(report, "write_report", lambda *args, **kwargs: seen.append(compilations[0]))
-    assert loop.train(config, str(folder)) == {}
+    assert loop.train(recipe.make(config), str(folder)) == {}
     lines = progress.read_jsonl(str(folder / "metrics.jsonl"))
     return [line["train/loss"] for line in lines if "train/loss" in line], seen
 

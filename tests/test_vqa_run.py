@@ -16,7 +16,9 @@ from xmodal_jax.data.answering import usual
 from xmodal_jax.decoding.answers import submission
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.answering import AnsweringEvaluator
-from xmodal_jax.train import grids, loop, recipe, tables
+from xmodal_jax.systems import recipe
+from xmodal_jax.tables import runner, vqa_ume
+from xmodal_jax.train import loop
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train.program import state_maker
 
@@ -44,7 +46,7 @@ def lines(path):
 def run(tmp_path_factory):
     """(folder, results) of a finished run."""
     folder = str(tmp_path_factory.mktemp("run"))
-    return folder, loop.train(small(), folder)
+    return folder, loop.train(recipe.make(small()), folder)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,7 @@ def test_what_the_model_does_not_take_is_refused(model, held_out):
 def test_other_encoders_and_a_third_modality_learn_and_explain(arguments, tmp_path):
     config = small(arguments)
     config.checkpoint_every, config.model.mix_layers = 4, "vit" in arguments
-    results = loop.train(config, str(tmp_path))
+    results = loop.train(recipe.make(config), str(tmp_path))
     assert 0 <= results["vqa/accuracy"] <= 1
 
 
@@ -147,16 +149,16 @@ def test_other_encoders_and_a_third_modality_learn_and_explain(arguments, tmp_pa
 def test_the_loss_goes_down_on_what_is_seen(tmp_path):
     config = small()
     config.total_steps, config.log_every, config.data.count, config.optimizer.learning_rate = 80, 10, 2, 1e-2
-    loop.train(config, str(tmp_path))
+    loop.train(recipe.make(config), str(tmp_path))
     losses = [row["train/loss"] for row in lines(tmp_path / "metrics.jsonl") if "train/loss" in row]
     assert np.mean(losses[-3:]) < 0.7 * losses[0], losses
 
 
 def test_every_cell_of_the_table_is_a_config_that_builds():
     config = small()
-    cells = grids.VQA_UME.cells(config)
-    shown = {cell for rows in grids.VQA_UME.tables(cells).values() for cell in rows.values()}
-    assert shown == set(cells) and set(grids.VQA_UME.published) <= set(cells) and len(grids.VQA_UME.published) == 11
+    cells = vqa_ume.GRID.cells(config)
+    shown = {cell for rows in vqa_ume.GRID.tables(cells).values() for cell in rows.values()}
+    assert shown == set(cells) and set(vqa_ume.GRID.published) <= set(cells) and len(vqa_ume.GRID.published) == 11
     mesh = layout.make_mesh({}, jax.devices()[:1])
     for name in ("lstm-vgg-bilinear", "roberta-beit-product", "deberta_v3-vit-ume", "lstm-vgg-ume-no-question"):
         parts = recipe.make(small(cells[name]["arguments"]))
@@ -186,12 +188,12 @@ def test_every_array_has_a_sharding_rule_that_divides(arguments):
 def test_a_table_makes_each_cell_from_its_arguments(tmp_path, monkeypatch):
     trained = {}
 
-    def train(config, folder, is_stopped):
-        trained[folder.rpartition("/")[2]] = config
-        return {"vqa/accuracy": 0.5 + config.seed / 10}
+    def train(parts, folder, is_stopped):
+        trained[folder.rpartition("/")[2]] = parts.config
+        return {"vqa/accuracy": 0.5 + parts.config.seed / 10}
 
-    monkeypatch.setattr(tables, "train", train)
-    tables.run(grids.VQA_UME, small(), str(tmp_path), 2, ["bert-vit-ume", "lstm-vgg-ume-no-image"], small)
+    monkeypatch.setattr(runner, "train", train)
+    runner.run(vqa_ume.GRID, small(), str(tmp_path), 2, ["bert-vit-ume", "lstm-vgg-ume-no-image"], small)
     assert trained["bert-vit-ume-0"].model.text.name == "bert" and trained["bert-vit-ume-1"].seed == 1
     assert trained["lstm-vgg-ume-no-image-0"].examples.blind == "image"
     text = (tmp_path / "table.md").read_text()

@@ -15,7 +15,8 @@ model.grad_cam("photo.jpg", "what color is the car?")  # [h, w]
 words, weights = model.pairs("photo.jpg", "what color is the car?")  # [words, h, w]
 """
 
-from xmodal_jax.train.restore import restore, run_config
+from xmodal_jax.systems.restore import restore
+from xmodal_jax.train.workdir import run_config
 
 
 def load(workdir, step=None):

@@ -32,7 +32,7 @@ MARKDOWN = flags.DEFINE_string("markdown", None, "File of the tables. Default: b
 
 
 def main():
-    from xmodal_jax.train import benchmark, fusion_cost, scaling  # after the flags: --help answers at once
+    from xmodal_jax.measure import benchmark, fusion_cost, scaling  # after the flags: --help answers at once
 
     folder = WORKDIR.value or os.path.join("runs", f"bench-{time.strftime('%Y-%m-%d-%H%M%S')}")
     if FUSION.value:
@@ -65,7 +65,7 @@ def report(title, found, sections, folder):
     """Print the tables of what was found and write it as JSON and Markdown (of several processes the first alone)."""
     from xmodal_jax.config import to_json
     from xmodal_jax.files import replace_text
-    from xmodal_jax.train import figures
+    from xmodal_jax.measure import figures
 
     if jax.process_index():
         return

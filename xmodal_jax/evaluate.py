@@ -24,12 +24,14 @@ def main():
     from xmodal_jax import evaluators
     from xmodal_jax.decoding.answers import QuestionPredictor, submission
     from xmodal_jax.files import replace_text
-    from xmodal_jax.train import loop, report, restore
+    from xmodal_jax.systems import restore
+    from xmodal_jax.train import loop, report
+    from xmodal_jax.train.workdir import check_workdir, run_config
 
     if WORKDIR.value is None or not os.path.isdir(WORKDIR.value):
         raise UserError(f"--workdir={WORKDIR.value}: give the folder of a run (it holds config.json and checkpoints/).")
-    config = CONFIG.value if CONFIG.value is not None else restore.run_config(WORKDIR.value)
-    loop.check_workdir(config, WORKDIR.value)
+    config = CONFIG.value if CONFIG.value is not None else run_config(WORKDIR.value)
+    check_workdir(config, WORKDIR.value)
     predictor, parts, step = restore.restore(config, WORKDIR.value, STEP.value, SPLIT.value)
     if SUBMISSION.value:
         if not isinstance(predictor, QuestionPredictor):

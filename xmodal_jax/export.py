@@ -24,7 +24,7 @@ TO = flags.DEFINE_string("to", None, "Folder to be written: a new one, or one th
 
 
 def main():
-    from xmodal_jax.train.export import export
+    from xmodal_jax.systems.export import export
 
     if not (WORKDIR.value and TOWER.value and TO.value):
         raise UserError("Give --workdir=DIR (a trained run), --tower=image, text or decoder, and --to=FOLDER (a new one).")

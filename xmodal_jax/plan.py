@@ -33,7 +33,7 @@ def main():
 
     import jax
 
-    from xmodal_jax.train import figures, planning
+    from xmodal_jax.measure import figures, planning
 
     jax.config.update("jax_platforms", "cpu")
     config = CONFIG.value

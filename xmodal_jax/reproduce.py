@@ -33,9 +33,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all its runs. Default:
 
 def main():
     from xmodal_jax.config import choose, flat, load_config
-    from xmodal_jax.train import grids, tables
+    from xmodal_jax.tables import TABLES, runner
 
-    grid = choose(grids.TABLES, TABLE.value, "--table")
+    grid = choose(TABLES, TABLE.value, "--table")
     arguments = [f"data={DATA.value}"] * bool(DATA.value) + [f"scale={SCALE.value}"] * bool(SCALE.value)
     if CONFIG.value is not None and arguments:
         raise UserError("Give --data and --scale as arguments of --config: --config=FILE:data=...,scale=...")
@@ -55,7 +55,7 @@ def main():
         made.update_from_flattened_dict({key: value for key, value in overrides.items() if key in known})
         return made
 
-    tables.run(grid, config, workdir, SEEDS.value, CELLS.value, make)
+    runner.run(grid, config, workdir, SEEDS.value, CELLS.value, make)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xmodal_jax.models.attention import Attention, attend, attention_weights
+from xmodal_jax.models.attend import attend, attention_weights
+from xmodal_jax.models.attention import Attention
 from xmodal_jax.models.transformer import REMAT, Block, Stack, empty_cache
 
 B, N, M, D, H = 2, 5, 7, 12, 3

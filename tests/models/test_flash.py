@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import flash
-from xmodal_jax.models.attention import attend
+from xmodal_jax.models.attend import attend
 from xmodal_jax.train import mesh as layout
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -111,7 +111,7 @@ def chosen(q, k, v, kept):
 def print_compiled_for_tpus():
     from jax.experimental import topologies
 
-    from xmodal_jax.train import hlo, planning
+    from xmodal_jax.measure import hlo, planning
 
     devices = list(topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4").devices)
     mesh = layout.make_mesh(SIZES, devices)

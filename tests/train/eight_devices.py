@@ -7,8 +7,9 @@ import sys
 import jax
 import numpy as np
 
+from xmodal_jax.systems import recipe
 from xmodal_jax.train import mesh as layout
-from xmodal_jax.train import program, recipe
+from xmodal_jax.train import program
 from xmodal_jax.train.checkpoints import Checkpoints
 
 STEPS = 20

@@ -14,9 +14,11 @@ import pytest
 
 from configs.pretrain import get_config
 from xmodal_jax.errors import UserError
-from xmodal_jax.train import loop, recipe, report
+from xmodal_jax.systems import recipe
+from xmodal_jax.train import loop, report
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.progress import Progress, read_jsonl
+from xmodal_jax.train.workdir import check_workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOSSES = ("train/loss", "train/masked_words", "train/generation", "train/contrastive", "train/gradient_norm")
@@ -61,7 +63,7 @@ def compiled_once():
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("whole"))
-    return folder, loop.train(small_config(), folder)
+    return folder, loop.train(recipe.make(small_config()), folder)
 
 
 class Interrupted(Exception):
@@ -85,14 +87,14 @@ def train_until(monkeypatch, folder, step):
         patch.setattr(Progress, "write", interrupting)
         patch.setattr(loop, "Checkpoints", opening)
         with pytest.raises(Interrupted):
-            loop.train(small_config(), str(folder))
+            loop.train(recipe.make(small_config()), str(folder))
     opened[0].close()
 
 
 @pytest.mark.parametrize("step", [2, 5])
 def test_interrupted_run_goes_on_bit_for_bit(whole_run, tmp_path, monkeypatch, step):
     train_until(monkeypatch, tmp_path, step)
-    results = loop.train(small_config(), str(tmp_path))
+    results = loop.train(recipe.make(small_config()), str(tmp_path))
     assert losses(tmp_path) == losses(whole_run[0])
     assert results == whole_run[1]
     assert sorted(losses(tmp_path)) == list(range(1, 9))
@@ -100,7 +102,7 @@ def test_interrupted_run_goes_on_bit_for_bit(whole_run, tmp_path, monkeypatch, s
 
 def test_finished_run_started_again_only_evaluates(whole_run):
     before = losses(whole_run[0])
-    assert loop.train(small_config(), whole_run[0]) == whole_run[1]
+    assert loop.train(recipe.make(small_config()), whole_run[0]) == whole_run[1]
     assert losses(whole_run[0]) == before
 
 
@@ -111,7 +113,7 @@ def test_truncated_newest_checkpoint_is_set_aside(whole_run, tmp_path, monkeypat
     assert files
     for file in files:
         os.truncate(file, file.stat().st_size // 2)
-    loop.train(small_config(), str(tmp_path))
+    loop.train(recipe.make(small_config()), str(tmp_path))
     assert losses(tmp_path) == losses(whole_run[0])
     assert (tmp_path / "broken-6").is_dir()
     assert any("step 6 cannot be read" in record.getMessage() for record in caplog.records)
@@ -123,7 +125,7 @@ def test_one_truncated_file_at_a_time_is_noticed(whole_run, tmp_path, monkeypatc
     newest = tmp_path / "checkpoints" / "6"
     largest = max((file for file in newest.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
     os.truncate(largest, largest.stat().st_size - 100)
-    loop.train(small_config(), str(tmp_path))
+    loop.train(recipe.make(small_config()), str(tmp_path))
     assert losses(tmp_path) == losses(whole_run[0])
 
 
@@ -133,12 +135,12 @@ def test_all_checkpoints_broken_is_a_clear_error(tmp_path, monkeypatch):
         if file.is_file():
             os.truncate(file, 0)
     with pytest.raises(UserError, match="No checkpoint .* can be read"):
-        loop.train(small_config(), str(tmp_path))
+        loop.train(recipe.make(small_config()), str(tmp_path))
 
 
 def test_a_run_stopped_before_its_first_step_says_that_nothing_is_saved(tmp_path, caplog):
     with caplog.at_level("INFO", logger="absl"):
-        assert loop.train(small_config(), str(tmp_path), is_stopped=lambda step: True) is None
+        assert loop.train(recipe.make(small_config()), str(tmp_path), is_stopped=lambda step: True) is None
     told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("stopped")]
     assert len(told) == 1 and "before the first step, nothing saved" in told[0]
     assert not [name for name in os.listdir(tmp_path / "checkpoints") if name.isdigit()]
@@ -146,20 +148,20 @@ def test_a_run_stopped_before_its_first_step_says_that_nothing_is_saved(tmp_path
 
 def test_a_bucket_is_no_folder():
     with pytest.raises(UserError, match="Mount the bucket"):
-        loop.train(small_config(), "gs://bucket/run")
+        loop.train(recipe.make(small_config()), "gs://bucket/run")
 
 
 def test_folder_of_another_config_is_refused(whole_run):
     config = small_config()
     config.optimizer.learning_rate = 0.5
     with pytest.raises(UserError, match="optimizer.learning_rate: 0.002 there, 0.5 now"):
-        loop.train(config, whole_run[0])
+        loop.train(recipe.make(config), whole_run[0])
 
 
 def test_settings_that_change_nothing_learned_may_differ(whole_run):
     config = small_config()
     config.log_every = 4
-    loop.check_workdir(config, whole_run[0])
+    check_workdir(config, whole_run[0])
 
 
 def test_nan_guard_names_step_and_examples_and_keeps_the_last_good_checkpoint(whole_run, tmp_path, monkeypatch):
@@ -178,11 +180,11 @@ def test_nan_guard_names_step_and_examples_and_keeps_the_last_good_checkpoint(wh
     with monkeypatch.context() as patch:
         patch.setattr(loop, "compile_step", poisoned)
         with pytest.raises(UserError, match=rf"not finite at step {bad};") as caught:
-            loop.train(small_config(), str(tmp_path))
+            loop.train(recipe.make(small_config()), str(tmp_path))
     parts = recipe.make(small_config())
     named = [parts.train[int(i)]["id"] for i in parts.batches.indices(bad)]
     assert f"The batch of that step: {', '.join(named)}." in str(caught.value)
-    loop.train(small_config(), str(tmp_path))  # from the checkpoint of step 3
+    loop.train(recipe.make(small_config()), str(tmp_path))  # from the checkpoint of step 3
     assert losses(tmp_path) == losses(whole_run[0])
 
 
@@ -191,7 +193,7 @@ def test_a_learning_rate_too_high_ends_in_the_nan_guard(tmp_path):
     config = small_config()
     config.optimizer.learning_rate, config.optimizer.clip, config.optimizer.warmup = 1e38, 0.0, 0.0
     with pytest.raises(UserError, match=r"not finite at step \d+.*scenes/train/\d+"):
-        loop.train(config, str(tmp_path))
+        loop.train(recipe.make(config), str(tmp_path))
 
 
 def command(folder, *more):

@@ -16,7 +16,7 @@ from absl import logging
 from jax.sharding import PartitionSpec as P
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.models import attention as plain  # the module, which may be importing this one
+from xmodal_jax.models.attend import attend
 from xmodal_jax.models.platform import ROWS, platform
 
 KINDS = ("auto", "plain", "flash")
@@ -43,7 +43,7 @@ def attention(kind, q, k, v, mask=None, bias=None, scale=None):
         if platform() in DTYPES:  # elsewhere there is no choice
             tell(platform(), q.shape, k.shape[2], reason)
     if reason:
-        return plain.attend(q, k, v, mask, bias, scale)
+        return attend(q, k, v, mask, bias, scale)
     return flash_attend(q, k, v, mask, scale, bias)
 
 

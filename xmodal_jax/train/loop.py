@@ -6,7 +6,6 @@ started again in the same folder it goes on from its newest checkpoint, and ever
 
 import collections
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -16,27 +15,24 @@ import jax
 from absl import logging
 from jax.experimental import multihost_utils
 
-from xmodal_jax import config as configuration
 from xmodal_jax import evaluators
 from xmodal_jax.data.loader import to_device
 from xmodal_jax.errors import UserError
-from xmodal_jax.files import replace_text
-from xmodal_jax.models import lora
 from xmodal_jax.train import mesh as layout
-from xmodal_jax.train import progress, recipe, report
+from xmodal_jax.train import progress, report
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.program import compile_step, state_maker
+from xmodal_jax.train.step import averaged
+from xmodal_jax.train.workdir import claim_workdir
 
-MAY_CHANGE = ("log_every", "eval_", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
 
-
-def train(config, workdir, is_stopped=None):
+def train(parts, workdir, is_stopped=None):
     """Train (or go on training) in `workdir`; returns the last evaluation, a flat dictionary, or None where it was stopped.
 
-    is_stopped: step -> whether to save and end there. Default: on SIGTERM.
+    parts: `systems.recipe.Recipe`. is_stopped: step -> whether to save and end there. Default: on SIGTERM.
     Raises UserError for a config that cannot run, a folder of another config, a loss that is not finite.
     """
-    parts = recipe.make(config)
+    config = parts.config
     claim_workdir(config, workdir)
     mesh = layout.make_mesh(config.mesh)
     stopping = stop_on_sigterm() if is_stopped is None else contextlib.nullcontext(is_stopped)
@@ -131,40 +127,6 @@ def evaluate(judge, params, step):
     for name, value in results.items():
         logging.info("  %-36s %.4g", name, value)
     return results, samples
-
-
-def averaged(state):
-    """The parameters to use: their moving average where the run keeps one, with adapters taken in."""
-    return lora.merge(state.ema if state.ema is not None else state.params)
-
-
-def claim_workdir(config, workdir):
-    """Write config.json into a new folder, or check that the folder's run has this config."""
-    if "://" in workdir:
-        raise UserError(f"--workdir={workdir}: plain files are written there. Mount the bucket (gcsfuse) and give its folder.")
-    check_workdir(config, workdir)
-    os.makedirs(workdir, exist_ok=True)
-    if jax.process_index() == 0:
-        replace_text(os.path.join(workdir, "config.json"), configuration.to_json(config) + "\n")
-
-
-def check_workdir(config, workdir):
-    """Refuse the folder of a run with another config; settings that do not change what is learned may differ."""
-    path = os.path.join(workdir, "config.json")
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            old = configuration.flat(json.load(file))
-        new = configuration.flat(json.loads(configuration.to_json(config)))
-        differing = [
-            f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
-            for key in sorted(set(old) | set(new))
-            if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
-        ]
-        if differing:
-            raise UserError(
-                f"The folder {workdir} holds a run of another config ({'; '.join(differing)}). Give a new --workdir, or the "
-                "same config to go on with that run."
-            )
 
 
 def stop_at_bad_step(parts, step, workdir):

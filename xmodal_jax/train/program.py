@@ -10,7 +10,6 @@ from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import progress
 from xmodal_jax.train.gradient import evaluate_objectives
 from xmodal_jax.train.step import init_state, make_step
-from xmodal_jax.train.towers import grafted
 
 COMPILER_OPTIONS = {
     "cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}
@@ -28,7 +27,7 @@ def state_maker(parts, mesh):
     shardings = layout.shardings(shapes, mesh)
     shapes = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings)
     fresh = jax.jit(fresh, out_shardings=shardings)
-    return lambda: grafted(fresh(), parts.towers), shapes
+    return lambda: parts.started(fresh()), shapes
 
 
 def batch_shapes(parts, mesh):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from xmodal_jax.models.lora import LoraConfig, add_adapters
+from xmodal_jax.models import lora
 from xmodal_jax.train.by_path import without_frozen
 from xmodal_jax.train.gradient import loss_and_gradient
 
@@ -27,10 +27,15 @@ class State:
     bad_step: Any
 
 
-def init_state(model, optimizer, batch, seed, ema, adapters=LoraConfig()):
+def averaged(state):
+    """The parameters to use: their moving average where the run keeps one, with adapters taken in."""
+    return lora.merge(state.ema if state.ema is not None else state.params)
+
+
+def init_state(model, optimizer, batch, seed, ema, adapters=lora.LoraConfig()):
     """A fresh state; jit it with out_shardings so that no device ever holds more than its part."""
     key, init_key = jax.random.split(jax.random.PRNGKey(seed))
-    params = add_adapters(jax.random.fold_in(init_key, 1), model.init(init_key, batch)["params"], adapters)
+    params = lora.add_adapters(jax.random.fold_in(init_key, 1), model.init(init_key, batch)["params"], adapters)
     copy = jax.tree.map(jnp.copy, params) if ema else None
     return State(jnp.int32(0), params, optimizer.init(params), copy, key, jnp.int32(-1))
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.models.attention import Attention, product
+from xmodal_jax.models.attend import product
+from xmodal_jax.models.attention import Attention
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.transformer import ACTIVATIONS, Stack, Style

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.errors import UserError
-from xmodal_jax.train import benchmark, figures, scaling
+from xmodal_jax.measure import benchmark, figures, scaling
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 

@@ -11,9 +11,10 @@ from xmodal_jax.data.loader import Batches, LoaderConfig
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.lora import LoraConfig
+from xmodal_jax.systems import system_of
+from xmodal_jax.systems.base import System
+from xmodal_jax.systems.towers import frozen, grafted
 from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
-from xmodal_jax.train.systems import System, system_of
-from xmodal_jax.train.towers import frozen
 
 KEYS = (
     "seed total_steps batch_size accumulate log_every eval_every eval_at_start checkpoint_every keep_checkpoints precision ema "
@@ -59,13 +60,20 @@ class Recipe:
         """Vectors that a row is processed as, padding included."""
         return self.system.tokens(self.model, self.maker)
 
+    def started(self, state):
+        """A fresh state with the arrays of the checkpoints that its towers start from."""
+        return grafted(state, self.towers)
+
     def predictor(self, params):
         """What a trained model does, as plain functions of pictures and strings."""
         return self.system.predictor(self.model, params, self.maker)
 
 
-def make(config, split="val"):
-    """Build every part; each mistake in the config is a UserError that names the key. `split`: held-out split."""
+def make(config, split="val", open_scorer=None):
+    """Build every part; each mistake in the config is a UserError that names the key.
+
+    split: held-out split; open_scorer: opens a run as a scorer of senses (config.scorer), `restore.frozen_scorer`.
+    """
     for name in config:
         if name not in KEYS:
             raise UserError(unknown(f"config key {name!r}", name, KEYS))
@@ -77,7 +85,7 @@ def make(config, split="val"):
     system = system_of(config)
     examples = build(system.examples, config.examples, "examples")
     train, held_out = (open_source(config.data, examples, part) for part in ("train", split))
-    maker = system.maker(config, examples, train)
+    maker = system.maker(config, examples, train, open_scorer)
     model, towers = system.model(config, maker, parse_precision(config.precision)["compute"])
     chosen = {name: settings.to_dict() for name, settings in config.objectives.items()}
     objectives.check(model, chosen, maker.example_batch(1))

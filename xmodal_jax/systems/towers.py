@@ -100,3 +100,13 @@ def grafted(state, towers):
         return state
     params = graft(state.params, towers)
     return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jax.numpy.copy, params))
+
+
+def image_tokens(model, maker):
+    """Tokens that the image encoder gives; nothing is computed."""
+    image = maker.example_batch(1)["image"]
+
+    def encode():
+        return model.init_with_output(jax.random.PRNGKey(0), image, method="encode_image")[0].x
+
+    return jax.eval_shape(encode).shape[1]

@@ -20,14 +20,14 @@ from absl import logging
 from xmodal_jax.draw import curves
 from xmodal_jax.draw.blocks import Figure, Table
 from xmodal_jax.draw.report import write_report
+from xmodal_jax.measure.benchmark import machine
+from xmodal_jax.measure.figures import percent, size
+from xmodal_jax.measure.scaling import FAST
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.flops import count_flops
 from xmodal_jax.models.fusion import FUSIONS, in_one_space
 from xmodal_jax.models.pairs import NEVER, tile_of, weighted_rows
-from xmodal_jax.train.benchmark import machine
-from xmodal_jax.train.figures import percent, size
-from xmodal_jax.train.scaling import FAST
 
 SIZES, WIDTHS = (32, 64, 128, 256, 512), (64, 128, 256, 512, 768)
 EXAMPLE = (64, 577), 768  # tokens of a question, and of a picture of 384 x 384 in patches of 16; their width

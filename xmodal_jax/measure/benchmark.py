@@ -19,9 +19,11 @@ from absl import logging
 
 from xmodal_jax.data.loader import to_device
 from xmodal_jax.draw.blocks import Table
-from xmodal_jax.train import chips, program, recipe
+from xmodal_jax.measure import chips
+from xmodal_jax.measure.figures import percent, quartiles, size
+from xmodal_jax.systems import recipe
 from xmodal_jax.train import mesh as layout
-from xmodal_jax.train.figures import percent, quartiles, size
+from xmodal_jax.train import program
 
 ON_DEVICE = 2  # batches moved there ahead, as in train.loop
 IN_FLIGHT = 2  # steps ahead of the device, as in train.loop

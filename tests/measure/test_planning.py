@@ -16,8 +16,8 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.train import hlo, planning
-from xmodal_jax.train.chips import peak_flops
+from xmodal_jax.measure import hlo, planning
+from xmodal_jax.measure.chips import peak_flops
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MESH = AbstractMesh((2, 4, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)

@@ -9,7 +9,8 @@ from configs.caption import get_config
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import from_config, save_pretrained
 from xmodal_jax.interop.trees import leaves
-from xmodal_jax.train import loop, recipe
+from xmodal_jax.systems import recipe
+from xmodal_jax.train import loop
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.program import state_maker
@@ -63,7 +64,7 @@ def test_a_new_state_starts_from_the_checkpoints(folders):
 
 def test_what_a_tower_freezes_stays_as_it_is(folders, tmp_path):
     config = config_of(folders, **{"model.image.freeze": ("patch_embed", "layers/attention")})
-    loop.train(config, str(tmp_path / "run"))
+    loop.train(recipe.make(config), str(tmp_path / "run"))
     parts, start = fresh_state(config)
     mesh = layout.make_mesh(config.mesh, jax.devices()[:1])
     with jax.set_mesh(mesh):

@@ -23,11 +23,12 @@ from xmodal_jax.interop.pretrained import load_pretrained
 from xmodal_jax.interop.processing import ImageProcessor, read_json
 from xmodal_jax.interop.trees import leaves, nest
 from xmodal_jax.models.lora import merge
-from xmodal_jax.train import loop, recipe
+from xmodal_jax.systems import recipe
+from xmodal_jax.systems.export import export, write
 from xmodal_jax.train.checkpoints import Checkpoints
-from xmodal_jax.train.export import export, write
 from xmodal_jax.train.mesh import make_mesh
 from xmodal_jax.train.program import state_maker
+from xmodal_jax.train.workdir import claim_workdir
 
 ROOT = pathlib.Path(__file__).parents[2]
 BLOCKS = dict(width=16, heads=2, layers=2)
@@ -216,7 +217,7 @@ def run(tmp_path):
         shapes = state_maker(parts, mesh)[1]
     rng = np.random.default_rng(fresh_seed())
     state = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
-    loop.claim_workdir(config, folder)
+    claim_workdir(config, folder)
     checkpoints = Checkpoints(f"{folder}/checkpoints")
     checkpoints.save(2, state, {"next_step": 2})
     checkpoints.close()

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import random_params
+from xmodal_jax.measure import figures, fusion_cost
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.flops import count_flops
 from xmodal_jax.models.fusion import FUSIONS
-from xmodal_jax.train import figures, fusion_cost
 
 
 @pytest.fixture(scope="module")

@@ -1,32 +1,22 @@
 """Reading a run back: its config, its parts, its parameters."""
 
-import json
 import os
 
 import jax
-from ml_collections import ConfigDict
 
 from xmodal_jax.data.senses import FrozenLMScorer
 from xmodal_jax.errors import UserError
+from xmodal_jax.systems import recipe
 from xmodal_jax.train import mesh as layout
-from xmodal_jax.train import recipe
 from xmodal_jax.train.checkpoints import Checkpoints
-from xmodal_jax.train.loop import averaged
 from xmodal_jax.train.program import state_maker
-
-
-def run_config(workdir):
-    """The config that a run was started with."""
-    path = os.path.join(workdir, "config.json")
-    if not os.path.exists(path):
-        raise UserError(f"{workdir} holds no run: there is no config.json. Train first, or give the run's --workdir.")
-    with open(path, encoding="utf-8") as file:
-        return ConfigDict(json.load(file))
+from xmodal_jax.train.step import averaged
+from xmodal_jax.train.workdir import run_config
 
 
 def restore(config, workdir, step=None, split="val"):
     """-> (predictor of its system, recipe, step number) of a checkpoint in `workdir`."""
-    parts = recipe.make(config, split)
+    parts = recipe.make(config, split, frozen_scorer)
     mesh = layout.make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         _, shapes = state_maker(parts, mesh)

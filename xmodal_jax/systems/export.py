@@ -13,7 +13,8 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.interop import bert
 from xmodal_jax.interop.pretrained import save_pretrained, settings_of
 from xmodal_jax.interop.processing import parse
-from xmodal_jax.train.restore import restore, run_config
+from xmodal_jax.systems.restore import restore
+from xmodal_jax.train.workdir import run_config
 
 
 def export(workdir, name, folder, step=None):

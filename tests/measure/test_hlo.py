@@ -2,7 +2,7 @@
 
 import pytest
 
-from xmodal_jax.train import hlo
+from xmodal_jax.measure import hlo
 
 TEXT = """HloModule jit_step, is_scheduled=true
 

@@ -19,10 +19,12 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.errors import UserError
+from xmodal_jax.measure import chips, hlo
+from xmodal_jax.measure.figures import size
 from xmodal_jax.models.transformer import REMAT
-from xmodal_jax.train import chips, hlo, program, recipe
+from xmodal_jax.systems import recipe
 from xmodal_jax.train import mesh as layout
-from xmodal_jax.train.figures import size
+from xmodal_jax.train import program
 
 
 @dataclasses.dataclass

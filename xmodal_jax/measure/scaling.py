@@ -17,9 +17,11 @@ from ml_collections import ConfigDict
 from xmodal_jax.config import unknown
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.errors import UserError
-from xmodal_jax.train import hlo, program, recipe
+from xmodal_jax.measure import hlo
+from xmodal_jax.measure.figures import size
+from xmodal_jax.systems import recipe
 from xmodal_jax.train import mesh as layout
-from xmodal_jax.train.figures import size
+from xmodal_jax.train import program
 
 TOLERANCE = 0.05  # of state bytes, against what the axes say
 # Machine code that nobody runs need not be good: a quarter of the compile time. Collectives stay as they are, temporaries

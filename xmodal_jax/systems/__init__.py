@@ -1,0 +1,11 @@
+"""The systems by config.model.name: what each is made of, one file a system."""
+
+from xmodal_jax.config import choose
+from xmodal_jax.systems import captioner, crossmodal_bytes, vqa
+from xmodal_jax.systems.base import System
+
+SYSTEMS = {"crossmodal_bytes": crossmodal_bytes.SYSTEM, "captioner": captioner.SYSTEM, "vqa": vqa.SYSTEM}
+
+
+def system_of(config) -> System:
+    return choose(SYSTEMS, config.model.name, "config.model.name")

@@ -1,0 +1,56 @@
+"""System 1: the crossmodal byte language model."""
+
+from absl import logging
+
+from xmodal_jax.config import build
+from xmodal_jax.data import senses
+from xmodal_jax.data.examples import ByteExamples, ExampleMaker
+from xmodal_jax.data.third import SharedEntityTexts
+from xmodal_jax.decoding.predictor import Predictor
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.crossmodal_bytes import CrossmodalBytes
+from xmodal_jax.systems.base import System
+
+
+def make_maker(config, examples, source, open_scorer=None):
+    inventories = open_inventories(config.get("inventory", ""), source)
+    others = SharedEntityTexts(source, inventories) if examples.third_from == "all" else None
+    scorer = open_scorer(config.scorer) if config.get("scorer") else None
+    return ExampleMaker(examples, config.seed, inventories, scorer, others)
+
+
+def make_model(config, maker, dtype):
+    settings = {name: value for name, value in config.model.items() if name != "name"}
+    return build(CrossmodalBytes, {**settings, "dtype": dtype}, "model"), {}
+
+
+def tokens(model, maker):
+    """Text, target, and groups of second-modality bytes, padding included."""
+    spec = maker.config
+    return spec.text_length // model.text_window + spec.target_length + model.groups(spec.second_length)
+
+
+def open_inventories(spec, source):
+    """{language: Inventory}. `spec` maps languages to inventories (`en=wordnet;ko=FILE`); else the source's own.
+
+    A source without its own: WordNet for English where it is installed, else the words that its captions repeat.
+    """
+    if spec:
+        pairs = [part.partition("=") for part in str(spec).split(";")]
+        if not all(equals for _, equals, _ in pairs):
+            raise UserError(f"config.inventory={spec!r}: write LANGUAGE=INVENTORY, several joined by ';' (en=wordnet;ko=FILE).")
+        return {lang: senses.open_inventory(place, lang) for lang, _, place in pairs}
+    if hasattr(source, "inventory"):
+        return {lang: source.inventory(lang) for lang in source.langs}
+    try:
+        if source.lang == "en":
+            inventory = senses.WordNet()
+            logging.info("entities and senses: the installed WordNet (config.inventory chooses another)")
+            return {"en": inventory}
+    except UserError:
+        pass
+    logging.info("entities: words that the captions repeat; no senses (config.inventory names a dictionary, e.g. en=wordnet)")
+    return {source.lang: senses.corpus_inventory(source, source.lang)}
+
+
+SYSTEM = System("Crossmodal byte language model", ByteExamples, make_maker, make_model, tokens, Predictor)

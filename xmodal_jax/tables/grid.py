@@ -1,0 +1,29 @@
+"""What a table of runs is: the cells that differ from a config, the figures shown, and those published."""
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """cells: base config -> {cell: {dotted config key: value}}; columns: {header: metric of results.json}.
+
+    Among a cell's changes "arguments" stands for further arguments of the config file, where whole sections differ.
+    Figures are given in percent, but in the columns of `plain`.
+    tables: cells -> {title: {row label: cell}}; published: {cell: {header: figure as printed}}.
+    """
+
+    title: str
+    config: str  # config file that the cells start from
+    cells: Callable
+    columns: dict  # or base config -> such a dictionary
+    note: str = ""
+    tables: Callable = lambda cells: {"All cells": {cell: cell for cell in cells}}
+    plain: tuple = ()
+    published: dict = dataclasses.field(default_factory=dict)
+
+
+def of_known(tables, cells):
+    """The tables without the rows whose cell there is not, and without empty ones."""
+    known = {title: {label: cell for label, cell in rows.items() if cell in cells} for title, rows in tables.items()}
+    return {title: rows for title, rows in known.items() if rows}
