@@ -1,6 +1,7 @@
-"""The Python door to trained runs.
+"""The Python door: training runs, and trained ones.
 
-from xmodal_jax.api import load
+from xmodal_jax.api import load, train
+train(load_config("configs/pretrain.py", "debug"), "runs/my-run")  # load_config of xmodal_jax.config
 model = load("runs/my-run")
 model.generate("photo.jpg")
 model.generate("photo.jpg", "what color is the car?")
@@ -15,8 +16,17 @@ model.grad_cam("photo.jpg", "what color is the car?")  # [h, w]
 words, weights = model.pairs("photo.jpg", "what color is the car?")  # [words, h, w]
 """
 
-from xmodal_jax.systems.restore import restore
+from xmodal_jax.systems import recipe
+from xmodal_jax.systems.restore import frozen_scorer, restore
+from xmodal_jax.train import loop
 from xmodal_jax.train.workdir import run_config
+
+
+def train(config, workdir):
+    """Train a config, or go on with the run in `workdir`; returns its last evaluation, a flat dictionary, or None where SIGTERM
+    stopped it. Raises UserError for a config that cannot run, and for the folder of another one.
+    """
+    return loop.train(recipe.make(config, open_scorer=frozen_scorer), workdir)
 
 
 def load(workdir, step=None):

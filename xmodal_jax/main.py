@@ -19,15 +19,13 @@ WORKDIR = flags.DEFINE_string(
 
 
 def main():
-    from xmodal_jax.systems import recipe, restore  # after the flags: --help answers at once
-    from xmodal_jax.train.loop import train
+    from xmodal_jax.api import train  # after the flags: --help answers at once
 
     if CONFIG.value is None:
         raise UserError("Which config? For example: python -m xmodal_jax.main --config=configs/pretrain.py")
     if jax.process_count() > 1 and not WORKDIR.value:
         raise UserError("Several processes need one folder in common: give --workdir=DIR, on a disk that all of them share.")
-    parts = recipe.make(CONFIG.value, open_scorer=restore.frozen_scorer)
-    train(parts, WORKDIR.value or os.path.join("runs", time.strftime("%Y-%m-%d-%H%M%S")))
+    train(CONFIG.value, WORKDIR.value or os.path.join("runs", time.strftime("%Y-%m-%d-%H%M%S")))
 
 
 if __name__ == "__main__":
