@@ -8,9 +8,7 @@ from configs.pretrain import get_config
 from xmodal_jax import api, evaluators
 from xmodal_jax.data.sources.scenes import Scenes
 from xmodal_jax.errors import UserError
-from xmodal_jax.systems import recipe
-from xmodal_jax.systems.restore import restore
-from xmodal_jax.train import loop
+from xmodal_jax.systems import recipe, restore
 from xmodal_jax.train.workdir import claim_workdir, run_config
 
 
@@ -22,7 +20,7 @@ def run(tmp_path_factory):
     config.data.count = 24
     config.evaluators = {"masked": {"count": 8, "rows": 8}, "retrieval": {"count": 8}}
     folder = str(tmp_path_factory.mktemp("run") / "deeper")
-    return folder, loop.train(recipe.make(config), folder)
+    return folder, api.train(config, folder)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +34,10 @@ def picture():
 
 
 def test_generate(model, picture):
-    caption, answer = model.generate(picture), model.generate(picture, "what color is the car?")
+    caption, answer = model.caption(picture), model.answer(picture, "what color is the car?")
     assert isinstance(caption, str) and isinstance(answer, str)
-    assert model.generate(picture) == caption, "greedy: the same again"
-    assert isinstance(model.generate(None, lang="ko", length=8), str)
+    assert model.caption(picture) == caption, "greedy: the same again"
+    assert isinstance(model.caption(None, lang="ko", length=8), str)
 
 
 def test_fill(model, picture):
@@ -69,10 +67,11 @@ def test_associate(model, picture):
 
 def test_the_averaged_parameters_of_the_newest_checkpoint_give_the_results_of_the_run(run, caplog):
     folder, results = run
-    predictor, parts, step = restore(run_config(folder), folder)
+    parts = recipe.make(run_config(folder), folder)
+    params, step = restore.parameters(parts, folder)
     judge = evaluators.make(parts)
-    again, _ = judge(predictor.params)
-    other = jax.tree.map(lambda value: value / 2, predictor.params)
+    again, _ = judge(params)
+    other = jax.tree.map(lambda value: value / 2, params)
     with jax.log_compiles():
         judge(other)
     assert not [record for record in caplog.records if "Compiling" in record.getMessage()], "nothing for the next evaluation"
@@ -82,9 +81,10 @@ def test_the_averaged_parameters_of_the_newest_checkpoint_give_the_results_of_th
 
 def test_an_earlier_checkpoint_and_the_test_split(run):
     folder, results = run
-    predictor, parts, step = restore(run_config(folder), folder, step=2, split="test")
+    parts = recipe.make(run_config(folder), folder, "test")
+    params, step = restore.parameters(parts, folder, step=2)
     assert step == 2 and parts.held_out.split == "test"
-    tested, _ = evaluators.make(parts)(predictor.params)
+    tested, _ = evaluators.make(parts)(params)
     assert tested.keys() == results.keys() and tested != results
     assert np.isfinite(list(tested.values())).all()
 

@@ -76,19 +76,19 @@ def test_a_loaded_captioner_writes_what_the_run_wrote(run, model, held_out):
     examples = [held_out[i] for i in range(len(held_out)) if held_out[i]["id"] in told]
     told = [told[example["id"]] for example in examples]
     assert len(told) == 5
-    assert [texts[0] for texts in model.write(examples, beams=2)] == told
-    assert model.generate(examples[0]["image"], beams=2) == told[0]  # alone, as an array
+    assert model.caption(examples, beams=2) == told
+    assert model.caption(examples[0]["image"], beams=2) == told[0]  # alone, as an array
 
 
 def test_n_best_samples_and_seeds(model, held_out):
     (texts, scores), *_ = model.candidates([held_out[0]], beams=3, returned=3)
     assert len(texts) == 3 and (np.diff(scores) <= 0).all()
-    one, again, other = (model.write([held_out[0]], sample=True, returned=4, seed=seed)[0] for seed in (1, 1, 2))
+    one, again, other = (model.caption(held_out[0], sample=True, returned=4, seed=seed) for seed in (1, 1, 2))
     assert one == again != other and len(one) == 4
     with pytest.raises(UserError, match="beams"):
-        model.write([held_out[0]], beams=0)
-    with pytest.raises(UserError, match="no question"):
-        model.write([held_out[0]], question="what?")
+        model.caption(held_out[0], beams=0)
+    with pytest.raises(UserError, match="has no answer. It has caption, "):
+        model.answer(held_out[0], "what?")
 
 
 def test_the_unknown_word_is_never_written(model, held_out):
@@ -98,9 +98,9 @@ def test_the_unknown_word_is_never_written(model, held_out):
     params["decoder"]["decoder"]["norm"]["bias"] += 100 * words[unknown]  # now it is the likeliest everywhere
     likes_it, picture = type(model)(model.model, params, model.maker), held_out[0]
     word = model.maker.tokenizer.unk_token
-    assert word in likes_it.generate(picture, suppress=())
+    assert word in likes_it.caption(picture, suppress=())
     for settings in ({}, {"beams": 2}, {"sample": True}):
-        text = likes_it.generate(picture, **settings)
+        text = likes_it.caption(picture, **settings)
         assert text and word not in text
 
 
@@ -167,8 +167,8 @@ def test_a_dual_encoder_retrieves_and_cannot_write(text, kind):
     _, vectors = predictor.pooled(texts=["a dog", "a dog", "two red cars"])
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
     assert np.abs(vectors[0] - vectors[2]).max() > 1e-3
-    with pytest.raises(UserError, match="cannot write"):
-        predictor.generate(parts.held_out[0])
+    with pytest.raises(UserError, match="has no caption. It has embed_images"):
+        predictor.caption(parts.held_out[0])
 
 
 def test_words_need_a_decoder():

@@ -72,17 +72,17 @@ def test_a_loaded_model_answers_as_the_run_did(run, model, held_out):
     samples = {sample["id"]: sample for sample in lines(f"{run[0]}/samples.jsonl")}
     examples = [held_out[i] for i in range(len(held_out)) if held_out[i]["id"] in samples]
     asked = [samples[e["id"]]["question"] for e in examples]
-    assert model.generate_batch(examples, asked) == [samples[e["id"]]["answer"] for e in examples]
-    assert model.generate(examples[0]["image"], asked[0]) == samples[examples[0]["id"]]["answer"]  # alone, as an array
+    assert model.answer(examples, asked) == [samples[e["id"]]["answer"] for e in examples]
+    assert model.answer(examples[0]["image"], asked[0]) == samples[examples[0]["id"]]["answer"]  # alone, as an array
     best = model.answers(examples, asked, 3)[0]
     assert len(best) == 3 and best[0][1] >= best[1][1] >= best[2][1] and set(dict(best)) <= set(model.maker.answers)
-    assert model.write(examples[:1], asked[0], returned=2) == [[answer for answer, _ in best[:2]]]
+    assert model.answer(examples[:1], asked[0], returned=2) == [[answer for answer, _ in best[:2]]]
 
 
 def test_what_an_answer_rests_on(model, held_out):
     example = held_out[0]
     question = example["questions"][0]["question"]
-    likeliest = model.generate(example, question)
+    likeliest = model.answer(example, question)
     seen = model.grad_cam(example, question)
     assert seen.shape == (8, 8) and seen.min() >= 0 and (seen.max() == 0 or abs(seen.max() - 1) < 1e-5)
     np.testing.assert_allclose(seen, model.grad_cam(example, question, likeliest))
@@ -119,15 +119,15 @@ def test_a_submission_answers_every_question(model, held_out):
     asked = [(i, question) for i in range(len(held_out)) for question in held_out.questions(i)]
     assert [row["question_id"] for row in found] == [question["id"] for _, question in asked]
     i, question = asked[-1]
-    assert found[-1]["answer"] == model.generate(held_out[i], question["question"])
+    assert found[-1]["answer"] == model.answer(held_out[i], question["question"])
     assert {row["answer"] for row in found} <= set(model.maker.answers)
 
 
 def test_what_the_model_does_not_take_is_refused(model, held_out):
-    with pytest.raises(UserError, match="--question"):
-        model.write([held_out[0]])
+    with pytest.raises(UserError, match="has no caption. It has answer"):
+        model.caption(held_out[0])
     with pytest.raises(UserError, match="takes no beams"):
-        model.write([held_out[0]], "where is the cat?", beams=3)
+        model.answer(held_out[0], "where is the cat?", beams=3)
 
 
 @pytest.mark.parametrize(

@@ -24,21 +24,22 @@ def main():
     from xmodal_jax import evaluators
     from xmodal_jax.decoding.answers import QuestionPredictor, submission
     from xmodal_jax.files import replace_text
-    from xmodal_jax.systems import restore
+    from xmodal_jax.systems import recipe, restore
     from xmodal_jax.train import loop, report
-    from xmodal_jax.train.workdir import check_workdir, run_config
+    from xmodal_jax.train.workdir import run_config
 
     if WORKDIR.value is None or not os.path.isdir(WORKDIR.value):
         raise UserError(f"--workdir={WORKDIR.value}: give the folder of a run (it holds config.json and checkpoints/).")
     config = CONFIG.value if CONFIG.value is not None else run_config(WORKDIR.value)
-    check_workdir(config, WORKDIR.value)
-    predictor, parts, step = restore.restore(config, WORKDIR.value, STEP.value, SPLIT.value)
+    parts = recipe.make(config, WORKDIR.value, SPLIT.value, restore.frozen_scorer)
+    params, step = restore.parameters(parts, WORKDIR.value, STEP.value)
     if SUBMISSION.value:
+        predictor = parts.predictor(params)
         if not isinstance(predictor, QuestionPredictor):
             raise UserError(f"--submission: {WORKDIR.value} is no run of configs/vqa.py.")
         replace_text(SUBMISSION.value, json.dumps(submission(predictor, parts.held_out)) + "\n")
         return
-    results, samples = loop.evaluate(evaluators.make(parts), predictor.params, step)
+    results, samples = loop.evaluate(evaluators.make(parts), params, step)
     report.finish(parts, WORKDIR.value, results, samples, {"evaluated": f"step {step}, {SPLIT.value} split"})
 
 

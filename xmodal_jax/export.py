@@ -12,6 +12,8 @@ VGG, LSTM and GRU, which transformers lacks, have the names of torchvision's VGG
 Averaged parameters are taken where the run keeps them; low-rank adapters are merged.
 """
 
+import os
+
 from absl import flags
 
 from xmodal_jax import cli
@@ -25,11 +27,13 @@ TO = flags.DEFINE_string("to", None, "Folder to be written: a new one, or one th
 
 def main():
     from xmodal_jax.systems.export import export
+    from xmodal_jax.systems.restore import open_run
 
     if not (WORKDIR.value and TOWER.value and TO.value):
         raise UserError("Give --workdir=DIR (a trained run), --tower=image, text or decoder, and --to=FOLDER (a new one).")
-    kind, step, files = export(WORKDIR.value, TOWER.value, TO.value, STEP.value)
-    print(f"{TO.value}: the {TOWER.value} tower of step {step}, a {kind}: {', '.join(files)}")
+    predictor, built, step = open_run(WORKDIR.value, STEP.value)
+    kind = export(predictor, built.towers, TOWER.value, TO.value)
+    print(f"{TO.value}: the {TOWER.value} tower of step {step}, a {kind}: {', '.join(sorted(os.listdir(TO.value)))}")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ def main():
 
     if WORKDIR.value is None or IMAGES.value is None:
         raise UserError("Give --workdir=DIR (a trained run) and --images='PATTERN' (picture files).")
+    if QUESTION.value and LANG.value:
+        raise UserError(f"--lang={LANG.value} is of captions: a question is answered in its own language.")
     files = sorted(glob.glob(IMAGES.value))
     if not files:
         raise UserError(f"--images={IMAGES.value!r}: no file matches.")
@@ -56,9 +58,13 @@ def main():
             except UserError as error:
                 logging.warning("passed over: %s", error)
         if batch:
-            written = model.write([example for _, example in batch], QUESTION.value, LANG.value, SEED.value + first, **settings)
+            pictures = [example for _, example in batch]
+            if QUESTION.value:
+                written = model.answer(pictures, QUESTION.value, **settings)
+            else:
+                written = model.caption(pictures, LANG.value, seed=SEED.value + first, **settings)
             for (file, _), texts in zip(batch, written, strict=True):
-                for text in texts:
+                for text in [texts] if isinstance(texts, str) else texts:
                     print(f"{file}\t{text}", flush=True)
         done = min(first + BATCH.value, len(files))
         rate = done / (time.monotonic() - start)

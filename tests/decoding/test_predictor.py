@@ -8,7 +8,7 @@ from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import masking
 from xmodal_jax.data.examples import ByteExamples, ExampleMaker
 from xmodal_jax.data.senses import Sense, TableInventory
-from xmodal_jax.decoding.predictor import Predictor, expressions, round_up, round_up_rows
+from xmodal_jax.decoding.byte_predictor import BytePredictor, expressions, round_up, round_up_rows
 from xmodal_jax.errors import UserError
 
 SENSES = (
@@ -23,7 +23,7 @@ def predictor(tiny):
     model, params, _ = tiny
     examples = ByteExamples(image_size=16, patch=4, text_length=LENGTH, target_length=6, caption_length=12)
     maker = ExampleMaker(examples, inventories={"en": TableInventory({"bat": SENSES, "odd": ()})})
-    return Predictor(model, params, maker)
+    return BytePredictor(model, params, maker)
 
 
 @pytest.fixture
@@ -66,10 +66,10 @@ def test_a_blank_is_filled_with_one_word_and_its_log_probability(predictor, pict
 
 
 def test_generation_is_a_string_for_a_prompt_or_a_language(predictor, pictures):
-    assert isinstance(predictor.generate(pictures[0]), str)
-    assert predictor.generate(pictures[0], lang="ko") == predictor.generate(pictures[0], "ko:")
-    assert len(predictor.generate(pictures[0], "what?", length=2).encode()) <= 3 * 2
-    assert predictor.generate_batch([], []) == []
+    assert isinstance(predictor.caption(pictures[0]), str)
+    assert predictor.caption(pictures[0], lang="ko") == predictor.answer(pictures[0], "ko:")
+    assert len(predictor.answer(pictures[0], "what?", length=2).encode()) <= 3 * 2
+    assert predictor.answer([], []) == []
 
 
 def test_senses_of_a_word_come_likeliest_first(predictor, pictures):
@@ -103,7 +103,7 @@ def test_sense_probabilities_are_summed_candidate_probabilities(predictor, pictu
 def test_results_do_not_depend_on_what_else_is_in_the_batch(predictor, pictures):
     texts, spans = ["a bat", "two cats sit", "x"], [(2, 5), (4, 8), (0, 1)]
     together = predictor.fill_batch(pictures, texts, spans)
-    written = predictor.generate_batch(pictures, texts)
+    written = predictor.answer(pictures, texts)
     masked = [predictor.mask(text, span) for text, span in zip(texts, spans, strict=True)]
     candidates = [["bat", "a long one"], ["cat"], ["x", "y", "배"]]
     scores = predictor.score_candidates(pictures, masked, candidates, 3)
@@ -112,7 +112,7 @@ def test_results_do_not_depend_on_what_else_is_in_the_batch(predictor, pictures)
         word, score = predictor.fill_batch([pictures[i]], [texts[i]], [spans[i]])
         assert word == [together[0][i]]
         close(score[0], together[1][i])
-        assert predictor.generate_batch([pictures[i]], [texts[i]]) == [written[i]]
+        assert predictor.answer([pictures[i]], [texts[i]]) == [written[i]]
         close(predictor.score_candidates([pictures[i]], [masked[i]], [candidates[i]], 3)[0], scores[i])
 
 

@@ -24,7 +24,8 @@ from xmodal_jax.interop.processing import ImageProcessor, read_json
 from xmodal_jax.interop.trees import leaves, nest
 from xmodal_jax.models.lora import merge
 from xmodal_jax.systems import recipe
-from xmodal_jax.systems.export import export, write
+from xmodal_jax.systems.export import export
+from xmodal_jax.systems.restore import open_run
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.mesh import make_mesh
 from xmodal_jax.train.program import state_maker
@@ -62,7 +63,7 @@ def predictor_of(system, arguments, **changes):
 def exported(folder, found, name):
     """Write a tower into a new folder -> (folder, model_type)."""
     folder = str(folder / name)
-    return folder, write(found[0], found[1], name, folder)
+    return folder, export(found[0], found[1], name, folder)
 
 
 def pixels_of(folder, found):
@@ -235,10 +236,11 @@ def test_the_command(run, tmp_path):
     assert set(ours) == set(theirs)
     for path, array in ours.items():
         np.testing.assert_allclose(theirs[path], array, rtol=1e-5, atol=1e-6, err_msg=path)
+    predictor, built, _ = open_run(workdir)
     with pytest.raises(UserError, match="holds something already"):
-        export(workdir, "image", folder)
+        export(predictor, built.towers, "image", folder)
     with pytest.raises(UserError, match="tower 'text'. Valid: decoder, image"):
-        export(workdir, "text", str(tmp_path / "text"))
+        export(predictor, built.towers, "text", str(tmp_path / "text"))
 
 
 @pytest.mark.parametrize(

@@ -80,13 +80,15 @@ class QuestionMaker:
     """Maps (example, position) to arrays, deterministic in (seed, position).
 
     Args:
-      tokenizer: of transformers; source: gives `questions(i)`, of which the answers that can be given are the most frequent.
+      tokenizer: of transformers. answers: those that can be given; None: the most frequent of the source's `questions(i)`.
     """
 
-    def __init__(self, config, tokenizer, source, seed=0):
+    def __init__(self, config, tokenizer, source, seed=0, answers=None):
         self.config, self.tokenizer, self.seed = config, tokenizer, seed
-        self.answers, self.coverage = frequent_answers(source, config.answers)
-        logging.info("%d answers can be given: right for %.2f %% of the questions", len(self.answers), 100 * self.coverage)
+        if answers is None:
+            answers, self.coverage = frequent_answers(source, config.answers)
+            logging.info("%d answers can be given: right for %.2f %% of the questions", len(answers), 100 * self.coverage)
+        self.answers = answers
         self.numbers = {answer: number for number, answer in enumerate(self.answers)}
         self.vocabulary = len(tokenizer)
         self.pad = tokenizer.pad_token_id or 0

@@ -51,19 +51,20 @@ class CaptionMaker:
     """Maps (example, position) to arrays, deterministic in (seed, position).
 
     Args:
-      tokenizer: of transformers, with a token that ends a text (eos, else sep). source: gives `captions(i)`; names are those
-        of its content words.
+      tokenizer: of transformers, with a token that ends a text (eos, else sep). source: gives `captions(i)`, or None: then no
+        training examples are made. content: ids of the content words, which name a picture; None: those of the source.
     """
 
-    def __init__(self, config, tokenizer, source, seed=0):
+    def __init__(self, config, tokenizer, source, seed=0, content=None):
         self.config, self.tokenizer, self.seed, self.source = config, tokenizer, seed, source
         first, ends = tokenizer.cls_token_id, (tokenizer.eos_token_id, tokenizer.sep_token_id)
         self.end = next(i for i in ends if i is not None)
         self.begin = self.end if first is None else first  # GPT-2 begins with its end mark, BERT with [CLS]
         self.vocabulary = len(tokenizer)
         self._ids = {}
-        rows = [[self.ids(text) for text in source.captions(i)[0]] for i in range(len(source))]
-        self.content = content_words(rows)
+        if content is None:
+            content = content_words([[self.ids(text) for text in source.captions(i)[0]] for i in range(len(source))])
+        self.content = frozenset(content)
 
     def ids(self, text):
         """Ids of a caption, cut to `length`, without end marks."""

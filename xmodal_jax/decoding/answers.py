@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from xmodal_jax.decoding.predictor import round_up_rows
+from xmodal_jax.decoding.predictor import Predictor, refuse, round_up_rows
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.gradcam import grad_cam
 
@@ -42,33 +42,20 @@ def answer_all(predictor, source, asked, count=1, *, rows):
     return out
 
 
-class QuestionPredictor:
+class QuestionPredictor(Predictor):
     """Answers, and what in the picture they rest on.
 
-    Args:
-      model, params: a `VQA` and its parameters; maker: the `QuestionMaker` of its training.
-    Pictures are paths, bytes of files, uint8 [H, W, 3], or examples of a source (which alone have a third modality).
+    Args: model, params: a `VQA` and its parameters; maker: the `QuestionMaker` of its training. others: as `Predictor`.
+    Of a model with a third modality, pictures are examples of a source that has it.
     """
 
-    def __init__(self, model, params, maker):
-        self.model, self.params, self.maker = model, params, maker
+    verbs = ("answer",)
+    more = ("answers", "grad_cam", "pairs")
 
-    def generate(self, image, question):
-        """The likeliest answer to a question about a picture."""
-        return self.generate_batch([image], [question])[0]
-
-    def generate_batch(self, images, questions):
-        """The likeliest answer to each picture's question."""
-        return [found[0][0] for found in self.answers(images, questions, 1)]
-
-    def write(self, images, question=None, lang=None, seed=0, returned=1, **settings):
-        """The likeliest answers about every picture, lists of strings."""
-        if not question:
-            raise UserError("This model answers questions: give --question.")
-        if lang or settings:
-            given = ", ".join([*settings, *["lang"] * bool(lang)])
-            raise UserError(f"This model chooses among the answers of its training: it takes no {given}.")
-        return [[answer for answer, _ in found] for found in self.answers(images, [question] * len(images), returned)]
+    def write_answers(self, images, questions, returned=1, **settings):
+        """The likeliest answers to each picture's question, lists of strings."""
+        refuse(settings, "chooses among the answers of its training")
+        return [[answer for answer, _ in found] for found in self.answers(images, questions, returned)]
 
     def answers(self, images, questions, count=5):
         """For each picture and its question the likeliest answers: [(answer, probability), ...], the likeliest first."""

@@ -9,44 +9,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xmodal_jax.decoding.predictor import round_up_rows
+from xmodal_jax.decoding.predictor import ALIGNED, Predictor, round_up_rows
 from xmodal_jax.decoding.search import Generation, generate
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.vectors import unit
 
 
-class CaptionPredictor:
+class CaptionPredictor(Predictor):
     """Captions and vectors of a shared space.
 
-    Args:
-      model, params: a `Captioner` and its parameters; maker: the `CaptionMaker` of its training.
-    Pictures are paths, bytes of files, uint8 [H, W, 3], or examples of a source.
+    Args: model, params: a `Captioner` and its parameters; maker: the `CaptionMaker` of its training. others: as `Predictor`.
     """
 
-    def __init__(self, model, params, maker):
-        self.model, self.params, self.maker = model, params, maker
+    more = ("candidates", "features", "latents", "look")
 
-    def generate(self, image, **settings):
-        """A caption of a picture; settings of `Generation` (beams=4, or sample=True, top_p=0.9, ...)."""
-        return self.generate_batch([image], **settings)[0]
+    @property
+    def verbs(self):
+        return (*["caption"] * (self.model.decoder is not None), *ALIGNED * self.aligned)
 
-    def generate_batch(self, images, **settings):
-        """The best caption of every picture."""
-        return [texts[0] for texts, _ in self.candidates(images, **settings)]
-
-    def write(self, images, question=None, lang=None, seed=0, **settings):
+    def write_captions(self, images, lang=None, returned=1, seed=0, **settings):
         """n-best captions of every picture, lists of strings."""
-        if question or lang:
-            raise UserError("This model writes captions in the language of its training: it takes no question and no language.")
-        return [texts for texts, _ in self.candidates(images, seed, **settings)]
+        if lang:
+            raise UserError("This model writes captions in the language of its training: it takes no lang.")
+        return [texts for texts, _ in self.candidates(images, seed, returned=returned, **settings)]
 
     def candidates(self, images, seed=0, **settings):
         """n-best captions: for each picture (list of texts, scores float32 [n]), the best first; n: setting `returned`."""
-        if self.model.decoder is None:
-            raise UserError(
-                "A dual encoder cannot write: its captions are the nearest of the training's "
-                "(config.evaluators.captioning.choose_by='retrieve')."
-            )
+        self.need("caption")
         wanted, rows, count = self.settings(**settings), self._stack(images), len(images)
         found = self._generate(wanted, self.params, rows, jax.random.PRNGKey(seed))
         ids, scores = np.asarray(found.ids)[:count], np.asarray(found.scores)[:count]

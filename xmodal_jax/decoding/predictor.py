@@ -1,264 +1,181 @@
-"""A trained crossmodal byte model as plain functions of pictures and strings.
+"""What a trained model does, in every system alike: one picture or many in, the same kinds of results out.
 
-Shapes are padded to a few sizes, so that only the first call of a kind compiles.
+Pictures are paths, bytes of files, uint8 [H, W, 3], or examples of a source. What is given for one picture comes back for
+one; of a list (or uint8 [B, H, W, 3]) it comes back as a list, or as rows of an array.
 """
 
-import functools
-import re
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from xmodal_jax.data import bytes as byte_ids
-from xmodal_jax.data import images, masking
-from xmodal_jax.data.examples import caption_prompt, cut, shift_right, with_end
-from xmodal_jax.decoding.greedy import greedy, log_likelihood
 from xmodal_jax.errors import UserError
-from xmodal_jax.models.crossmodal_bytes import over_groups
 
-BLANK = "___"
+VERBS = {
+    "caption": "(pictures, lang=None, returned=1, seed=0, **search) -> text",
+    "answer": "(pictures, questions, returned=1) -> text",
+    "fill": "(pictures, texts with ___) -> (word, log-probability)",
+    "embed_images": "(pictures) -> unit vectors",
+    "embed_texts": "(texts) -> unit vectors",
+    "similarity": "(pictures, texts) -> cosines",
+    "classify": "(pictures, labels, prompts=('{}',)) -> [(label, probability), ...]",
+}
+ALIGNED = ("embed_images", "embed_texts", "similarity", "classify")  # of pictures and texts with vectors of one space
 
 
 class Predictor:
-    """Association, masked words, senses and generation from one set of parameters.
+    """The verbs of VERBS, as far as a system has them; rows are padded to a few batch sizes, so that little is compiled.
+
+    A system implements `write_captions`, `write_answers`, `fill_blanks`, `pooled`, and says in `verbs` what an instance offers.
 
     Args:
-      model, params: a `CrossmodalBytes` and its parameters; maker: the `ExampleMaker` of its training, for the `ByteExamples`
-        and the sense inventories.
-    Images may be None (text alone), uint8 [H, W, 3], or a path; sounds int16 [samples] where the second modality is audio.
+      model, params: a module and its parameters; maker: what made the examples of its training.
+      aligned: whether training brought pictures and texts together.
+      title: what the model is, for people; store: (folder, params) -> writes all of it there.
     """
 
-    def __init__(self, model, params, maker):
-        self.model, self.params = model, params
-        self.examples, self.inventories = maker.config, maker.inventories
+    verbs = ()
+    more = ()  # verbs of the system alone
 
-    # -- one picture, one text ------------------------------------------------------------------------------------
+    def __init__(self, model, params, maker, aligned=True, title="", store=None):
+        self.model, self.params, self.maker = model, params, maker
+        self.aligned, self.title, self.store = aligned, title or type(model).__name__, store
 
-    def associate(self, image, text):
-        """The association matrix (claim 4): which part of the second modality each character of `text` goes with.
+    def __repr__(self):
+        lines = [self.title, *(f"  .{verb}{VERBS[verb]}" for verb in VERBS if verb in self.verbs)]
+        return "\n".join([*lines, f"  also .{', .'.join(self.more)}"] if self.more else lines)
 
-        Returns:
-          (pieces: list of the text's tokens as bytes, weights float32 [tokens, groups], rows sum to 1; groups are
-          patches in rows where the second modality is a raw image).
+    def caption(self, pictures, lang=None, returned=1, seed=0, **search):
+        """A caption of every picture: a string, or a list of strings where `returned` is above 1.
+
+        lang: of models of several languages. search: settings of `decoding.search.Generation` (beams=4, or sample=True,
+        top_p=0.9, ...), of models that search; returned: the n best, or with sample=True so many drawn ones.
         """
-        fused, second = self.encode([image], [with_end(text, self.examples.text_length)])
-        weights = over_groups(fused.association, second.reduced.assignment)[0]
-        window = self.model.text_window
-        raw = cut(text, self.examples.text_length - 1).encode("utf-8", errors="replace")
-        pieces = [raw[i : i + window] for i in range(0, len(raw), window)]
-        return pieces, np.asarray(weights)[: len(pieces)]
+        self.need("caption")
+        pictures, one = many(pictures)
+        texts = self.write_captions(pictures, lang, returned, seed, **search) if pictures else []
+        return shaped(texts, one, returned)
 
-    def associate_word(self, image, text, span):
-        """Mean association of the characters text[start:end]: float32 [groups]."""
-        start, end = (len(text[:at].encode("utf-8", errors="replace")) for at in span)
-        pieces, weights = self.associate(image, text)
-        window = self.model.text_window
-        if start // window >= len(pieces):
-            raise UserError(f"The word {text[slice(*span)]!r} lies beyond the {self.examples.text_length} bytes that are read.")
-        return weights[start // window : max(start // window + 1, -(-end // window))].mean(0)
+    def answer(self, pictures, questions, returned=1, **settings):
+        """The answer to every picture's question, or, where `returned` is above 1, a list of the likeliest ones.
 
-    def associate_blank(self, image, text, span):
-        """Where the masked word text[start:end] is looked for: float32 [groups]."""
-        masked = self.mask(text, span)
-        fused, second = self.encode([image], [masked])
-        weights = np.asarray(over_groups(fused.association, second.reduced.assignment)[0])
-        gap = np.flatnonzero(masked >= byte_ids.FIRST_SENTINEL) // self.model.text_window
-        return weights[gap].mean(0)
-
-    def relation(self, image):
-        """(assignment [K, N], relation [N, N] or [K, K] or None) of the reducer (claim 3)."""
-        _, second = self.encode([image], [with_end("", 2)])
-        reduced = second.reduced
-        return np.asarray(reduced.assignment[0]), None if reduced.relation is None else np.asarray(reduced.relation[0])
-
-    def fill(self, image, text):
-        """The word for the first blank (`___`) of `text` -> (word, log-probability)."""
-        if BLANK not in text:
-            raise UserError(f"The text {text!r} has no blank: write {BLANK} where the word is to be filled in.")
-        start = text.index(BLANK)
-        words, scores = self.fill_batch([image], [text], [(start, start + len(BLANK))])
-        return words[0], float(scores[0])
-
-    def pick_sense(self, image, text, word, lang="en"):
-        """Which sense `word` has in `text` beside `image` -> list of (Sense, probability), likeliest first."""
-        found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) or re.search(re.escape(word), text)
-        if not word or found is None:
-            raise UserError(f"The word {word!r} does not stand in the text {text!r}.")
-        inventory = self.inventories.get(lang)
-        lemma = inventory.lemma(word) if inventory is not None else None
-        if lemma is None:
-            raise UserError(f"No sense inventory for language {lang!r} lists {word!r}; there are {sorted(self.inventories)}.")
-        known = inventory.senses(lemma)
-        item = {"text": text, "span": found.span(), "expressions": expressions(known, lemma)}
-        probabilities = self.sense_probabilities([image], [item])[0]
-        order = np.argsort(-probabilities, kind="stable")
-        return [(known[i], float(probabilities[i])) for i in order]
-
-    def generate(self, image, prompt=None, lang="en", length=None):
-        """A caption of `image` in `lang`, or the answer to a question given as `prompt`."""
-        return self.generate_batch([image], [caption_prompt(lang) if prompt is None else prompt], length)[0]
-
-    # -- batches --------------------------------------------------------------------------------------------------
-
-    def generate_batch(self, seconds, prompts, length=None):
-        """One string per (second modality, prompt)."""
-        texts = [with_end(prompt, self.examples.text_length) for prompt in prompts]
-        fused, _ = self.encode(seconds, texts)
-        ids, _ = greedy(self.model, self.params, fused, (byte_ids.PAD,), length or self.examples.target_length)
-        return [byte_ids.decode_text(row) for row in np.asarray(ids)[: len(prompts)]]
-
-    def write(self, seconds, question=None, lang=None, seed=0, **settings):
-        """[text] for each second modality: the answer to a question, or a caption in `lang`: the likeliest; no seed."""
-        if settings.keys() - {"length"}:
-            raise UserError(f"This model writes the likeliest text: it has no {', '.join(settings.keys() - {'length'})}.")
-        prompt = question or caption_prompt(lang or "en")
-        return [[text] for text in self.generate_batch(seconds, [prompt] * len(seconds), **settings)]
-
-    def fill_batch(self, seconds, texts, spans):
-        """The words for the masked spans, one a text -> (list of words, log-probabilities [B])."""
-        masked = [self.mask(text, span) for text, span in zip(texts, spans, strict=True)]
-        fused, _ = self.encode(seconds, masked)
-        prefix = (byte_ids.PAD, byte_ids.sentinel(0))
-        ids, scores = greedy(self.model, self.params, fused, prefix, min(48, self.examples.target_length))
-        return [byte_ids.decode_text(row) for row in np.asarray(ids)[: len(texts)]], np.asarray(scores)[: len(texts)]
-
-    def sense_probabilities(self, seconds, items):
-        """P(sense | second modality, text with the word masked) from what could stand in the gap instead.
-
-        A sense's score is the summed probability of its own expressions (words that no other sense of the word shares).
-
-        Args:
-          items: dictionaries with "text", "span" and "expressions" (list over senses of lists of strings).
-        Returns:
-          list of float64 [senses]; uniform where no sense has an expression of its own.
+        One question may be asked of many pictures, and many questions of one picture. settings: as `caption`'s search.
         """
-        masked = [self.mask(item["text"], item["span"]) for item in items]
-        counts = [[len(e) for e in item["expressions"]] for item in items]
-        most = max(1, max(sum(count) for count in counts))
-        scores = self.score_candidates(seconds, masked, [sum(item["expressions"], []) for item in items], most)
-        out = []
-        for row, count in zip(scores, counts, strict=True):
-            parts = np.split(row[: sum(count)], np.cumsum(count)[:-1])
-            logs = np.array([np.logaddexp.reduce(part) if len(part) else -np.inf for part in parts])
-            if not np.isfinite(logs).any():
-                out.append(np.full(len(count), 1 / len(count)))
-                continue
-            weights = np.exp(logs - logs.max())
-            out.append(weights / weights.sum())
-        return out
+        self.need("answer")
+        pictures, questions, one = paired(pictures, questions, "questions")
+        texts = self.write_answers(pictures, questions, returned, **settings) if pictures else []
+        return shaped(texts, one, returned)
 
-    def score_candidates(self, seconds, masked, candidates, most):
-        """log p(candidate fills the first gap), float64 [B, most], -inf where a row has fewer candidates."""
-        length = round_up(max([len(with_end(c, 4096)) for row in candidates for c in row] + [1]) + 1, 16)
-        rows = round_up_rows(len(masked))
-        target = np.zeros((rows, most, length), np.int32)
-        weights = np.zeros((rows, most, length), np.float32)
-        scores = np.full((len(masked), most), -np.inf)
-        for i, row in enumerate(candidates):
-            for j, candidate in enumerate(row):
-                ids = np.append(np.int32(byte_ids.sentinel(0)), with_end(candidate, length - 1))
-                target[i, j, : len(ids)] = ids
-                weights[i, j, 1 : len(ids)] = 1
-        fused, _ = self.encode(seconds, masked)
-        flat = target.reshape(-1, length)
-        inputs = np.stack([shift_right(row) for row in flat])
-        found = log_likelihood(self.model, self.params, fused, inputs, flat, weights.reshape(-1, length))
-        found = np.asarray(found, np.float64).reshape(rows, most)
-        for i, row in enumerate(candidates):
-            scores[i, : len(row)] = found[i, : len(row)]
-        return scores
+    def fill(self, pictures, texts):
+        """The word for the first blank (`___`) of every text -> (word, log-probability)."""
+        self.need("fill")
+        pictures, texts, one = paired(pictures, texts, "texts")
+        found = self.fill_blanks(pictures, texts) if pictures else []
+        return found[0] if one else found
 
-    def pooled(self, seconds=None, texts=None):
-        """Unit vectors of the shared space: (second modality [B, P] or None, texts [B, P] or None)."""
-        left = right = None
-        if seconds is not None:
-            raw, used = self._stack_seconds(seconds)
-            left = np.asarray(self._encode_second(self.params, raw, used).pooled)[: len(seconds)]
-        if texts is not None:
-            ids = self._stack_texts([with_end(text, self.examples.caption_length) for text in texts])
-            right = np.asarray(self._encode_text(self.params, ids).pooled)[: len(texts)]
-        return left, right
+    def embed_images(self, pictures):
+        """Unit vectors of pictures, float32 [P] or [B, P]."""
+        self.need("embed_images")
+        pictures, one = many(pictures)
+        vectors = self.pooled(seconds=pictures)[0]
+        return vectors[0] if one else vectors
 
-    def text_vectors(self, texts):
-        """Mean-pooled hidden states of the text encoder alone: float32 [texts, D]."""
-        ids = self._stack_texts([with_end(text, self.examples.text_length) for text in texts])
-        return np.asarray(self._encode_text(self.params, ids).summary, np.float32)[: len(texts)]
+    def embed_texts(self, texts):
+        """Unit vectors of texts in the space of the pictures', float32 [P] or [B, P]."""
+        self.need("embed_texts")
+        vectors = self.pooled(texts=[texts] if isinstance(texts, str) else list(texts))[1]
+        return vectors[0] if isinstance(texts, str) else vectors
 
-    def encode(self, seconds, texts):
-        """Fused tokens and second-modality tokens of rows; texts are int32 ids. Rows are padded to a few batch sizes."""
-        raw, used = self._stack_seconds(seconds)
-        return self._encode(self.params, raw, used, self._stack_texts(texts))
+    def similarity(self, pictures, texts):
+        """Cosines of pictures and texts: [pictures, texts], without the axis of what was given as one."""
+        self.need("similarity")
+        return self.embed_images(pictures) @ self.embed_texts(texts).T
 
-    def mask(self, text, span):
-        """Ids of `text` with characters start..end masked; of a text too long for the model, what is around the gap."""
-        ids, most = masking.mask_text(text, [span], self.examples.mask_span), self.examples.text_length
-        if len(ids) > most:
-            gap = int(np.flatnonzero(ids >= byte_ids.FIRST_SENTINEL)[0])
-            start = max(0, min(gap - most // 2, len(ids) - most))
-            ids = ids[start : start + most]
-        return ids
+    def classify(self, pictures, labels, prompts=("{}",)):
+        """Which of the labels every picture is likeliest to show: [(label, probability), ...], the likeliest first.
 
-    def _stack_texts(self, texts):
-        out = np.zeros((round_up_rows(len(texts)), self.examples.text_length), np.int32)
-        for row, ids in zip(out, texts, strict=False):
-            row[: len(ids)] = ids[: len(row)]
-        return out
+        Zero-shot, as CLIP (Radford et al., 2021): softmax of the cosines over the learned temperature. prompts: texts with {}
+        for the label; the vectors of several are averaged.
+        """
+        self.need("classify")
+        labels, prompts = list(labels), [prompts] if isinstance(prompts, str) else list(prompts)
+        if not (labels and prompts) or not all("{}" in prompt for prompt in prompts):
+            raise UserError(
+                f"classify: give labels, and prompts with {{}} in the place of a label, not {labels} and {prompts}."
+            )
+        vectors = self.embed_texts([prompt.replace("{}", label) for label in labels for prompt in prompts])
+        vectors = vectors.reshape(len(labels), len(prompts), -1).mean(1)  # [labels, P]
+        vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+        pictures, one = many(pictures)
+        logits = float(self.scale()) * (self.embed_images(pictures) @ vectors.T)
+        shares = np.exp(logits - logits.max(-1, keepdims=True))
+        shares /= shares.sum(-1, keepdims=True)  # [B, labels]
+        ranked = [[(labels[i], float(row[i])) for i in np.argsort(-row, kind="stable")] for row in shares]
+        return ranked[0] if one else ranked
 
-    def _stack_seconds(self, seconds):
-        rows = round_up_rows(len(seconds))
-        raw, used = np.zeros((rows, self.examples.second_length), np.uint8), np.zeros(rows, np.int32)
-        for i, second in enumerate(seconds):
-            if second is not None:
-                raw[i], used[i] = self.examples.second_modality(self.as_example(second))
-        return raw, used
+    def scale(self):
+        """1 / temperature of the cosines."""
+        return self.model.apply({"params": self.params}, method="scale")
 
-    def as_example(self, second):
-        examples = self.examples
-        if isinstance(second, dict):
-            return second
-        if examples.second in ("audio", "series"):
-            return {"id": examples.second, examples.second: np.asarray(second)}
-        if examples.image_bytes == "file":
-            if isinstance(second, np.ndarray):
-                second = images.encode_png(second)
-            elif not isinstance(second, bytes):
-                with open(second, "rb") as file:
-                    second = file.read()
-            return {"id": "picture", "image_file": second}
-        if isinstance(second, np.ndarray):
-            if second.shape[:2] != (examples.image_size,) * 2:
-                second = images.decode_image(images.encode_png(second), examples.image_size)
-        else:
-            second = images.decode_image(second, examples.image_size)
-        return {"id": "picture", "image": second}
+    def need(self, verb):
+        """Raise a UserError that names what the model offers, unless it offers this verb."""
+        if verb in self.verbs:
+            return
+        known = ", ".join(name for name in VERBS if name in self.verbs)
+        reason = " (it was trained without contrast)" if verb in ALIGNED and not self.aligned else ""
+        raise UserError(f"{self.title}: this model has no {verb}{reason}. It has {known}.")
 
-    @functools.cached_property
-    def _encode(self):
-        def encode(params, raw, used, ids):
-            variables = {"params": params}
-            second = self.model.apply(variables, raw, used, method="encode_image")
-            text = self.model.apply(variables, ids, jnp.zeros_like(ids), method="encode_text")
-            return self.model.apply(variables, text, second, method="fuse"), second
+    def save_pretrained(self, folder):
+        """Write the whole model into a new folder that `api.load` opens: config.json, model.safetensors, README.md, the
+        tokeniser, and what else it takes. Raises UserError where the folder holds something."""
+        if self.store is None:
+            raise UserError(f"{self.title}: made without the config that a folder needs; open it by xmodal_jax.api.load.")
+        self.store(folder, self.params)
 
-        return jax.jit(encode)
+    def push_to_hub(self, name, **settings):
+        """Upload what `save_pretrained` writes as NAME on the hub; settings of `huggingface_hub.create_repo` (private, token).
 
-    @functools.cached_property
-    def _encode_second(self):
-        return jax.jit(lambda params, raw, used: self.model.apply({"params": params}, raw, used, method="encode_image"))
+        Returns its address.
+        """
+        import tempfile
 
-    @functools.cached_property
-    def _encode_text(self):
-        return jax.jit(lambda params, ids: self.model.apply({"params": params}, ids, method="encode_text"))
+        import huggingface_hub
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            huggingface_hub.create_repo(name, exist_ok=True, **settings)
+            token = {"token": settings["token"]} if "token" in settings else {}
+            return huggingface_hub.upload_folder(repo_id=name, folder_path=folder, **token)
 
 
-def expressions(known, lemma):
-    """For each sense, its synonyms and hypernyms that no other sense of the word has and that are not the word itself."""
-    owned = [list(dict.fromkeys((*sense.synonyms, *sense.hypernyms))) for sense in known]
-    return [
-        [e for e in own if e != lemma and not any(e in other for j, other in enumerate(owned) if j != i)]
-        for i, own in enumerate(owned)
-    ]
+def many(pictures):
+    """-> (list of pictures, whether one was given)."""
+    if isinstance(pictures, (list, tuple)):
+        return list(pictures), False
+    if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
+        return list(pictures), False
+    return [pictures], True
+
+
+def paired(pictures, texts, what):
+    """-> (pictures, texts, whether one of each was given); what was given as one stands beside all of the others."""
+    pictures, one = many(pictures)
+    if isinstance(texts, str):
+        return pictures, [texts] * len(pictures), one
+    texts = list(texts)
+    pictures = pictures * len(texts) if one else pictures
+    if len(pictures) != len(texts):
+        raise UserError(f"{len(pictures)} pictures, but {len(texts)} {what}: give one, or one for each.")
+    return pictures, texts, False
+
+
+def shaped(texts, one, returned):
+    """[[text] for each picture] as they were asked for: a text or `returned` of them, of one picture or of each."""
+    texts = texts if returned > 1 else [row[0] for row in texts]
+    return texts[0] if one else texts
+
+
+def refuse(settings, what):
+    """Raise a UserError where there are settings that a model does not have; what: it does instead."""
+    if settings:
+        raise UserError(f"This model {what}: it takes no {', '.join(settings)}.")
 
 
 def round_up(value, step):

@@ -84,7 +84,7 @@ class CaptioningEvaluator:
 
     def best(self, predictor):
         """The best hypothesis of a beam search for each picture."""
-        return [text for part in parts(self.examples, self.rows) for text in predictor.generate_batch(part, **self.search)]
+        return [text for part in parts(self.examples, self.rows) for text in predictor.caption(part, **self.search)]
 
     def consensus(self, predictor):
         """For each picture the candidate with the highest mean CIDEr-D against all candidates."""

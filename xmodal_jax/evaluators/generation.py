@@ -21,7 +21,7 @@ class GenerationEvaluator:
     def run(self, predictor):
         results, samples = {}, []
         prompts = [caption_prompt(example["lang"]) for example in self.examples]
-        captions = self._generate(predictor, self.examples, prompts)
+        captions = self._answers(predictor, self.examples, prompts)
         exact = [text in example["captions"] for text, example in zip(captions, self.examples, strict=True)]
         results["generation/caption_exact"] = float(np.mean(exact))
         for example, text, right in list(zip(self.examples, captions, exact, strict=True))[: self.shown]:
@@ -42,7 +42,7 @@ class GenerationEvaluator:
         asked = [(example, question) for example in self.examples for question in example.get("questions", ())]
         asked = asked[: 2 * len(self.examples)]
         if asked:
-            answers = self._generate(predictor, [e for e, _ in asked], [q["question"] for _, q in asked])
+            answers = self._answers(predictor, [e for e, _ in asked], [q["question"] for _, q in asked])
             agree = [min(q["answers"].count(a) / 3, 1.0) for a, (_, q) in zip(answers, asked, strict=True)]
             results["generation/answer_accuracy"] = float(np.mean(agree))
             for (example, question), answer, score in list(zip(asked, answers, agree, strict=True))[::2][: self.shown]:
@@ -60,6 +60,7 @@ class GenerationEvaluator:
                 )
         return results, samples
 
-    def _generate(self, predictor, seconds, prompts):
+    def _answers(self, predictor, seconds, prompts):
+        """A caption is the answer to its language's prompt."""
         pairs = zip(parts(seconds, self.rows), parts(prompts, self.rows), strict=True)
-        return [text for second, prompt in pairs for text in predictor.generate_batch(second, prompt)]
+        return [text for second, prompt in pairs for (text,) in predictor.write_answers(second, prompt)]

@@ -5,7 +5,7 @@ Claims 5-7 and the point of the whole system. Source: spec "What must hold"; the
 
 import numpy as np
 
-from xmodal_jax.decoding.predictor import expressions
+from xmodal_jax.decoding.byte_predictor import expressions
 from xmodal_jax.draw.blocks import Condition, Sample
 
 CONDITIONS = {

@@ -8,6 +8,7 @@ settings = settings_of(ViT(width=96, grid=(8, 8)))       # of a module that was 
 
 import copy
 import dataclasses
+import json
 import os
 import re
 from typing import Any, NamedTuple
@@ -42,6 +43,7 @@ FAMILIES = {
 }  # by transformers' model_type
 OWN_CONFIGS = {"gru": recurrent.RecurrentConfig, "lstm": recurrent.RecurrentConfig, "vgg": cnn.VGGConfig}  # it has none
 GROUPS = {"pooler": "pooler", "masked_lm": "masked_lm", "next_sentence": "next_sentence", "labels": "classifier"}  # by field
+SETTINGS_FILE = "settings.json"
 OLD_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))  # of normalisations, in checkpoints that began in TensorFlow
 
 
@@ -192,6 +194,26 @@ def settings_of(module):
     if different := [f"{name}={ours[name]!r}" for name in ours if ours[name] != theirs[name]]:
         raise UserError(f"PyTorch's {config.model_type} has no counterpart to {', '.join(different)}.")
     return new_settings(family, config, heads)
+
+
+def save_settings(folder, settings):
+    """Write the settings of a model alone, config.json and settings.json: enough to build its module."""
+    os.makedirs(folder, exist_ok=True)
+    settings.config.save_pretrained(folder)
+    with open(os.path.join(folder, SETTINGS_FILE), "w", encoding="utf-8") as file:
+        json.dump({"groups": settings.groups, "prefixed": settings.prefixed}, file)
+
+
+def read_settings(folder):
+    """Read them."""
+    about = read_json(folder, SETTINGS_FILE)
+    return Settings(read_config(folder), folder, tuple(about["groups"]), about["prefixed"])
+
+
+def module_of(settings, **more):
+    """The module that settings describe; more: settings of the module that they do not say (dropout, remat, dtype)."""
+    family = choose(FAMILIES, settings.config.model_type, "model_type")
+    return family.module(settings.config, set(settings.groups), **more)
 
 
 def architecture(module):

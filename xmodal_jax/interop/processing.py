@@ -261,13 +261,16 @@ def read_json(folder, name):
         raise UserError(f"{folder}/{name} cannot be read as a JSON object ({error}); fetch it again.") from error
 
 
-def load_tokenizer(folder_or_name):
-    """The tokeniser of a folder or of a name on the hub, by transformers.AutoTokenizer; a UserError where there is none."""
+def load_tokenizer(folder_or_name, fewest=4):
+    """The tokeniser of a folder or of a name on the hub, by transformers.AutoTokenizer; a UserError where there is none, or one
+    of fewer than `fewest` words."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder_or_name, trust_remote_code=False)
-        if len(tokenizer) - len(set(tokenizer.all_special_ids)) < 4:  # what transformers makes of a folder with a config only
+        if (
+            len(tokenizer) - len(set(tokenizer.all_special_ids)) < fewest
+        ):  # what transformers makes of a folder with a config only
             raise ValueError("there is no vocabulary")
         return tokenizer
     except Exception as error:  # of many kinds: no files, no network, broken files, an unknown class

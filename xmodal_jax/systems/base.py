@@ -10,16 +10,19 @@ class System:
 
     Attributes:
       title: of its reports; examples: the dataclass of config.examples.
-      maker: (config, examples, training source, open_scorer) -> what makes batches of examples: a callable with `config`,
-        `example_batch`; open_scorer: folder of a run -> a scorer of senses.
-      model: (config, maker, dtype) -> (module, {its field: `Tower`} of the towers that it was built from).
+      maker: (config, examples, training source or None, kept, open_scorer) -> what makes batches of examples: a callable with
+        `config`, `example_batch`. kept: folder that `keep` wrote, or None: what is to be learned is learned from the source;
+        without a source no training examples can be made. open_scorer: folder of a run -> a scorer of senses.
+      keep: (maker, folder) -> writes there what the maker has learned or looked up.
+      model: (config, maker, dtype, kept) -> (module, {its field: `Tower`} of the towers that it was built from).
       tokens: (module, maker) -> vectors that a row is processed as.
-      predictor: (module, params, maker) -> its verbs as plain functions of pictures and strings.
+      predictor: (module, params, maker, aligned=, title=, store=) -> a `decoding.predictor.Predictor`.
     """
 
     title: str
     examples: type
     maker: Callable
+    keep: Callable
     model: Callable
     tokens: Callable
     predictor: Callable

@@ -6,31 +6,38 @@ from xmodal_jax.decoding.captions import CaptionPredictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.captioner import Captioner
 from xmodal_jax.systems.base import System
-from xmodal_jax.systems.texts import check_words, open_tokenizer, text_tower
+from xmodal_jax.systems.texts import check_words, open_tokenizer, read_list, text_tower, write_list
 from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, image_tokens, tower
 
+CONTENT = "content.json"  # ids of the words that name a picture
 
-def make_maker(config, examples, source, open_scorer=None):
+
+def make_maker(config, examples, source=None, kept=None, open_scorer=None):
     del open_scorer  # of senses
-    tokenizer = open_tokenizer(examples.tokenizer, lambda i: source.captions(i)[0], len(source))
+    tokenizer = open_tokenizer(examples.tokenizer, lambda i: source.captions(i)[0], source, kept)
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
         raise UserError(f"config.examples.tokenizer={examples.tokenizer!r} has no end token, which closes a caption.")
-    return CaptionMaker(examples, tokenizer, source, config.seed)
+    return CaptionMaker(examples, tokenizer, source, config.seed, kept and read_list(kept, CONTENT))
 
 
-def make_model(config, maker, dtype):
+def keep(maker, folder):
+    maker.tokenizer.save_pretrained(folder)
+    write_list(folder, CONTENT, sorted(maker.content))
+
+
+def make_model(config, maker, dtype, kept=None):
     settings = {name: value for name, value in config.model.items() if name != "name"}
-    image = tower(settings.pop("image"), IMAGE_ENCODERS, "config.model.image", dtype, image_size=maker.config.image_size)
+    image = tower(settings.pop("image"), IMAGE_ENCODERS, "image", dtype, kept, image_size=maker.config.image_size)
     towers, places = {"image": image}, maker.config.length + 2
     decoder, text = settings.pop("decoder"), settings.pop("text", None)
     if decoder is not None:
         fixed = {"vocabulary": maker.vocabulary, "positions": places, "cross": True}
-        towers["decoder"] = tower(decoder, DECODERS, "config.model.decoder", dtype, fixed, {"add_cross_attention": True})
+        towers["decoder"] = tower(decoder, DECODERS, "decoder", dtype, kept, fixed, {"add_cross_attention": True})
         check_words(towers["decoder"], "decoder", maker, places)
     elif config.objectives.get("captioning", {}).get("weight", 0.0):
         raise UserError("config.objectives.captioning needs a decoder, which a dual encoder lacks: set its weight to 0.")
     if text is not None:
-        towers["text"] = text_tower(text, maker, dtype, places)
+        towers["text"] = text_tower(text, maker, dtype, places, kept)
     if config.objectives.get("naming", {}).get("weight", 0.0):
         settings["names"] = maker.vocabulary
     modules = {"decoder": None} | {name: part.module for name, part in towers.items()}
@@ -42,4 +49,4 @@ def tokens(model, maker):
     return image_tokens(model, maker) + maker.config.length + 2
 
 
-SYSTEM = System("Image captioning", CaptionExamples, make_maker, make_model, tokens, CaptionPredictor)
+SYSTEM = System("Image captioning", CaptionExamples, make_maker, keep, make_model, tokens, CaptionPredictor)

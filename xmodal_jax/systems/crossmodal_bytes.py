@@ -6,20 +6,31 @@ from xmodal_jax.config import build
 from xmodal_jax.data import senses
 from xmodal_jax.data.examples import ByteExamples, ExampleMaker
 from xmodal_jax.data.third import SharedEntityTexts
-from xmodal_jax.decoding.predictor import Predictor
+from xmodal_jax.decoding.byte_predictor import BytePredictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.crossmodal_bytes import CrossmodalBytes
 from xmodal_jax.systems.base import System
 
 
-def make_maker(config, examples, source, open_scorer=None):
-    inventories = open_inventories(config.get("inventory", ""), source)
+def make_maker(config, examples, source=None, kept=None, open_scorer=None):
+    if kept:
+        inventories = senses.kept_inventories(kept, all_of_them=source is not None)
+    else:
+        inventories = open_inventories(config.get("inventory", ""), source)
+    if source is None:
+        return ExampleMaker(examples, config.seed, inventories)
     others = SharedEntityTexts(source, inventories) if examples.third_from == "all" else None
     scorer = open_scorer(config.scorer) if config.get("scorer") else None
     return ExampleMaker(examples, config.seed, inventories, scorer, others)
 
 
-def make_model(config, maker, dtype):
+def keep(maker, folder):
+    for inventory in maker.inventories.values():
+        senses.keep_inventory(inventory, folder)
+
+
+def make_model(config, maker, dtype, kept=None):
+    del maker, kept  # its bytes have no vocabulary, its blocks no checkpoint
     settings = {name: value for name, value in config.model.items() if name != "name"}
     return build(CrossmodalBytes, {**settings, "dtype": dtype}, "model"), {}
 
@@ -53,4 +64,4 @@ def open_inventories(spec, source):
     return {source.lang: senses.corpus_inventory(source, source.lang)}
 
 
-SYSTEM = System("Crossmodal byte language model", ByteExamples, make_maker, make_model, tokens, Predictor)
+SYSTEM = System("Crossmodal byte language model", ByteExamples, make_maker, keep, make_model, tokens, BytePredictor)

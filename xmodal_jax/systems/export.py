@@ -13,33 +13,22 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.interop import bert
 from xmodal_jax.interop.pretrained import save_pretrained, settings_of
 from xmodal_jax.interop.processing import parse
-from xmodal_jax.systems.restore import restore
-from xmodal_jax.train.workdir import run_config
 
 
-def export(workdir, name, folder, step=None):
-    """Write the tower `name` ("image", "text" or "decoder") of a run, with its averaged parameters where it keeps some.
+def export(predictor, towers, name, folder):
+    """Write the tower `name` ("image", "text" or "decoder") of a predictor's model into a new folder -> model_type.
 
-    Returns:
-      (model_type, step of the checkpoint, names of the files in the folder).
-    Raises:
-      UserError: no run, no such tower, one that PyTorch has no counterpart to, or a folder that holds something.
+    Raises UserError: no such tower, one that PyTorch has no counterpart to, or a folder that holds something.
     """
     if os.path.exists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
         raise UserError(f"{folder} holds something already: name a new folder.")
-    predictor, parts, step = restore(run_config(workdir), workdir, step)
-    return write(predictor, parts.towers, name, folder), step, sorted(os.listdir(folder))
-
-
-def write(predictor, towers, name, folder):
-    """Write one of the towers of a predictor's model -> model_type."""
     if not towers:
         raise UserError(
             f"A {type(predictor.model).__name__} is made of blocks of its own, without a counterpart in PyTorch. What can be "
             "exported are the image, the text and the decoder of runs of configs/caption.py and configs/vqa.py."
         )
     tower, params, maker = choose(towers, name, "tower"), predictor.params[name], predictor.maker
-    module, settings = tower.module, tower.checkpoint and tower.checkpoint.settings
+    module, settings = tower.module, tower.settings
     if name == "text" and getattr(module, "pad_positions", None) is not None and not counts_by_ids(module, maker):
         logging.info("written as the BERT that it equals: a RoBERTa of transformers would take the first mark for padding")
         (module, params), settings = bert.positions_from_zero(module, params), None
@@ -74,11 +63,11 @@ def marks_of(maker):
     return ids[:length].tolist()
 
 
-def processor_of(predictor):
-    """What makes the pixels that an image encoder was trained on."""
+def processor_of(built):
+    """What makes the pixels that an image encoder was trained on. built: anything with the model and its maker."""
     values = {
-        "size": predictor.maker.config.image_size, "resample": Image.Resampling.BICUBIC,
-        "image_mean": predictor.model.mean, "image_std": predictor.model.std,
+        "size": built.maker.config.image_size, "resample": Image.Resampling.BICUBIC,
+        "image_mean": built.model.mean, "image_std": built.model.std,
     }  # fmt: skip
     return parse("ViT", values, "config.model")
 

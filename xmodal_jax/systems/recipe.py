@@ -11,10 +11,11 @@ from xmodal_jax.data.loader import Batches, LoaderConfig
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.lora import LoraConfig
-from xmodal_jax.systems import system_of
-from xmodal_jax.systems.base import System
+from xmodal_jax.systems import kept
+from xmodal_jax.systems.model import Built, build_model, examples_of
 from xmodal_jax.systems.towers import frozen, grafted
 from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
+from xmodal_jax.train.workdir import check_workdir
 
 KEYS = (
     "seed total_steps batch_size accumulate log_every eval_every eval_at_start checkpoint_every keep_checkpoints precision ema "
@@ -34,45 +35,32 @@ def run_defaults(total_steps, batch_size, checkpoint_every, log_every=20, debug=
 
 
 @dataclasses.dataclass
-class Recipe:
+class Recipe(Built):
     """The parts of a run, made once from its config."""
 
-    config: Any
-    system: System
     train: Any  # source
     held_out: Any  # source of the evaluation split
-    maker: Any  # (example, position) -> arrays
     batches: Batches
     loader: LoaderConfig
-    model: Any
-    towers: dict  # {field of the model: Tower}
     objectives: dict
     optimizer: Any
     schedule: Any
     frozen: tuple  # patterns of parameters that stay as they are
-    adapters: LoraConfig
-
-    def example_batch(self, rows):
-        """A batch of zeros with the shapes and types of `rows` examples, without reading any data."""
-        return self.maker.example_batch(rows)
-
-    def tokens_per_example(self):
-        """Vectors that a row is processed as, padding included."""
-        return self.system.tokens(self.model, self.maker)
 
     def started(self, state):
         """A fresh state with the arrays of the checkpoints that its towers start from."""
         return grafted(state, self.towers)
 
-    def predictor(self, params):
-        """What a trained model does, as plain functions of pictures and strings."""
-        return self.system.predictor(self.model, params, self.maker)
+    def keep(self, workdir):
+        """Write what using the model takes into the folder of the run, once."""
+        kept.keep(self, workdir)
 
 
-def make(config, split="val", open_scorer=None):
+def make(config, workdir=None, split="val", open_scorer=None):
     """Build every part; each mistake in the config is a UserError that names the key.
 
-    split: held-out split; open_scorer: opens a run as a scorer of senses (config.scorer), `restore.frozen_scorer`.
+    workdir: folder of the run: what it has kept of its model is used, not learned anew. split: held-out split. open_scorer:
+    opens a run as a scorer of senses (config.scorer), `restore.frozen_scorer`.
     """
     for name in config:
         if name not in KEYS:
@@ -82,22 +70,21 @@ def make(config, split="val", open_scorer=None):
             raise UserError(f"config.{name}={config[name]}: must be at least 1.")
     if config.batch_size % config.accumulate:
         raise UserError(f"config.batch_size={config.batch_size} must be a multiple of config.accumulate={config.accumulate}.")
-    system = system_of(config)
-    examples = build(system.examples, config.examples, "examples")
+    if workdir:
+        check_workdir(config, workdir)
+    examples = examples_of(config)
     train, held_out = (open_source(config.data, examples, part) for part in ("train", split))
-    maker = system.maker(config, examples, train, open_scorer)
-    model, towers = system.model(config, maker, parse_precision(config.precision)["compute"])
+    built = build_model(config, train, kept.kept_of(workdir) if workdir else None, open_scorer)
     chosen = {name: settings.to_dict() for name, settings in config.objectives.items()}
-    objectives.check(model, chosen, maker.example_batch(1))
+    objectives.check(built.model, chosen, built.example_batch(1))
     optimizer_config = build(OptimizerConfig, config.optimizer, "optimizer")
-    optimizer_config = dataclasses.replace(optimizer_config, freeze=(*optimizer_config.freeze, *frozen(towers)))
+    optimizer_config = dataclasses.replace(optimizer_config, freeze=(*optimizer_config.freeze, *frozen(built.towers)))
     optimizer, schedule = make_optimizer(optimizer_config, config.total_steps)
     loader = build(LoaderConfig, config.loader, "loader")
-    batches = Batches(train, maker, config.batch_size, config.seed, loader.shuffle)
-    adapters = build(LoraConfig, config.get("lora", {}), "lora")
+    batches = Batches(train, built.maker, config.batch_size, config.seed, loader.shuffle)
     return Recipe(
-        config, system, train, held_out, maker, batches, loader, model, towers, chosen, optimizer, schedule,
-        tuple(optimizer_config.freeze), adapters,
+        **vars(built), train=train, held_out=held_out, batches=batches, loader=loader, objectives=chosen, optimizer=optimizer,
+        schedule=schedule, frozen=tuple(optimizer_config.freeze),
     )  # fmt: skip
 
 
@@ -117,13 +104,3 @@ def open_source(data, examples, split):
     wanted = {name: value for name, value in examples.wanted().items() if name in known}
     settings = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in settings.items()}
     return kind(split=split, **wanted | settings)
-
-
-def parse_precision(text):
-    """ "params=float32,compute=bfloat16,output=float32" -> dictionary; parameters and outputs stay float32."""
-    parts = dict(part.split("=") for part in text.split(",") if "=" in part)
-    if set(parts) - {"params", "compute", "output"} or parts.get("compute", "float32") not in ("float32", "bfloat16"):
-        raise UserError(f"config.precision={text!r}: write params=float32,compute=float32|bfloat16,output=float32.")
-    if parts.get("params", "float32") != "float32" or parts.get("output", "float32") != "float32":
-        raise UserError(f"config.precision={text!r}: parameters, softmax and losses are kept in float32.")
-    return {"params": "float32", "compute": "float32", "output": "float32"} | parts

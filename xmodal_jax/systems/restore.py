@@ -1,35 +1,83 @@
-"""Reading a run back: its config, its parts, its parameters."""
+"""Reading a trained model back for use: neither its data nor its optimiser is touched."""
 
 import os
+import re
 
 import jax
+from absl import logging
 
 from xmodal_jax.data.senses import FrozenLMScorer
 from xmodal_jax.errors import UserError
-from xmodal_jax.systems import recipe
+from xmodal_jax.models import lora
+from xmodal_jax.systems import kept, recipe, whole
+from xmodal_jax.systems.model import build_model
+from xmodal_jax.train import checkpoints
 from xmodal_jax.train import mesh as layout
-from xmodal_jax.train.checkpoints import Checkpoints
-from xmodal_jax.train.program import state_maker
-from xmodal_jax.train.step import averaged
+from xmodal_jax.train.step import init_params
 from xmodal_jax.train.workdir import run_config
 
 
-def restore(config, workdir, step=None, split="val"):
-    """-> (predictor of its system, recipe, step number) of a checkpoint in `workdir`."""
-    parts = recipe.make(config, split, frozen_scorer)
-    mesh = layout.make_mesh(config.mesh)
+def load(place, step=None):
+    """A run's folder, or a whole model (a folder that `save_pretrained` wrote, or its name on the hub) -> its predictor."""
+    place = os.fspath(place)
+    on_hub = not os.path.isdir(place) and re.fullmatch(r"[\w.-]+/[\w.-]+", place) and not os.path.isdir(os.path.dirname(place))
+    if not (on_hub or whole.is_whole(place)):
+        return open_run(place, step)[0]
+    if step is not None:
+        raise UserError(f"step={step}: {place} is a whole model, which has one state; steps are those of a run's folder.")
+    built, params, found = whole.read(place)
+    return predictor(built, params, found, place)
+
+
+def open_run(workdir, step=None):
+    """-> (predictor, Built, step number) of a run's newest checkpoint, or the one that is named."""
+    config = run_config(workdir)
+    own = kept.kept_of(workdir)
+    built = build_model(config, kept=own) if own else completed(config, workdir)
+    params, found = parameters(built, workdir, step)
+    return predictor(built, params, found, workdir), built, found
+
+
+def predictor(built, params, step, place):
+    """The predictor of a model, with what it is and how it is stored."""
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    title = f"{built.system.title}, {count:,} parameters, step {step} of {place}"
+    return built.predictor(params, title=title, store=lambda folder, params: whole.write(built, params, step, folder, place))
+
+
+def completed(config, workdir):
+    """Built, of a run from before runs kept their model: from its data, this once."""
+    logging.info("%s has not kept what its model needs: it is made of its data now, and kept there.", workdir)
+    built = recipe.make(config, workdir, open_scorer=frozen_scorer)
+    try:
+        built.keep(workdir)
+    except OSError as error:
+        logging.warning("it could not be kept (%s): the data will be needed again.", error)
+    return built
+
+
+def parameters(built, workdir, step=None):
+    """(parameters, step number) of a run's checkpoint: the averaged ones where it keeps some, adapters taken in.
+
+    They lie over the devices here, by the run's mesh where it fits them.
+    """
+    config = built.config
+    try:
+        mesh = layout.make_mesh(config.mesh)
+    except UserError:  # trained on more devices, or on fewer
+        mesh = layout.make_mesh({"fsdp": -1})
     with jax.set_mesh(mesh):
-        _, shapes = state_maker(parts, mesh)
-        folder = os.path.join(workdir, "checkpoints")
-        checkpoints = Checkpoints(folder) if os.path.isdir(folder) else None
-        restored = checkpoints.restore(shapes, step) if checkpoints else None
-    if restored is None:
+        shapes = jax.eval_shape(lambda: init_params(built.model, built.example_batch(1), jax.random.PRNGKey(0), built.adapters))
+        places = layout.shardings(shapes, mesh)
+        shapes = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, places)
+        part = "ema" if config.ema else "params"
+        found = checkpoints.read(os.path.join(workdir, "checkpoints"), {part: shapes}, step)
+    if found is None:
         raise UserError(f"{workdir} holds no checkpoint yet: train first, or give the folder of a run that has saved one.")
-    state, meta = restored
-    return parts.predictor(averaged(state)), parts, meta["next_step"]
+    state, meta = found
+    return lora.merge(state[part]), meta["next_step"]
 
 
 def frozen_scorer(workdir):
     """A sense scorer from the text encoder of a trained run, frozen (claim 6): mean-pooled hidden states, cosine."""
-    predictor, _, _ = restore(run_config(workdir), workdir)
-    return FrozenLMScorer(predictor.text_vectors)
+    return FrozenLMScorer(open_run(workdir)[0].text_vectors)

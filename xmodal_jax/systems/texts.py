@@ -1,19 +1,36 @@
 """Texts of a system: the tokeniser that its config names, and a text tower that reads its ids."""
 
+import json
+import os
+
 from xmodal_jax.data.tokenizers import learn_tokenizer
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.processing import load_tokenizer
 from xmodal_jax.systems.towers import TEXT_ENCODERS, tower
 
 
-def open_tokenizer(spec, texts, count):
-    """The tokeniser that `spec` names, or one learned from the texts(i) of `count` training examples."""
+def open_tokenizer(spec, texts, source, kept=None):
+    """The tokeniser that is kept in a folder, else the one that `spec` names, or learned from the texts(i) of the source."""
+    if kept:
+        return load_tokenizer(kept, fewest=0)
     if spec.partition(":")[0] in ("words", "bpe"):
-        return learn_tokenizer(spec, [text for i in range(count) for text in texts(i)])
+        return learn_tokenizer(spec, [text for i in range(len(source)) for text in texts(i)])
     return load_tokenizer(spec)
 
 
-def text_tower(settings, maker, dtype, places):
+def write_list(folder, name, values):
+    """Write a JSON file of a list."""
+    with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+        json.dump(values, file, ensure_ascii=False)
+
+
+def read_list(folder, name):
+    """Read it."""
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def text_tower(settings, maker, dtype, places, kept=None):
     """The text encoder of a model whose texts have `places` ids."""
 
     def positions(pad):  # RoBERTa's begin behind that of its pads
@@ -22,7 +39,7 @@ def text_tower(settings, maker, dtype, places):
     fixed = {"vocabulary": maker.vocabulary}
     if settings["name"] in ("bert", "roberta"):
         fixed["positions"] = positions(settings.get("pad_positions"))
-    text = tower(settings, TEXT_ENCODERS, "config.model.text", dtype, fixed)
+    text = tower(settings, TEXT_ENCODERS, "text", dtype, kept, fixed)
     check_words(text, "text encoder", maker, positions(getattr(text.module, "pad_positions", None)))
     return text
 

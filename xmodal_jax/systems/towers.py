@@ -4,6 +4,7 @@ config.model.image = dict(name="vit", init="google/vit-base-patch16-224", freeze
 """
 
 import dataclasses
+import os
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.config import build, choose, defaults
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.pretrained import open_checkpoint
+from xmodal_jax.interop.pretrained import module_of, open_checkpoint, read_settings
 from xmodal_jax.interop.trees import leaves, nest
 from xmodal_jax.models.backbones.beit import BEiT
 from xmodal_jax.models.backbones.bert import BERT
@@ -31,11 +32,13 @@ DECODERS = {"gpt2": GPT2}
 
 @dataclasses.dataclass(frozen=True)
 class Tower:
-    """module; checkpoint it starts from, or None; freeze: patterns of its parameters that stay as they are."""
+    """module; freeze: patterns of its parameters that stay as they are. One that starts from a checkpoint: its settings, and
+    `checkpoint`, a function that opens it."""
 
     module: Any
-    checkpoint: Any = None
     freeze: tuple = ()
+    settings: Any = None
+    checkpoint: Any = None
 
 
 def section(table, name, init, settings, where):
@@ -48,15 +51,17 @@ def section(table, name, init, settings, where):
     return ConfigDict({"name": name, "init": "", "freeze": ()} | {key: own[key] for key in own if key not in derived})
 
 
-def tower(settings, table, where, dtype, fixed=None, changes=None, image_size=None):
+def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, image_size=None):
     """Build one tower.
 
     Args:
       settings: {"name", "init": folder or name of a checkpoint ("" for none), "freeze": patterns, fields of the module}; of a
         checkpoint only the fields that do not follow from its config (dropout, remat) may be given.
+      field: of the model, as in config.model.FIELD. kept: folder of a run's own copy of the checkpoint's settings, in FIELD/:
+        the checkpoint itself is opened only where its arrays are asked for.
       fixed: fields of a new module that follow from the rest of the config; changes: of a checkpoint's config.
     """
-    settings = {key: value for key, value in dict(settings).items() if value is not None}
+    where, settings = f"config.model.{field}", {name: value for name, value in dict(settings).items() if value is not None}
     kind = choose(table, settings.pop("name"), f"{where}.name")
     init, freeze = settings.pop("init", ""), tuple(settings.pop("freeze", ()))
     if isinstance(freeze, str):
@@ -64,18 +69,24 @@ def tower(settings, table, where, dtype, fixed=None, changes=None, image_size=No
     if not init:
         known = {field.name for field in dataclasses.fields(kind)}
         own = {"grid": (image_size // settings.get("patch", kind.patch),) * 2} if "grid" in known else {}
-        return Tower(
-            build(kind, {**own, **settings, **(fixed or {}), "dtype": dtype}, where.removeprefix("config.")), None, freeze
-        )
+        return Tower(build(kind, {**own, **settings, **(fixed or {}), "dtype": dtype}, where.removeprefix("config.")), freeze)
     free = {key: settings.pop(key) for key in ("dropout", "remat") if key in settings}
     if settings:
         raise UserError(f"{where}: {', '.join(settings)} cannot be chosen: they follow from the checkpoint {init}.")
-    size = image_size if kind in (ViT, BEiT) else None
-    checkpoint = open_checkpoint(init, size, (), (r"(^|/)cross/|norm_cross/",), changes, **free, dtype=dtype)
-    if not isinstance(checkpoint.module, kind):
-        raise UserError(f"{where}: {init} holds a {type(checkpoint.module).__name__}, not a {kind.__name__}.")
-    logging.info("%s: %d arrays from %s", where, len(checkpoint.entries), init)
-    return Tower(checkpoint.module, checkpoint, freeze)
+
+    def opened():
+        size = image_size if kind in (ViT, BEiT) else None
+        checkpoint = open_checkpoint(init, size, (), (r"(^|/)cross/|norm_cross/",), changes, **free, dtype=dtype)
+        if not isinstance(checkpoint.module, kind):
+            raise UserError(f"{where}: {init} holds a {type(checkpoint.module).__name__}, not a {kind.__name__}.")
+        logging.info("%s: %d arrays from %s", where, len(checkpoint.entries), init)
+        return checkpoint
+
+    if kept:
+        own = read_settings(os.path.join(kept, field))
+        return Tower(module_of(own, **free, dtype=dtype), freeze, own, opened)
+    checkpoint = opened()
+    return Tower(checkpoint.module, freeze, checkpoint.settings, lambda: checkpoint)
 
 
 def frozen(towers):
@@ -89,7 +100,8 @@ def graft(params, towers):
     for name, tower in towers.items():
         if tower.checkpoint is None:
             continue
-        for path, array in tower.checkpoint.read("float32", lambda path, name=name: flat[f"{name}/{path}"].sharding).items():
+        places = {path.removeprefix(f"{name}/"): leaf.sharding for path, leaf in flat.items() if path.startswith(f"{name}/")}
+        for path, array in tower.checkpoint().read("float32", places.get).items():
             flat[f"{name}/{path}"] = array
     return nest(flat)
 

@@ -10,13 +10,15 @@ from xmodal_jax.models.backbones.spectrogram import Spectrogram
 from xmodal_jax.models.fusion import FUSIONS
 from xmodal_jax.models.vqa import VQA
 from xmodal_jax.systems.base import System
-from xmodal_jax.systems.texts import open_tokenizer, text_tower
+from xmodal_jax.systems.texts import open_tokenizer, read_list, text_tower, write_list
 from xmodal_jax.systems.towers import IMAGE_ENCODERS, image_tokens, tower
 
+ANSWERS = "answers.json"  # that can be given, by number
 
-def make_maker(config, examples, source, open_scorer=None):
+
+def make_maker(config, examples, source=None, kept=None, open_scorer=None):
     del open_scorer  # of senses
-    if not hasattr(source, "questions"):
+    if source is not None and not hasattr(source, "questions"):
         known = ", ".join(name for name, kind in SOURCES.items() if hasattr(kind, "questions"))
         raise UserError(f"config.data.source={config.data.source!r} has no questions: take one of {known}.")
 
@@ -24,13 +26,19 @@ def make_maker(config, examples, source, open_scorer=None):
         captions = source.captions(i)[0] if examples.caption else ()
         return [*(question["question"] for question in source.questions(i)), *captions]
 
-    return QuestionMaker(examples, open_tokenizer(examples.tokenizer, texts, len(source)), source, config.seed)
+    tokenizer = open_tokenizer(examples.tokenizer, texts, source, kept)
+    return QuestionMaker(examples, tokenizer, source, config.seed, kept and read_list(kept, ANSWERS))
 
 
-def make_model(config, maker, dtype):
+def keep(maker, folder):
+    maker.tokenizer.save_pretrained(folder)
+    write_list(folder, ANSWERS, maker.answers)
+
+
+def make_model(config, maker, dtype, kept=None):
     settings = {name: value for name, value in config.model.items() if name != "name"}
-    image = tower(settings.pop("image"), IMAGE_ENCODERS, "config.model.image", dtype, image_size=maker.config.image_size)
-    text = text_tower(settings.pop("text"), maker, dtype, maker.config.length)
+    image = tower(settings.pop("image"), IMAGE_ENCODERS, "image", dtype, kept, image_size=maker.config.image_size)
+    text = text_tower(settings.pop("text"), maker, dtype, maker.config.length, kept)
     fusion = dict(settings.pop("fusion"))
     kind = choose(FUSIONS, fusion.pop("name"), "config.model.fusion.name")
     sound = settings.pop("sound", None)
@@ -48,4 +56,4 @@ def tokens(model, maker):
     return image_tokens(model, maker) + maker.config.length * (1 + maker.config.caption)
 
 
-SYSTEM = System("Visual question answering", QuestionExamples, make_maker, make_model, tokens, QuestionPredictor)
+SYSTEM = System("Visual question answering", QuestionExamples, make_maker, keep, make_model, tokens, QuestionPredictor)

@@ -67,6 +67,32 @@ class Checkpoints:
         self.manager.close()
 
 
+def read(folder, target, step=None):
+    """(parts of the state, meta) of `step` or of the newest readable checkpoint in a folder; None where there is none.
+
+    Args:
+      target: {field of the state: tree of ShapeDtypeStructs with shardings}: nothing else is read. Nothing is written.
+    """
+    steps = sorted(ocp.utils.checkpoint_steps(folder), reverse=True) if os.path.isdir(folder) else []
+    arrays = ocp.args.PyTreeRestore(target, ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True)
+    for number in steps if step is None else [step]:
+        place = os.path.join(os.path.abspath(folder), str(number))
+        try:
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+                state = reader.restore(os.path.join(place, "state"), args=arrays)
+            with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+                meta = reader.restore(os.path.join(place, "meta"))
+            return jax.block_until_ready(state), meta
+        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+            if step is not None or number == steps[-1]:
+                raise UserError(
+                    f"The checkpoint of step {number} in {folder} cannot be read: {brief(error)}. There are those of steps "
+                    f"{', '.join(map(str, steps))}. Was it written by another config or version?"
+                ) from error
+            logging.warning("The checkpoint of step %d cannot be read (%s): trying the one before.", number, brief(error))
+    return None
+
+
 def brief(error):
     """First line of an error, at most 200 characters."""
     lines = str(error).strip().splitlines()

@@ -34,6 +34,7 @@ def train(parts, workdir, is_stopped=None):
     """
     config = parts.config
     claim_workdir(config, workdir)
+    parts.keep(workdir)
     mesh = layout.make_mesh(config.mesh)
     stopping = stop_on_sigterm() if is_stopped is None else contextlib.nullcontext(is_stopped)
     with jax.set_mesh(mesh), stopping as is_stopped:

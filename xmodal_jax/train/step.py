@@ -32,10 +32,15 @@ def averaged(state):
     return lora.merge(state.ema if state.ema is not None else state.params)
 
 
+def init_params(model, batch, key, adapters=lora.LoraConfig()):
+    """Fresh parameters, adapters among them."""
+    return lora.add_adapters(jax.random.fold_in(key, 1), model.init(key, batch)["params"], adapters)
+
+
 def init_state(model, optimizer, batch, seed, ema, adapters=lora.LoraConfig()):
     """A fresh state; jit it with out_shardings so that no device ever holds more than its part."""
     key, init_key = jax.random.split(jax.random.PRNGKey(seed))
-    params = lora.add_adapters(jax.random.fold_in(init_key, 1), model.init(init_key, batch)["params"], adapters)
+    params = init_params(model, batch, init_key, adapters)
     copy = jax.tree.map(jnp.copy, params) if ema else None
     return State(jnp.int32(0), params, optimizer.init(params), copy, key, jnp.int32(-1))
 

@@ -3,6 +3,7 @@
 from xmodal_jax.data.senses.corpus import corpus_inventory
 from xmodal_jax.data.senses.inventory import Inventory, Sense, TableInventory
 from xmodal_jax.data.senses.jsonl import JsonlInventory, open_inventory
+from xmodal_jax.data.senses.kept import keep_inventory, kept_inventories
 from xmodal_jax.data.senses.scorers import FrozenLMScorer, LeskScorer, choose_sense, gloss_line, score_senses
 from xmodal_jax.data.senses.wordnet import WordNet
 
@@ -17,6 +18,8 @@ __all__ = [
     "choose_sense",
     "corpus_inventory",
     "gloss_line",
+    "keep_inventory",
+    "kept_inventories",
     "open_inventory",
     "score_senses",
 ]

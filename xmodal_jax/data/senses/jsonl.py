@@ -138,6 +138,10 @@ class JsonlInventory(Inventory):
         entry = next(entry for entry in self._entries(lemma) if entry["id"] == sense_id)
         return (lemma, *_words(entry.get("synonyms"))), entry.get("gloss", "")
 
+    def lines(self) -> list[bytes]:
+        """The lines of the file, in its order, later ones of a lemma in place of earlier ones."""
+        return [line.rstrip(b"\r\n") for _, line in self._rows.values()]
+
     def __contains__(self, lemma: object) -> bool:
         return lemma in self._rows
 

@@ -1,0 +1,62 @@
+"""From a config to a model without its parameters: what training and use have in common."""
+
+import dataclasses
+from typing import Any
+
+from xmodal_jax.config import build
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.lora import LoraConfig
+from xmodal_jax.systems import system_of
+from xmodal_jax.systems.base import System
+
+
+@dataclasses.dataclass
+class Built:
+    """A model of a config, without its parameters."""
+
+    config: Any
+    system: System
+    maker: Any  # (example, position) -> arrays
+    model: Any
+    towers: dict  # {field of the model: Tower}
+
+    def example_batch(self, rows):
+        """A batch of zeros with the shapes and types of `rows` examples, without reading any data."""
+        return self.maker.example_batch(rows)
+
+    def tokens_per_example(self):
+        """Vectors that a row is processed as, padding included."""
+        return self.system.tokens(self.model, self.maker)
+
+    def predictor(self, params, **others):
+        """What the model does with these parameters, a `decoding.predictor.Predictor`; others: its `title`, `store`."""
+        aligned = self.config.objectives.get("contrastive", {}).get("weight", 0.0) > 0
+        return self.system.predictor(self.model, params, self.maker, aligned=aligned, **others)
+
+    @property
+    def adapters(self):
+        """The low-rank adapters of its parameters."""
+        return build(LoraConfig, self.config.get("lora", {}), "lora")
+
+
+def examples_of(config):
+    """How a config's examples are made."""
+    return build(system_of(config).examples, config.examples, "examples")
+
+
+def build_model(config, source=None, kept=None, open_scorer=None):
+    """-> Built. source: of the training examples, None for use alone; kept: folder of what a run has kept (`systems.kept`)."""
+    system = system_of(config)
+    maker = system.maker(config, examples_of(config), source, kept, open_scorer)
+    model, towers = system.model(config, maker, parse_precision(config.precision)["compute"], kept)
+    return Built(config, system, maker, model, towers)
+
+
+def parse_precision(text):
+    """ "params=float32,compute=bfloat16,output=float32" -> dictionary; parameters and outputs stay float32."""
+    parts = dict(part.split("=") for part in text.split(",") if "=" in part)
+    if set(parts) - {"params", "compute", "output"} or parts.get("compute", "float32") not in ("float32", "bfloat16"):
+        raise UserError(f"config.precision={text!r}: write params=float32,compute=float32|bfloat16,output=float32.")
+    if parts.get("params", "float32") != "float32" or parts.get("output", "float32") != "float32":
+        raise UserError(f"config.precision={text!r}: parameters, softmax and losses are kept in float32.")
+    return {"params": "float32", "compute": "float32", "output": "float32"} | parts

@@ -1,0 +1,78 @@
+"""A whole model as one folder: config.json, model.safetensors, README.md, and what a run keeps (tokeniser, answers, ...)."""
+
+import json
+import os
+
+import numpy as np
+from ml_collections import ConfigDict
+
+import xmodal_jax
+from xmodal_jax.config import flat, to_json
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop.pretrained import fetch
+from xmodal_jax.interop.processing import read_json
+from xmodal_jax.interop.trees import leaves, nest
+from xmodal_jax.systems import kept
+from xmodal_jax.systems.card import model_card
+from xmodal_jax.systems.export import processor_of
+from xmodal_jax.systems.model import build_model
+
+TYPE = "xmodal_jax"  # model_type of config.json
+PARTS = ("model", "examples", "objectives", "precision", "seed")  # of a run's config: what its model follows from
+
+
+def is_whole(folder):
+    """Whether a folder holds a whole model, not a run."""
+    return read_json(folder, "config.json").get("model_type") == TYPE
+
+
+def write(built, params, step, folder, place):
+    """Write a model with its parameters (adapters taken in) into a new folder. place: where it comes from, a run's folder."""
+    from safetensors.numpy import save_file
+
+    if os.path.exists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
+        raise UserError(f"{folder} holds something already: name a new folder.")
+    os.makedirs(folder, exist_ok=True)
+    kept.write(built, folder)
+    config = without_places({name: json.loads(to_json(built.config))[name] for name in PARTS})
+    about = {"model_type": TYPE, "system": built.config.model.name, "version": xmodal_jax.__version__, "step": step}
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+        json.dump({**about, "config": config}, file, indent=2, sort_keys=True)
+    if "image" in built.towers:
+        processor_of(built).to_folder(folder)
+    save_file({path: np.asarray(array) for path, array in leaves(params).items()}, os.path.join(folder, "model.safetensors"))
+    predictor = built.predictor(params)
+    with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
+        file.write(model_card(built, predictor, params, step, read_json(place, "results.json")))
+
+
+def without_places(config):
+    """A config whose paths are names alone: where a model came from on one machine is nobody else's matter."""
+    values = {key: os.path.basename(os.path.normpath(v)) if is_path(v) else v for key, v in flat(config).items()}
+    out = {}
+    for key, value in values.items():
+        *above, last = key.split(".")
+        inner = out
+        for name in above:
+            inner = inner.setdefault(name, {})
+        inner[last] = value
+    return out
+
+
+def is_path(value):
+    return isinstance(value, str) and (os.path.isabs(value) or os.path.exists(value)) and os.sep in value
+
+
+def read(name_or_folder):
+    """-> (Built, parameters, step) of a folder that `write` wrote, or of its name on the hub."""
+    from safetensors.flax import load_file
+
+    folder = fetch(name_or_folder)
+    about = read_json(folder, "config.json")
+    if about.get("model_type") != TYPE:
+        raise UserError(
+            f"{name_or_folder} is no whole model of xmodal_jax (model_type {about.get('model_type')!r}). Single encoders and "
+            "decoders of the public formats are read by xmodal_jax.interop.pretrained.load_pretrained."
+        )
+    built = build_model(ConfigDict({"objectives": {}, **about["config"]}), kept=folder)
+    return built, nest(load_file(os.path.join(folder, "model.safetensors"))), about["step"]
