@@ -12,6 +12,7 @@ from jax import monitoring
 from ml_collections import config_flags
 from PIL import Image
 
+from xmodal_jax.config import load_config
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.systems import recipe
 from xmodal_jax.train import loop, progress, report
@@ -94,7 +95,7 @@ def test_every_config_file_trains(file, tmp_path, monkeypatch):
     check(parsed(file, ["image_size=32"] if file.stem == "pretrain" else []), tmp_path, monkeypatch)
 
 
-PRETRAIN, CAPTION = (ROOT / "configs" / f"{name}.py" for name in ("pretrain", "caption"))
+PRETRAIN, CAPTION, VQA = (ROOT / "configs" / f"{name}.py" for name in ("pretrain", "caption", "vqa"))
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,27 @@ def test_ones_own_pictures_train(folder_of_pictures, tmp_path, monkeypatch):
 def test_the_warm_up_of_the_prior_is_half_of_the_run_that_was_asked_for():
     assert parsed(CAPTION, ["vae"], "total_steps=500").objectives.kl.warmup == 250
     assert parsed(CAPTION, ["vae"], "objectives.kl.warmup=7", "total_steps=500").objectives.kl.warmup == 7
+
+
+@pytest.mark.parametrize("method", ["baseline", "vae", "vae_cl", "dual_encoder"])
+def test_captioners_train_as_long_as_the_paper_did(method):
+    config = load_config(str(CAPTION), f"{method},scale=paper")
+    assert (config.batch_size, config.total_steps) == (48, 31250) and 48 * 31250 == 30 * 50_000  # epochs, pairs
+    assert config.optimizer.learning_rate == 1e-5 and config.optimizer.schedule == "cosine"
+    assert config.examples.image_size == 224
+
+
+@pytest.mark.parametrize(
+    ("text", "batch_size", "steps", "answers", "optimizer"),
+    [("lstm", 32, 138_500, 1000, "adam"), ("gru", 32, 138_500, 1000, "adam")]
+    + [(text, 16, 277_000, 3128, "adamw") for text in ("bert", "roberta", "deberta_v3")],
+)
+def test_question_answerers_train_as_long_as_the_source_did(text, batch_size, steps, answers, optimizer):
+    config = load_config(str(VQA), f"data=vqa2,scale=paper,text={text}")
+    assert (config.batch_size, config.total_steps, config.examples.answers) == (batch_size, steps, answers)
+    assert round(batch_size * steps / 443_757, 1) == 10  # epochs of VQA v2's training questions
+    assert (config.optimizer.name, config.optimizer.learning_rate) == (optimizer, 2e-5)
+    assert config.examples.image_size == 384 and config.objectives.answering.targets == "hard"
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_a_table_makes_each_cell_from_its_arguments(tmp_path, monkeypatch):
     assert trained["bert-vit-ume-0"].model.text.name == "bert" and trained["bert-vit-ume-1"].seed == 1
     assert trained["lstm-vgg-ume-no-image-0"].examples.blind == "image"
     text = (tmp_path / "table.md").read_text()
-    assert "| 55.0 ± 7.1 |" in text and "|   published | 55.33 |" in text
+    assert "| 55.0 ± 7.1 |" in text and "|   published | 55.33 ± 1.32 |" in text
 
 
 def test_controls_are_blind():

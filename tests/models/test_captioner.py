@@ -9,10 +9,11 @@ import pytest
 
 from tests.conftest import random_params
 from xmodal_jax.errors import UserError
-from xmodal_jax.models import Captioner
+from xmodal_jax.models import Captioner, CrossmodalBytes
 from xmodal_jax.models.backbones.convit import ConvViT
 from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.models.backbones.vit import ViT
+from xmodal_jax.models.captioner import EOS_SOURCES
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.train.gradient import loss_and_gradient
 
@@ -48,17 +49,43 @@ def test_equation_1_each_latent_gives_the_decoder_its_context(call, batch, image
     np.testing.assert_array_equal(seen.latents.z, seen.latents.mu)  # at evaluation
 
 
-def test_draws_have_the_moments_that_are_given(batch):
-    model = make(latent="cls")
+def test_draws_have_the_moments_that_are_given_and_share_no_noise(batch):
+    model = make(contrast_on="latent")
     params = random_params(model, batch)
 
     def draw(key):
-        return Verbs(model, params, key, train=True).encode_image(batch["image"]).latents
+        seen = Verbs(model, params, key, train=True).encode_image(batch["image"])
+        return seen.latents, seen.pooled
 
-    found = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.PRNGKey(1), 2000))
+    found, pooled = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.PRNGKey(1), 2000))
     mu, deviation = found.mu[0], np.exp(found.log_variance[0] / 2)
     assert (np.abs(found.z.mean(0) - mu) < 6 * deviation / 2000**0.5).all()
     np.testing.assert_allclose(found.z.std(0), deviation, rtol=0.12)
+    between = np.corrcoef(found.z.reshape(2000, -1), rowvar=False)  # of all components of all tokens of all pictures
+    assert len(between) == mu.size > B * 6 and np.abs(between - np.eye(len(between))).max() < 7 / 2000**0.5
+    np.testing.assert_allclose(pooled, np.broadcast_to(pooled[0], pooled.shape), atol=1e-6)  # of the means, not of a draw
+
+
+def test_a_pictures_vector_is_of_the_encoders_output_or_of_the_latents_means(call, batch):
+    for source in ("encoder", "latent"):
+        model = make(contrast_on=source)
+        params = random_params(model, batch)
+        seen = call(model, "encode_image", params, batch["image"])
+        pixels = (batch["image"].astype(np.float32) / 255 - 0.5) / 0.25
+        whole = call(CONV, "__call__", params["image"], pixels).pooled if source == "encoder" else seen.latents.mu.mean(1)
+        shared = np.asarray(whole) @ params["to_shared_image"]["kernel"]
+        np.testing.assert_allclose(seen.pooled, shared / np.linalg.norm(shared, axis=1, keepdims=True), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", [make(), CrossmodalBytes()], ids=["captioner", "crossmodal_bytes"])
+def test_the_temperature_starts_at_007_and_stays_above_001(model):
+    def scale(params):
+        return float(model.apply({"params": params}, method="scale"))
+
+    params = model.init(jax.random.PRNGKey(0), method="scale")["params"]
+    assert scale(params) == pytest.approx(1 / 0.07, rel=1e-3)
+    found = [scale(params | {"log_scale": jnp.log(value)}) for value in (3.0, 99.0, 101.0, 1e4)]
+    np.testing.assert_allclose(found, [3, 99, 100, 100], rtol=1e-5)
 
 
 def test_evaluation_is_deterministic_and_training_is_not(batch):
@@ -110,17 +137,19 @@ def test_a_captions_vector_sees_the_image_in_the_papers_words_alone(call, batch)
 
 
 def test_a_captions_vector_is_that_of_its_closing_end_mark(call, batch):
-    model = make()
-    params = random_params(model, batch)
+    for source in EOS_SOURCES:
+        model = make(unimodal=int(source == "unimodal_half"), eos_source=source)
+        params = random_params(model, batch)
+        seen = call(model, "encode_image", params, batch["image"])
 
-    def vectors(ids):
-        return call(model, "encode_text", params, ids, batch["caption_length"]).pooled
+        def vectors(ids, model=model, params=params, seen=seen):
+            return call(model, "encode_text", params, ids, batch["caption_length"], seen).pooled
 
-    changed = batch["caption"].copy()
-    changed[1, 4:] = 9  # behind the end mark at 3
-    np.testing.assert_allclose(vectors(batch["caption"]), vectors(changed), atol=1e-6)
-    changed[1, 2] = (changed[1, 2] + 1) % V
-    assert np.abs(vectors(batch["caption"]) - vectors(changed))[1].max() > 1e-4
+        for place in range(2, T):  # row 1 ends at 3: the word before, the mark itself, and what stands behind
+            changed = batch["caption"].copy()
+            changed[1, place] = (changed[1, place] + 9) % V
+            moved = np.abs(vectors(batch["caption"]) - vectors(changed))[1].max()
+            assert moved > 1e-4 if place <= 3 else moved < 1e-6, (source, place)
 
 
 @pytest.mark.parametrize("unimodal", [0, 1])

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.caption import get_config
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.captioner import Seen, Told
 from xmodal_jax.models.latent import Latents
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.sums import Sum
-from xmodal_jax.train.gradient import weighted_mean
+from xmodal_jax.train.gradient import active, evaluate_with, weighted_mean
 
 B, T, V, N, Z, P = 5, 7, 11, 3, 4, 6
 
@@ -109,3 +110,31 @@ def test_a_weight_warms_up_over_its_steps():
     found = [float(weighted_mean(settings, losses, step=step)) for step in (0, 5, 10, 99)]
     np.testing.assert_allclose(found, [0, 0.75, 1.5, 1.5], rtol=1e-6)
     assert float(weighted_mean(settings, losses)) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("method", "alpha", "beta", "gamma"),
+    [("baseline", 1.0, 0.0, 0.0), ("vae", 0.7, 0.1, 0.0), ("vae_cl", 0.7, 0.1, 0.2), ("dual_encoder", 0.0, 0.0, 1.0)],
+)
+def test_equation_5_of_every_method_as_the_config_has_it(rng, batch, method, alpha, beta, gamma):
+    logits, mu, log_variance = (rng.normal(size=shape).astype(np.float32) for shape in ((B, T, V), (B, N, Z), (B, N, Z)))
+    u, v = (rng.normal(size=(B, P)).astype(np.float32) for _ in range(2))
+    verbs = Given(logits, Latents(mu, mu, log_variance), u, v)
+
+    def loss(settings):
+        objectives = active({name: one.to_dict() for name, one in settings.items()})
+        losses, _ = evaluate_with(verbs, objectives, batch, jax.random.PRNGKey(0))
+        return float(weighted_mean(objectives, losses))
+
+    ends = [(b, t) for b, n in enumerate(batch["caption_length"]) for t in range(n)]
+    words = np.mean([-log_softmax(logits[b, t])[batch["caption"][b, t + 1]] for b, t in ends])
+    m, variance = mu.astype(np.float64), log_variance.astype(np.float64)
+    divergence = -0.5 * (1 + variance - m**2 - np.exp(variance)).sum(-1).mean()
+    scores = 2.5 * u.astype(np.float64) @ v.T.astype(np.float64)
+    both = sum(-np.diag(log_softmax(way)).mean() for way in (scores, scores.T))
+    settings = get_config(f"{method},scale=paper").objectives
+    np.testing.assert_allclose(loss(settings), alpha * words + beta * divergence + gamma * both, rtol=2e-5)
+    settings.contrastive.summed = False
+    np.testing.assert_allclose(loss(settings), alpha * words + beta * divergence + gamma * both / 2, rtol=2e-5)
+    weights = {name: one.weight for name, one in get_config(method).objectives.items()}  # of other scales too
+    assert weights == {"captioning": alpha, "kl": beta, "contrastive": gamma, "naming": 1.0}

@@ -22,7 +22,12 @@ MODEL = CrossmodalBytes(
     slots=2,
     shared_width=4,
 )
-OBJECTIVES = {"masked_words": {"weight": 1.0}, "generation": {"weight": 0.0}, "contrastive": {"weight": 0.5}}
+OBJECTIVES = {
+    "masked_words": {"weight": 1.0, "warmup": 10},
+    "generation": {"weight": 0.0},
+    "contrastive": {"weight": 0.5, "warmup": 5},
+}
+LATE = 99  # a step at which every weight is warm
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +47,24 @@ def params(make_params, batch):
 
 
 def gradients_of(parts, model=MODEL, objectives=OBJECTIVES):
-    """Compiled (parameters, batch) -> (loss, sums, gradients) in `parts` microbatches."""
-    return jax.jit(lambda p, b: loss_and_gradient(model, objectives, p, b, jax.random.PRNGKey(0), parts))
+    """Compiled (parameters, batch, step) -> (loss, sums, gradients) in `parts` microbatches."""
+    return jax.jit(lambda p, b, step: loss_and_gradient(model, objectives, p, b, jax.random.PRNGKey(0), parts, step))
 
 
 def gradients(params, batch, parts, model=MODEL, objectives=OBJECTIVES):
-    return gradients_of(parts, model, objectives)(params, batch)
+    return gradients_of(parts, model, objectives)(params, batch, LATE)
 
 
 @pytest.fixture(scope="module")
-def exact(params, batch):
+def programs():
+    """accumulate -> `gradients_of`."""
+    return {parts: gradients_of(parts) for parts in (1, 4)}
+
+
+@pytest.fixture(scope="module")
+def exact(programs, params, batch):
     """accumulate -> (loss, sums, gradients)."""
-    return {parts: gradients(params, batch, parts) for parts in (1, 4)}
+    return {parts: program(params, batch, LATE) for parts, program in programs.items()}
 
 
 def test_microbatches_are_spread_and_hold_every_row_once(batch):
@@ -63,7 +74,7 @@ def test_microbatches_are_spread_and_hold_every_row_once(batch):
     np.testing.assert_array_equal(np.concatenate(parts["task"].T), batch["task"])
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch(exact, params, batch):
+def test_accumulated_gradients_are_those_of_the_whole_batch(programs, exact, params, batch):
     parts = 4
     owed = (np.asarray(split_batch(batch, parts)["target"]) != 0).sum((1, 2))
     assert len(set(owed.tolist())) > 1, "the microbatches owe different numbers of bytes"
@@ -73,8 +84,23 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(exact, params, batch
     assert size > 1e-3
     jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * size), grads, other_grads)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-5), sums, other_sums)
-    alone = [float(gradients(params, {k: v[i::4] for k, v in batch.items()}, 1)[0]) for i in range(4)]
+    alone = [float(programs[1](params, {k: v[i::4] for k, v in batch.items()}, LATE)[0]) for i in range(4)]
     assert abs(np.mean(alone) - one) > 1e-3, "a mean of microbatch losses would be another number"
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_weights_warm_up_in_microbatches_too(programs, exact, params, batch, parts):
+    _, (losses, _), whole = exact[1]
+    masked, contrastive = losses["masked_words"].mean(), 0.5 * losses["contrastive"].mean()
+    found = {step: programs[parts](params, batch, step) for step in (0, 4, 5, 10)}
+    expected = {0: 0, 4: 0.4 * masked + 0.8 * contrastive, 5: 0.5 * masked + contrastive, 10: masked + contrastive}
+    for step, value in expected.items():
+        np.testing.assert_allclose(found[step][0], value, rtol=1e-5, err_msg=f"step {step}")
+    none, some, more, full = (found[step][2] for step in found)
+    size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(whole))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(none))
+    for one, other in ((jax.tree.map(lambda leaf: 0.8 * leaf, more), some), (whole, full)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * size), one, other)
 
 
 def test_dropout_is_the_same_in_both_passes_of_a_comparison(params, batch):
@@ -88,9 +114,9 @@ def test_dropout_is_the_same_in_both_passes_of_a_comparison(params, batch):
 
     def loss(step):
         moved = jax.tree.map(lambda leaf, way: leaf + step * way, params["text_tower"], direction)
-        return float(run(params | {"text_tower": moved}, batch)[0])
+        return float(run(params | {"text_tower": moved}, batch, LATE)[0])
 
-    grads = run(params, batch)[2]["text_tower"]
+    grads = run(params, batch, LATE)[2]["text_tower"]
     slope = sum(float(np.vdot(a, b)) for a, b in zip(*map(jax.tree.leaves, (grads, direction)), strict=True))
     assert loss(0.0) == loss(0.0) and loss(0.0) != float(gradients(params, batch, 4, objectives=objectives)[0])
     np.testing.assert_allclose((loss(1e-3) - loss(-1e-3)) / 2e-3, slope, rtol=2e-2, atol=1e-3)

@@ -10,7 +10,8 @@ METHODS = {  # of fusion: as the paper calls them, and what it measured with LST
 TEXTS = {"bert": "BERT", "roberta": "RoBERTa", "deberta_v3": "DeBERTa-v3"}
 IMAGES = {"vit": "ViT", "beit": "BEiT"}
 PAIRS = {  # (baseline, UME) of the pairs that the paper measured
-    ("bert", "vit"): ("47.19", "55.33"), ("roberta", "vit"): ("49.41", "57.92"), ("deberta_v3", "beit"): ("58.25", "67.92"),
+    ("bert", "vit"): ("47.19 ± 0.93", "55.33 ± 1.32"), ("roberta", "vit"): ("49.41 ± 1.05", "57.92 ± 1.48"),
+    ("deberta_v3", "beit"): ("58.25 ± 0.89", "67.92 ± 1.21"),
 }  # fmt: skip
 
 
