@@ -3,8 +3,10 @@
 import atexit
 import functools
 import gc
+import importlib
 import os
 import shutil
+import sys
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -19,7 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags
 
+from xmodal_jax import cli  # noqa: F401 - the flags that all commands have
 from xmodal_jax.models import CrossmodalBytes
 
 if jax.__version_info__ < (0, 11):  # a third of the compile time; XLA refuses flags that it does not know
@@ -119,6 +123,25 @@ def apply(model, method, params, *args):
 def call():
     """call(module, "method", params, *args)."""
     return apply
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """command("explain", "--workdir=DIR"): its main() in this process, on a command line; its flags are gone afterwards."""
+
+    def run(name, *arguments):
+        known = set(flags.FLAGS)
+        monkeypatch.delitem(sys.modules, f"xmodal_jax.{name}", raising=False)
+        monkeypatch.setattr(sys, "argv", [name, *arguments])  # where ml_collections looks for overrides
+        try:
+            module = importlib.import_module(f"xmodal_jax.{name}")
+            flags.FLAGS(sys.argv)
+            module.main()
+        finally:
+            for flag in set(flags.FLAGS) - known:
+                delattr(flags.FLAGS, flag)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -134,6 +134,15 @@ def test_other_ways_to_choose_a_caption(model, choose_by, neighbours):
         assert all(sample.answer in training for sample in samples)
 
 
+def test_scenes_are_not_mirrored_for_their_captions_say_left_and_right():
+    parts = recipe.make(small())
+    said = " ".join(text for i in range(len(parts.train)) for text in parts.train.captions(i)[0]).split()
+    assert "left" in said and "right" in said
+    for position in range(20):
+        example = parts.train[position % 3]
+        np.testing.assert_array_equal(parts.maker(example, position)["image"], example["image"])
+
+
 def test_every_cell_of_the_captioning_tables_is_a_config_that_builds():
     config = small()
     cells = caption_vae_cl.GRID.cells(config)

@@ -93,25 +93,14 @@ def test_what_an_answer_rests_on(model, held_out):
         model.grad_cam(example, question, "nobody says this")
 
 
-def test_explain_draws_two_runs(run, held_out, tmp_path, monkeypatch, capsys):
-    from absl import flags
-
-    from xmodal_jax import explain
-
+def test_explain_draws_two_runs(run, held_out, tmp_path, command, capsys):
     Image.fromarray(held_out[0]["image"]).save(tmp_path / "a.png")
-    given = {
-        "WORKDIR": run[0], "BESIDE": [run[0]], "IMAGE": str(tmp_path / "a.png"), "QUESTION": "how many things are there?",
-        "ANSWER": None, "TRUTH": "2", "LAYER": None, "OUT": str(tmp_path / "out.png"),
-    }  # fmt: skip
-    assert all(isinstance(getattr(explain, name), flags.FlagHolder) for name in given)
-    for name, value in given.items():
-        monkeypatch.setattr(explain, name, type("Flag", (), {"value": value}))
-    explain.main()
+    given = [f"--workdir={run[0]}", f"--beside={run[0]}", f"--image={tmp_path}/a.png", f"--out={tmp_path}/out.png"]
+    command("explain", *given, "--question=how many things are there?", "--truth=2")
     assert capsys.readouterr().out.count(run[0]) == 2
     assert min(Image.open(tmp_path / "out.png").size) > 300
-    monkeypatch.setattr(explain, "QUESTION", type("Flag", (), {"value": None}))
     with pytest.raises(UserError, match="--question"):
-        explain.main()
+        command("explain", *given)
 
 
 def test_a_submission_answers_every_question(model, held_out):
@@ -121,6 +110,17 @@ def test_a_submission_answers_every_question(model, held_out):
     i, question = asked[-1]
     assert found[-1]["answer"] == model.answer(held_out[i], question["question"])
     assert {row["answer"] for row in found} <= set(model.maker.answers)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluate_submits_answers_to_the_questions_of_the_split(run, model, split, tmp_path, command):
+    command("evaluate", f"--workdir={run[0]}", f"--split={split}", f"--submission={tmp_path}/answers.json")
+    source = recipe.make(small(), split).held_out
+    asked = [(source[i], question) for i in range(len(source)) for question in source.questions(i)]
+    answers = model.generate_batch([example for example, _ in asked], [question["question"] for _, question in asked])
+    found = json.loads((tmp_path / "answers.json").read_text("utf-8"))
+    assert found == [{"question_id": q["id"], "answer": answer} for (_, q), answer in zip(asked, answers, strict=True)]
+    assert all(row["question_id"].startswith(f"scenes/{split}/") for row in found)
 
 
 def test_what_the_model_does_not_take_is_refused(model, held_out):
@@ -166,6 +166,7 @@ def test_every_cell_of_the_table_is_a_config_that_builds():
             assert state_maker(parts, mesh)[1].params
     paper = {text: get_config(f"scale=paper,text={text}") for text in ("lstm", "bert")}
     assert [c.batch_size for c in paper.values()] == [32, 16] and paper["lstm"].optimizer.name == "adam"
+    assert {c.objectives.answering.targets for c in paper.values()} == {"hard"}
     assert [c.examples.answers for c in paper.values()] == [1000, 3128] and paper["bert"].examples.image_size == 384
 
 

@@ -75,6 +75,18 @@ def test_every_question_is_drawn_and_the_draw_is_the_position_s_alone():
     assert all((one[name] == again[name]).all() for name in one)
 
 
+def test_no_picture_is_mirrored_for_left_must_stay_left(rng):
+    image = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    maker, ramp = make(), np.broadcast_to(np.arange(0, 240, 30, dtype=np.uint8)[None, :, None], (8, 8, 3))
+    near = make(zoom=1.5, brightness=0.2)
+    for position in range(30):
+        np.testing.assert_array_equal(maker({**SOURCE[1], "image": image}, position)["image"], image)
+        for upright, name in ((ramp, "left"), (ramp.transpose(1, 0, 2), "above")):  # dark at the left, at the top
+            found = near({**SOURCE[1], "image": upright}, position)["image"].astype(float).mean(-1)
+            found = found if name == "left" else found.T
+            assert found[:, 0].mean() < found[:, -1].mean(), (name, position)
+
+
 def test_batches_have_the_shapes_that_are_promised():
     scenes = Scenes(split="train", count=6, size=64, lang="en", fields=("image", "questions", "captions", "audio", "objects"))
     maker = make(scenes, image_size=64, length=24, caption=True, sound=4000, names=True)

@@ -68,6 +68,21 @@ def test_the_words_with_most_weight_have_maps(rng):
     np.testing.assert_array_equal(tiles["pairs, all words"], tiles["“what”  100%"])
 
 
+def test_each_word_s_map_is_hot_where_its_weights_are():
+    cells = [(0, 5), (4, 1), (2, 7), (5, 0), (1, 2)]  # of the words, each heavier than the one before
+    weights = np.stack([(n + 1) * one_hot(cell) for n, cell in enumerate(cells)])
+    cold = heatmap.overlay(GREY, np.zeros((6, 8)), drawn.TILE)
+
+    def hottest(tile):
+        y, x = np.unravel_index(np.abs(tile.astype(int) - cold).sum(-1).argmax(), tile.shape[:2])
+        return int(y / tile.shape[0] * 6), int(x / tile.shape[1] * 8)
+
+    found = {label: hottest(tile) for label, tile in drawn._tiles(GREY, Panel("UME", "red", pairs=(WORDS, weights)))}
+    assert found == {
+        "pairs, all words": cells[4], "“ball”  33%": cells[4], "“the”  27%": cells[3], "“is”  20%": cells[2],
+    }  # fmt: skip
+
+
 def test_grad_cam_is_drawn_against_its_peak_and_pairs_against_an_even_share():
     even, half = np.ones((6, 8)), np.full((6, 8), 0.5)
     half[0, 0] = 1

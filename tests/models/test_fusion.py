@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,12 @@ import pytest
 
 from tests.conftest import random_params
 from xmodal_jax.errors import UserError
+from xmodal_jax.models import pairs as pairing
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.flops import count_flops
 from xmodal_jax.models.fusion import EVC, FUSIONS, UME, PairFusion, PairTokens
-from xmodal_jax.models.pairs import pair_weights, pool_pairs
+from xmodal_jax.models.pairs import NEVER, TILE, pair_weights, pool_columns, pool_pairs, tile_of
+from xmodal_jax.models.platform import platform
 
 B, D = 2, 8
 SIZES = ((5, 6), (7, 9), (4, 3))  # tokens and width of each modality
@@ -139,8 +142,9 @@ def dense_pool(blocks, query):
     return jnp.einsum("bpg,bpgd->bgd", weights, h.reshape(*h.shape[:2], query.shape[1], -1)).reshape(B, D), weights.mean(-1)
 
 
-@pytest.mark.parametrize(("tile", "weighed"), [(1, True), (3, True), (100, True), (3, False)])
-def test_tiles_change_nothing_and_gradients_are_those_of_all_pairs_at_once(rng, tile, weighed):
+@pytest.mark.parametrize(("tile", "weighed"), [(1, True), (3, True), (100, True), (3, False), (0, True)])
+def test_tiles_change_nothing_and_gradients_are_those_of_all_pairs_at_once(rng, monkeypatch, tile, weighed):
+    monkeypatch.setitem(TILE, platform(), 3 * B * 4 * D)  # so that the tile by default is one of several
     blocks, query = blocks_of(rng, [(5, 7), (9, 4)]), jnp.asarray(rng.normal(size=(D, 2)), jnp.float32) if weighed else None
     target = jnp.asarray(rng.normal(size=(B, D)), jnp.float32)
     masks = [block[4:] for block in blocks]
@@ -166,6 +170,43 @@ def test_pair_weights_are_the_softmax_over_all_pairs(rng):
     flat = np.concatenate([np.asarray(w).reshape(B, -1) for w in found], 1)
     np.testing.assert_allclose(flat, dense_pool(blocks, query)[1], atol=1e-6)
     np.testing.assert_allclose(flat.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weighed", [True, False])
+def test_where_there_is_no_pair_nothing_has_weight(rng, weighed):
+    """Of row 0 the question has no token, the other picture none either; of row 1 one pair of each block is left."""
+    first, second = blocks_of(rng, [(5, 7), (3, 4)])
+    query = jnp.asarray(rng.normal(size=(D, 2)), jnp.float32) if weighed else None
+    one = [jnp.zeros((B, n), bool).at[1, n - 1].set(True) for n in (5, 7, 3, 4)]
+    blocks = [(*first[:4], one[0], one[1].at[0].set(True)), (*second[:4], one[2], one[3])]
+
+    def run(blocks):
+        a, b, p, q, *masks = blocks[0]
+        return pair_weights(blocks, query), pool_pairs(blocks, query), pool_columns(a, b, p, q, query, *masks, 2)
+
+    weights, pooled, (columns, log_total) = jax.jit(run)(blocks)
+    for found in map(np.asarray, weights):
+        assert not found[0].any() and np.argwhere(found[1]).tolist() == [[found.shape[1] - 1, found.shape[2] - 1]]
+    assert not pooled[0].any() and pooled[1].any()
+    assert not columns[0].any() and not columns[1, :-1].any() and columns[1, -1].any()
+    assert (log_total[0] == NEVER).all() and (log_total[1, :-1] == NEVER).all() and (log_total[1, -1] > NEVER / 2).all()
+
+
+@pytest.mark.parametrize("form", ["low_rank", "pool_first"])
+@pytest.mark.parametrize("name", ["evc", "ume"])
+def test_evc_weighs_all_pairs_alike_and_ume_each_by_itself(rng, name, form):
+    sources = make_sources(rng)
+    sources[0] = sources[0].replace(mask=jnp.asarray([[True] * 4 + [False], [False] * 5]))
+    model = FUSIONS[name](D, form)
+    params = random_params(model, sources)
+    assert ("query" in params) == (name == "ume")
+    found, kept = jax.jit(functools.partial(model.apply, mutable="attention"))({"params": params}, sources)
+    np.testing.assert_allclose(found[1], params["norm_out"]["bias"], atol=1e-6)  # of nothing
+    ((weights,),) = kept["attention"]["pairs"]
+    there = np.asarray(sources[0].mask)[:, :, None] & np.asarray(sources[1].mask)[:, None]
+    assert not weights[~there].any() and (weights[there] > 0).all()  # the second row's question is empty
+    alike = np.allclose(weights[there], 1 / there.sum(), rtol=1e-5)
+    assert alike == (name == "evc")
 
 
 @pytest.mark.parametrize("name", FUSIONS)
@@ -254,9 +295,15 @@ def test_weights_are_handed_out_and_sum_to_one(rng):
 
 def test_mistakes_are_named(rng):
     sources = make_sources(rng)
-    for settings, match in (({"form": "full"}, "form='full'"), ({"width": 9}, "multiple of groups")):
+    for kind, settings, match in (
+        (UME, {"form": "full"}, "form='full'"),
+        (UME, {"width": 9}, "multiple of groups"),
+        (PairFusion, {"weighting": "max"}, "weighting='max'.*mean, attention"),
+        (UME, {"weighting": "mean"}, "weighting='mean'.*must be one of attention"),
+        (EVC, {"weighting": "attention"}, "weighting='attention'.*must be one of mean"),
+    ):
         with pytest.raises(UserError, match=match):
-            random_params(UME(**{"width": D, **settings}), sources)
+            random_params(kind(**{"width": D, **settings}), sources)
     with pytest.raises(UserError, match="two or more"):
         random_params(FUSIONS["product"](D), sources[:1])
 
@@ -291,6 +338,45 @@ def test_operations_grow_with_n_squared_d(kind, count):
     shares = terms * coefficients / total[:, None]
     assert np.abs(shares.sum(1) - 1).max() < 0.02, shares
     assert np.abs(shares[:, -1]).max() < 0.05 and coefficients[0] > 2, shares
+
+
+def sizes(jaxpr):
+    """Elements of every array that a program makes, inner programs included."""
+    for equation in jaxpr.eqns:
+        yield from (variable.aval.size for variable in equation.outvars)
+        for inner in equation.params.values():
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from sizes(inner)
+
+
+def largest(model, rows, columns):
+    """Elements of the largest array of the gradient for the parameters; rows, columns: (B, N) and (B, M)."""
+    shape = jax.ShapeDtypeStruct
+    sources = [Encoded(shape((*size, model.width), jnp.float32), shape(size, bool)) for size in (rows, columns)]
+    params = jax.eval_shape(lambda s: model.init(jax.random.PRNGKey(0), s)["params"], sources)
+
+    def total(params, sources):
+        return sum(y.sum() for y in jax.tree.leaves(model.apply({"params": params}, sources)))
+
+    return max(sizes(jax.make_jaxpr(jax.grad(total))(params, sources).jaxpr))
+
+
+@pytest.mark.parametrize("kind", [EVC, UME, PairTokens])
+def test_a_tile_is_as_wide_as_it_is_told(kind):
+    for tile in (5, 16):
+        assert largest(kind(16, tile=tile), (2, 64), (2, 80)) == 2 * (80 if kind is PairTokens else 64) * tile * 16
+
+
+@pytest.mark.parametrize("name", TILE)
+@pytest.mark.parametrize("kind", [EVC, UME, PairTokens])
+def test_by_default_no_array_of_all_pairs_is_made(monkeypatch, kind, name):
+    """The largest is a tile that keeps to the platform's measure, and makes use of it."""
+    monkeypatch.setattr(pairing, "platform", lambda: name)
+    rows, width = {"cpu": (4, 512), "gpu": (16, 1024), "tpu": (16, 1024)}[name], 32
+    found = largest(kind(width), rows, rows)
+    assert found <= math.prod(rows) * rows[1] * width / 16 and TILE[name] / 2 < found <= TILE[name]
+    assert [tile_of(TILE[name], 9, 2), tile_of(1, 9, 2)] == [1, 9]  # at least one column, and not more than there are
 
 
 def test_training_memory_is_linear_in_the_tokens():

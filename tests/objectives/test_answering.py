@@ -72,6 +72,20 @@ def test_each_loss_is_its_formula(rng, batch, targets):
     np.testing.assert_allclose(metrics["answer_accuracy"].mean(), agreed / B, rtol=1e-5)
 
 
+def test_a_hard_target_is_the_answer_of_most_people_wherever_it_stands():
+    """By hand: p = (0.1, 0.2, 0.7). Best are 2, then 1, beside which stands what cannot be given, then the first of equals."""
+    logits = np.log(np.array([[0.1, 0.2, 0.7]] * 3, np.float32))
+    batch = {
+        "image": np.zeros((3, 1, 1, 3), np.uint8), "question": np.zeros((3, 4), np.int32),
+        "question_length": np.ones(3, np.int32), "answers": np.array([[0, 1, 2], [-1, 1, -1], [1, 2, -1]], np.int32),
+        "scores": np.array([[0.3, 0.6, 1.0], [0.9, 0.3, 0.0], [0.6, 0.6, 0.0]], np.float32),
+    }  # fmt: skip
+    loss, _ = run(logits, batch, targets="hard")
+    np.testing.assert_allclose(loss.total, -np.log(0.7) - np.log(0.2) - np.log(0.2), rtol=1e-5)
+    soft = -(0.3 * np.log(0.1) + 0.6 * np.log(0.2) + np.log(0.7)) / 1.9 - np.log(0.2) - (np.log(0.2) + np.log(0.7)) / 2
+    np.testing.assert_allclose(run(logits, batch)[0].total, soft, rtol=1e-5)  # soft unless told
+
+
 def test_modalities_are_fused_in_order(batch):
     more = {
         "caption": np.zeros((B, 7), np.int32), "caption_length": np.ones(B, np.int32), "sound": np.zeros((B, 5), np.int16),

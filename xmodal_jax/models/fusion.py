@@ -148,9 +148,11 @@ class PairFusion(nn.Module):
     tile: int = 0
     dtype: str = "float32"
 
+    weightings = WEIGHTINGS
+
     @nn.compact
     def __call__(self, sources, train=False):
-        for name, valid in {"form": FORMS, "weighting": WEIGHTINGS, "pairs": PAIRS}.items():
+        for name, valid in {"form": FORMS, "weighting": self.weightings, "pairs": PAIRS}.items():
             if getattr(self, name) not in valid:
                 raise UserError(f"config.model.fusion.{name}={getattr(self, name)!r}: must be one of {', '.join(valid)}.")
         if self.width % self.groups:
@@ -223,9 +225,13 @@ class EVC(PairFusion):
 
     weighting: str = "mean"
 
+    weightings = ("mean",)
+
 
 class UME(PairFusion):
     """Adaptively weighted pairs."""
+
+    weightings = ("attention",)
 
 
 class PairTokens(nn.Module):
