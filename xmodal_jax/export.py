@@ -8,7 +8,7 @@ config.json and model.safetensors, and preprocessor_config.json or the tokeniser
     encoder = transformers.AutoModel.from_pretrained(FOLDER)        # ViT, BEiT, ResNet, BERT, RoBERTa, DeBERTa
     decoder = transformers.GPT2LMHeadModel.from_pretrained(FOLDER)  # encoder_hidden_states=... is what it describes
 
-VGG, LSTM and GRU, which transformers lacks, have the names of torchvision's VGG, of torch.nn.LSTM and GRU: see README.md.
+VGG, LSTM and GRU, which transformers lacks, have the names of torchvision's VGG, of torch.nn.LSTM and GRU (docs/backbones.md).
 Averaged parameters are taken where the run keeps them; low-rank adapters are merged.
 """
 

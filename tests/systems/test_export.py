@@ -117,7 +117,7 @@ def check_text(folder, predictor):
 
 
 def recurrent(folder, ids, lengths):
-    """States of an LSTM or GRU as the README loads it."""
+    """States of an LSTM or GRU as docs/backbones.md loads it."""
     config, state = read_json(folder, "config.json"), load_file(f"{folder}/model.safetensors")
     words, kind = state.pop("words.weight"), {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[config["model_type"]]
     model = kind(words.shape[1], config["hidden_size"], config["num_layers"], bidirectional=config["bidirectional"])

@@ -99,7 +99,7 @@ def open_source(data, examples, split):
     for name in required_settings(data.source):
         if not settings.get(name):
             raise UserError(
-                f"data={data.source} needs {name}: --config=configs/pretrain.py:data={data.source},... (see README)."
+                f"data={data.source} needs {name}: --config=configs/pretrain.py:data={data.source},... (see docs/data.md)."
             )
     wanted = {name: value for name, value in examples.wanted().items() if name in known}
     settings = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in settings.items()}
