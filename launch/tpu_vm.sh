@@ -194,10 +194,10 @@ install_library() {
     folder=$(mktemp -d)
     # shellcheck disable=SC2064  # the folder of now
     trap "rm -rf '$folder'" EXIT
-    tar -czf "$folder/$archive" -C "$root" --exclude=__pycache__ pyproject.toml README.md LICENSE xmodal_jax configs
+    tar -czf "$folder/$archive" -C "$root" --exclude=__pycache__ pyproject.toml setup.py README.md LICENSE xmodal_jax configs
   else
     echo "# in the checkout:"
-    echo "tar -czf $archive --exclude=__pycache__ pyproject.toml README.md LICENSE xmodal_jax configs"
+    echo "tar -czf $archive --exclude=__pycache__ pyproject.toml setup.py README.md LICENSE xmodal_jax configs"
   fi
   do_or_print gcloud compute tpus tpu-vm scp "$folder/$archive" "$name:" "${place[@]}" --worker=all ${internal:+--internal-ip}
   on all "$(install_script)"

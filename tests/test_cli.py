@@ -14,6 +14,9 @@ from ml_collections import config_flags
 from PIL import Image
 
 from xmodal_jax import cli
+from xmodal_jax.__main__ import COMMANDS
+from xmodal_jax.__main__ import main as one_command
+from xmodal_jax.config import load_config
 from xmodal_jax.errors import UserError
 from xmodal_jax.systems import recipe
 from xmodal_jax.train.workdir import claim_workdir, run_config
@@ -146,7 +149,7 @@ def told(status, stderr):
 
 
 def test_no_config_at_all():
-    assert "--config=configs/pretrain.py" in told(*command())
+    assert "--config=configs/pretrain.py" in told(*command("train", module="xmodal_jax"))
 
 
 def test_an_argument_that_is_no_setting():
@@ -161,6 +164,62 @@ def test_the_folder_of_another_config(tmp_path):
     claim_workdir(values.config, str(tmp_path))
     paragraph = told(*command(f"--config={PRETRAIN}:debug", f"--workdir={tmp_path}", "--config.seed=7"))
     assert "holds a run of another config (" in paragraph and "seed: 0 there, 7 now)" in paragraph
+
+
+@pytest.mark.parametrize("form", [lambda file: [f"--config={file}"], lambda file: ["--config", file]])
+def test_a_config_file_that_is_not_here_is_the_one_of_the_library(form, tmp_path, monkeypatch):
+    ours, more = str(PRETRAIN), ["--config.seed=3"]
+    monkeypatch.chdir(tmp_path)
+    for file, found in (("configs/pretrain.py", ours), ("./configs/pretrain.py:debug,lang=ko", f"{ours}:debug,lang=ko")):
+        assert cli.with_config(["x", *form(file), *more]) == ["x", *form(found), *more]
+    for file in ("pretrain.py", "configs/none.py:debug", "other/configs/pretrain.py", ""):
+        with pytest.raises(UserError, match="configs/caption.py, configs/pretrain.py, configs/vqa.py"):
+            cli.with_config(["x", *form(file), *more])
+
+
+def test_a_config_file_that_is_here_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "pretrain.py").write_text('def get_config(arg=""):\n    return "mine" + arg\n')
+    found = cli.with_config(["x", "--config=configs/pretrain.py:debug", "--config=configs/vqa.py"])
+    assert found == ["x", "--config=configs/pretrain.py:debug", f"--config={ROOT / 'configs' / 'vqa.py'}"]
+    assert load_config("configs/pretrain.py", "!") == "mine!"
+    assert load_config("configs/vqa.py", "debug").seed == 0
+
+
+def test_a_default_config_is_taken_where_none_is_given():
+    more = ["--config.seed=3", "--configs=x"]
+    assert cli.with_config(["x", *more], str(PRETRAIN)) == ["x", f"--config={PRETRAIN}", *more]
+    assert cli.with_config(["x", *more]) == ["x", *more]
+    given = ["x", *more, "--config", str(PRETRAIN)]
+    assert cli.with_config(given, "none.py") == given
+
+
+def test_one_command_offers_all_entry_points(capsys, monkeypatch):
+    entries = {file.stem for file in (ROOT / "xmodal_jax").glob("*.py") if "    cli.run(main" in file.read_text("utf-8")}
+    assert entries == {module for module, _ in COMMANDS.values()} and "main" in entries
+    code = "import sys; from xmodal_jax.__main__ import main; main(); assert not {'jax', 'absl'} & set(sys.modules)"
+    without, asked = (
+        subprocess.run([sys.executable, "-c", code, *more], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for more in ([], ["--help"])
+    )
+    assert without == asked
+    for name, (_, line) in COMMANDS.items():
+        assert f"\n  {name:10} {line}\n" in asked
+
+    monkeypatch.setattr(sys, "argv", ["xmodal", "evalute", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        one_command()
+    assert "Unknown command 'evalute': did you mean 'evaluate'?" in told(ended.value.code, capsys.readouterr().err)
+
+
+def test_the_one_command_is_the_entry_point():
+    ours, entry = (
+        subprocess.run([sys.executable, "-m", *words, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+        for words in (["xmodal_jax", "evaluate"], ["xmodal_jax.evaluate"])
+    )
+    assert (ours.stdout, ours.returncode) == (entry.stdout, entry.returncode)
+    assert "Evaluate a checkpoint" in ours.stdout and "--submission" in ours.stdout
 
 
 @pytest.mark.slow

@@ -17,7 +17,9 @@ from ml_collections import config_flags
 from xmodal_jax import cli
 from xmodal_jax.errors import UserError
 
-CONFIG = config_flags.DEFINE_config_file("config", "configs/pretrain.py", "Config, arguments after a colon.", lock_config=True)
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file, with arguments after a colon. Default: configs/pretrain.py.", lock_config=True
+)
 STEPS = flags.DEFINE_integer(
     "steps", 30, "Counted steps on a held batch, and as many with loading; --fusion: runs at most.", lower_bound=1
 )
@@ -80,4 +82,4 @@ def report(title, found, sections, folder):
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__)
+    cli.run(main, __doc__, config="configs/pretrain.py")

@@ -1,16 +1,18 @@
 """What all entry points share: flags, one-paragraph errors, the compilation cache."""
 
 import errno
+import functools
 import logging as stdlib_logging
 import os
 import sys
-import textwrap
 import traceback
 
 import jax
 from absl import app, flags, logging
+from ml_collections import config_flags
 
-from xmodal_jax.errors import UserError
+from xmodal_jax.config import find_config
+from xmodal_jax.errors import UserError, tell
 
 flags.DEFINE_bool(
     "distributed",
@@ -21,11 +23,12 @@ flags.DEFINE_bool(
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
 
 
-def run(main, usage):
+def run(main, usage, config=None):
     """`app.run(main)` where a user's mistake ends in one paragraph on stderr and exit status 2.
 
     Args:
-      main: function of no arguments, called after the flags were parsed; usage: text for --help.
+      main: function of no arguments, called after the flags were parsed; usage: text for --help;
+      config: the config file where --config is not given.
     """
     sys.modules["__main__"].__doc__ = usage
     logging.set_verbosity(logging.INFO)
@@ -41,31 +44,45 @@ def run(main, usage):
             raise UserError(f"Unknown argument {argv[1]!r}: settings are given as --config.NAME=VALUE (see --help).")
         use_compilation_cache()
         join_processes()
+        if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
+            logging.info("config: %s", config_flags.get_config_filename(flags.FLAGS["config"]))
         main()
 
     try:
-        app.run(start, flags_parser=parse)
+        app.run(start, flags_parser=functools.partial(parse, config=config))
     except SystemExit:
         raise
     except BaseException as error:
         paragraph = explain(error)
         if paragraph is None or "--traceback" in sys.argv:
             raise
-        print(
-            "\n" + textwrap.fill(f"Error: {paragraph}", 110, break_long_words=False, break_on_hyphens=False),
-            file=sys.stderr,
-        )
-        sys.stderr.flush()
+        tell(paragraph)
         # On a full disk, what closes files at the end of a process fails too.
         os._exit(2) if jax.process_count() > 1 or no_space(error) else sys.exit(2)
 
 
-def parse(argv):
-    """absl's own parser, but for how a mistake is told."""
+def parse(argv, config=None):
+    """absl's own parser, but for how a mistake is told and where config files are looked for; config: the default one."""
     try:
-        return flags.FLAGS(argv)
+        argv = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)]
+        return flags.FLAGS(with_config(argv, config) if "config" in flags.FLAGS else argv)
     except flags.Error as error:
         raise UserError(f"{error}. Settings are given as --config.NAME=VALUE (see --help).") from None
+
+
+def with_config(argv, default=None):
+    """argv with every --config=FILE[:ARGS] and --config FILE[:ARGS] naming the file that `find_config` finds."""
+    argv, names = list(argv), ("--config", "-config")
+    if default is not None and not any(argument.partition("=")[0] in names for argument in argv):
+        argv.insert(1, f"--config={default}")
+    for i in range(1, len(argv)):
+        flag, is_joined, value = argv[i].partition("=")
+        if not (flag in names and is_joined):
+            flag, value = argv[i - 1], argv[i]
+        if flag in names:
+            file, colon, arguments = value.partition(":")
+            argv[i] = argv[i].removesuffix(value) + find_config(file) + colon + arguments
+    return argv
 
 
 def no_space(error):

@@ -5,6 +5,7 @@ import difflib
 import importlib.util
 import json
 import os
+import pathlib
 
 from ml_collections import ConfigDict
 
@@ -84,11 +85,23 @@ def choose(table, name, where):
     return table[name]
 
 
+def find_config(path):
+    """`path` where it exists; else, of configs/NAME.py, the file that comes with the library. Neither: UserError."""
+    if os.path.exists(path):
+        return path
+    package = pathlib.Path(__file__).parent
+    inside, beside = package / "configs", package.parent / "configs"  # of a wheel; of a checkout
+    packaged = {f"configs/{file.name}": str(file) for file in (inside if inside.is_dir() else beside).glob("*.py")}
+    name = pathlib.PurePath(path).as_posix()
+    if name not in packaged:
+        known = ", ".join(sorted(packaged))
+        raise UserError(f"There is no config file {path!r} here, nor does it come with the library, as these do: {known}.")
+    return packaged[name]
+
+
 def load_config(path, arg=""):
-    """`get_config(arg)` of a config file."""
-    if not os.path.exists(path):
-        raise UserError(f"There is no {path} here: start in the folder of the project, or give --config=FILE.")
-    spec = importlib.util.spec_from_file_location("config_file", path)
+    """`get_config(arg)` of a config file, wherever `find_config` finds it."""
+    spec = importlib.util.spec_from_file_location("config_file", find_config(path))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(arg)

@@ -32,21 +32,21 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all its runs. Default:
 
 
 def main():
-    from xmodal_jax.config import choose, flat, load_config
+    from xmodal_jax.config import choose, find_config, flat, load_config
     from xmodal_jax.tables import TABLES, runner
 
     grid = choose(TABLES, TABLE.value, "--table")
     arguments = [f"data={DATA.value}"] * bool(DATA.value) + [f"scale={SCALE.value}"] * bool(SCALE.value)
     if CONFIG.value is not None and arguments:
         raise UserError("Give --data and --scale as arguments of --config: --config=FILE:data=...,scale=...")
-    config = CONFIG.value if CONFIG.value is not None else load_config(grid.config, ",".join(arguments))
     workdir = WORKDIR.value or os.path.join("runs", f"{TABLE.value}-{time.strftime('%Y-%m-%d-%H%M%S')}")
-    logging.info("table %s in %s", TABLE.value, workdir)
-    file, overrides = grid.config, {}
     if CONFIG.value is not None:
-        file = config_flags.get_config_filename(flags.FLAGS["config"])
-        overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    path, _, given = file.partition(":")
+        config, overrides = CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"])
+        path, _, given = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    else:
+        path, given, overrides = find_config(grid.config), "", {}
+        config = load_config(path, ",".join(arguments))
+    logging.info("table %s of %s in %s", TABLE.value, path, workdir)
 
     def make(more):
         """The config with further arguments, and with the overrides of what it has."""
