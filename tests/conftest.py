@@ -125,11 +125,19 @@ def call():
     return apply
 
 
+def is_of_an_entry_point(flag):
+    module = flags.FLAGS.find_module_defining_flag(flag) or ""
+    return module.startswith("xmodal_jax.") and module != "xmodal_jax.cli"
+
+
 @pytest.fixture
 def command(monkeypatch):
     """command("explain", "--workdir=DIR"): its main() in this process, on a command line; its flags are gone afterwards."""
 
     def run(name, *arguments):
+        others = {flag: flags.FLAGS[flag] for flag in flags.FLAGS if is_of_an_entry_point(flag)}  # imported by another test
+        for flag in others:
+            delattr(flags.FLAGS, flag)
         known = set(flags.FLAGS)
         monkeypatch.delitem(sys.modules, f"xmodal_jax.{name}", raising=False)
         monkeypatch.setattr(sys, "argv", [name, *arguments])  # where ml_collections looks for overrides
@@ -140,6 +148,8 @@ def command(monkeypatch):
         finally:
             for flag in set(flags.FLAGS) - known:
                 delattr(flags.FLAGS, flag)
+            for flag, value in others.items():
+                flags.FLAGS[flag] = value
 
     return run
 

@@ -30,7 +30,7 @@ LAYERS = next(
     for contract in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
     if contract["type"] == "layers"
 )
-ENTRY_POINTS = LAYERS[0].replace("xmodal_jax.", "").split(" | ")
+ENTRY_POINTS = next(layer for layer in LAYERS if "xmodal_jax.main" in layer.split()).replace("xmodal_jax.", "").split(" | ")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 

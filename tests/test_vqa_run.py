@@ -115,9 +115,9 @@ def test_a_submission_answers_every_question(model, held_out):
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluate_submits_answers_to_the_questions_of_the_split(run, model, split, tmp_path, command):
     command("evaluate", f"--workdir={run[0]}", f"--split={split}", f"--submission={tmp_path}/answers.json")
-    source = recipe.make(small(), split).held_out
+    source = recipe.make(small(), split=split).held_out
     asked = [(source[i], question) for i in range(len(source)) for question in source.questions(i)]
-    answers = model.generate_batch([example for example, _ in asked], [question["question"] for _, question in asked])
+    answers = model.answer([example for example, _ in asked], [question["question"] for _, question in asked])
     found = json.loads((tmp_path / "answers.json").read_text("utf-8"))
     assert found == [{"question_id": q["id"], "answer": answer} for (_, q), answer in zip(asked, answers, strict=True)]
     assert all(row["question_id"].startswith(f"scenes/{split}/") for row in found)

@@ -37,7 +37,7 @@ def test_answers_stand_in_the_order_of_their_probabilities(model):
     for i, found in enumerate(model.answers([picture_of(i) for i in range(3)], [QUESTION] * 3, 6)):
         assert [answer for answer, _ in found] == [*(COLOURS[(i + place) % 3] for place in range(3)), *RARE]
         assert sum(share for _, share in found) == pytest.approx(1)
-    assert model.generate_batch([picture_of(i) for i in range(3)], [QUESTION] * 3) == list(COLOURS)
+    assert model.answer([picture_of(i) for i in range(3)], QUESTION) == list(COLOURS)
 
 
 @pytest.mark.parametrize("i", range(3))
