@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xmodal_jax.data.sources.boxes import fit_box
 from xmodal_jax.data.sources.captions import Captions
-from xmodal_jax.data.sources.image_text import fit_box, hashed_split
+from xmodal_jax.data.sources.splits import hashed_split
 from xmodal_jax.errors import UserError
 
 REAL = os.environ.get("XMODAL_REAL_DATA")

@@ -150,7 +150,7 @@ def test_own_folders_and_settings_are_checked(tmp_path):
     own(tmp_path, ("train",), 1)
     with pytest.raises(UserError, match="no file for split 'test', only train.jsonl"):
         Questions(path=tmp_path, split="test")
-    with pytest.raises(UserError, match="train.jsonl: no example in this split"):
+    with pytest.raises(UserError, match=r"train.jsonl: no example in split 'val'; listed there: train \(1\)"):
         Questions(path=tmp_path, split="val", val_fraction=0)
     for wrong in ({"val_fraction": 1}, {"split": "dev"}, {"split_fractions": (1, 2)}, {"mode": "stretch"}):
         with pytest.raises(UserError, match=next(iter(wrong))):
