@@ -1,33 +1,18 @@
 """Your own questions over pictures, the form of the easy-VQA package, and the real pack."""
 
-import json
 import os
 import pickle
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
+from tests.data.written import dump, lines, picture
 from xmodal_jax.data.sources.questions import EasyVQA, Questions
 from xmodal_jax.errors import UserError
 
 REAL = os.environ.get("XMODAL_REAL_DATA")
 SPLITS = ("train", "val", "test")
-
-
-def picture(path, shade=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (12, 8), (shade, shade, shade)).save(path)
-
-
-def dump(path, data):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data), "utf-8")
-
-
-def lines(path, rows):
-    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), "utf-8")
 
 
 def asked(source):
