@@ -97,6 +97,9 @@ def test_tables(tmp_path):
         {"question": "is it?", "answers": ["no"], "id": "train/3", "type": "yes/no"},
     ]
     assert Questions(path=tmp_path, split="test").questions(0)[0]["answers"] == []
+    (tmp_path / "questions.tsv").write_text("file_name\tquestion\tanswers\na.png\tis it red, or not?\tred|not red\n")
+    table = Questions(path=tmp_path / "questions.tsv", split_fractions=(1, 0, 0))
+    assert table.questions(0)[0]["answers"] == ["red", "not red"] and table[0]["id"].endswith("/a.png")
     (tmp_path / "test.csv").write_text("image,question\na.png,is it red, or not?\n")
     with pytest.raises(UserError, match="test.csv:2: more fields than the header"):
         Questions(path=tmp_path, split="test")
