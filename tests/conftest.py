@@ -159,3 +159,31 @@ def tiny():
     """(model, params, batch of 4 rows) of a crossmodal byte model on 16 x 16 pictures."""
     model, batch = CrossmodalBytes(**TINY), random_batch(4, SIZE * SIZE * 3)
     return model, random_params(model, batch), batch
+
+
+# What trains is imported where it is needed: most tests need a second less without it.
+
+
+@pytest.fixture(scope="module")
+def run(request, tmp_path_factory):
+    """(folder, results) of a finished run of the config that the test file's `small()` gives."""
+    from xmodal_jax import api
+
+    folder = str(tmp_path_factory.mktemp("run") / "deeper")
+    return folder, api.train(request.module.small(), folder)
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    """What the folder of the run offers."""
+    from xmodal_jax import api
+
+    return api.load(run[0])
+
+
+@pytest.fixture(scope="module")
+def held_out(request):
+    """The held-out source of the run."""
+    from xmodal_jax.systems import recipe
+
+    return recipe.make(request.module.small()).held_out

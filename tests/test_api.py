@@ -12,20 +12,12 @@ from xmodal_jax.systems import recipe, restore
 from xmodal_jax.train.workdir import claim_workdir, run_config
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """(folder, results) of a finished run."""
+def small():
     config = get_config("debug,image_size=32")
     config.total_steps, config.checkpoint_every, config.log_every, config.batch_size, config.ema = 4, 2, 2, 4, 0.5
     config.data.count = 24
     config.evaluators = {"masked": {"count": 8, "rows": 8}, "retrieval": {"count": 8}}
-    folder = str(tmp_path_factory.mktemp("run") / "deeper")
-    return folder, api.train(config, folder)
-
-
-@pytest.fixture(scope="module")
-def model(run):
-    return api.load(run[0])
+    return config
 
 
 @pytest.fixture(scope="module")

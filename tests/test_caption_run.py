@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from configs.caption import get_config
-from xmodal_jax import api, evaluators
+from xmodal_jax import evaluators
 from xmodal_jax.errors import UserError
 from xmodal_jax.systems import recipe
 from xmodal_jax.tables import caption_vae_cl, runner
-from xmodal_jax.train import loop, progress
 from xmodal_jax.train import mesh as layout
+from xmodal_jax.train import progress
 from xmodal_jax.train.program import state_maker
 
 
@@ -29,23 +29,6 @@ def small(arguments="debug"):
         ("retrieval", "latent"), {"count": 5}
     )
     return config
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """(folder, results) of a finished run."""
-    folder = str(tmp_path_factory.mktemp("run"))
-    return folder, loop.train(recipe.make(small()), folder)
-
-
-@pytest.fixture(scope="module")
-def model(run):
-    return api.load(run[0])
-
-
-@pytest.fixture(scope="module")
-def held_out(run):
-    return recipe.make(small()).held_out
 
 
 def test_results_hold_the_metrics_and_what_needs_no_picture(run):

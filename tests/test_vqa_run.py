@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from configs.vqa import get_config
-from xmodal_jax import api
 from xmodal_jax.data.answering import usual
 from xmodal_jax.decoding.answers import submission
 from xmodal_jax.errors import UserError
@@ -40,23 +39,6 @@ def small(arguments=""):
 
 def lines(path):
     return [json.loads(line) for line in pathlib.Path(path).read_text("utf-8").splitlines()]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """(folder, results) of a finished run."""
-    folder = str(tmp_path_factory.mktemp("run"))
-    return folder, loop.train(recipe.make(small()), folder)
-
-
-@pytest.fixture(scope="module")
-def model(run):
-    return api.load(run[0])
-
-
-@pytest.fixture(scope="module")
-def held_out():
-    return recipe.make(small()).held_out
 
 
 def test_results_hold_accuracy_by_type_and_what_needs_no_picture(run):

@@ -1,6 +1,5 @@
 """Your own folder of pictures with captions."""
 
-import json
 import logging
 import os
 import pickle
@@ -9,24 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.data.written import lines, picture
+from xmodal_jax.data.sources.boxes import fit_box
 from xmodal_jax.data.sources.captions import Captions
-from xmodal_jax.data.sources.image_text import fit_box, hashed_split
+from xmodal_jax.data.sources.splits import hashed_split
 from xmodal_jax.errors import UserError
 
 REAL = os.environ.get("XMODAL_REAL_DATA")
 real_data = pytest.mark.skipif(not REAL, reason="set XMODAL_REAL_DATA to the folder of data packs")
-
-
-def picture(path, colour="red", size=(12, 8)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
-    return path
-
-
-def lines(path, rows):
-    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), "utf-8")
 
 
 def make(folder, count=6, **extra):

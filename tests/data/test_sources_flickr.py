@@ -43,6 +43,9 @@ def test_without_lists_a_hash_splits(tmp_path):
     assert found == [6]
     with pytest.raises(UserError, match="no example in split 'test'"):
         Flickr(path=tmp_path, split="test", split_fractions=(1, 0, 0))
+    (tmp_path / "flickr30k_images" / NAMES[2]).unlink()
+    source = Flickr(path=tmp_path, split_fractions=(1, 0, 0))
+    assert len(source) == 5 and source.missing == 1
 
 
 def test_what_is_wrong_is_named(tmp_path):

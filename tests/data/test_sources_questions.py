@@ -1,33 +1,18 @@
 """Your own questions over pictures, the form of the easy-VQA package, and the real pack."""
 
-import json
 import os
 import pickle
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
+from tests.data.written import dump, lines, picture
 from xmodal_jax.data.sources.questions import EasyVQA, Questions
 from xmodal_jax.errors import UserError
 
 REAL = os.environ.get("XMODAL_REAL_DATA")
 SPLITS = ("train", "val", "test")
-
-
-def picture(path, shade=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (12, 8), (shade, shade, shade)).save(path)
-
-
-def dump(path, data):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data), "utf-8")
-
-
-def lines(path, rows):
-    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), "utf-8")
 
 
 def asked(source):
@@ -112,6 +97,9 @@ def test_tables(tmp_path):
         {"question": "is it?", "answers": ["no"], "id": "train/3", "type": "yes/no"},
     ]
     assert Questions(path=tmp_path, split="test").questions(0)[0]["answers"] == []
+    (tmp_path / "questions.tsv").write_text("file_name\tquestion\tanswers\na.png\tis it red, or not?\tred|not red\n")
+    table = Questions(path=tmp_path / "questions.tsv", split_fractions=(1, 0, 0))
+    assert table.questions(0)[0]["answers"] == ["red", "not red"] and table[0]["id"].endswith("/a.png")
     (tmp_path / "test.csv").write_text("image,question\na.png,is it red, or not?\n")
     with pytest.raises(UserError, match="test.csv:2: more fields than the header"):
         Questions(path=tmp_path, split="test")
@@ -150,7 +138,7 @@ def test_own_folders_and_settings_are_checked(tmp_path):
     own(tmp_path, ("train",), 1)
     with pytest.raises(UserError, match="no file for split 'test', only train.jsonl"):
         Questions(path=tmp_path, split="test")
-    with pytest.raises(UserError, match="train.jsonl: no example in this split"):
+    with pytest.raises(UserError, match=r"train.jsonl: no example in split 'val'; listed there: train \(1\)"):
         Questions(path=tmp_path, split="val", val_fraction=0)
     for wrong in ({"val_fraction": 1}, {"split": "dev"}, {"split_fractions": (1, 2)}, {"mode": "stretch"}):
         with pytest.raises(UserError, match=next(iter(wrong))):

@@ -5,8 +5,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.data.written import dump, picture
 from xmodal_jax.data.sources import SOURCES
 from xmodal_jax.data.sources.questions import EasyVQA, Questions
 from xmodal_jax.data.sources.scenes import Scenes
@@ -16,16 +16,6 @@ from xmodal_jax.metrics.vqa import answer_kind
 
 TEN = ["yes"] * 8 + ["no", "maybe"]
 OFFICIAL = {"train": "train2014", "val": "val2014", "test": "test2015"}
-
-
-def picture(path, shade=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (12, 8), (shade, shade, shade)).save(path)
-
-
-def dump(path, data):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data), "utf-8")
 
 
 # ---- VQA v2

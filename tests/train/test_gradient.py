@@ -5,45 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xmodal_jax.data.examples import CAPTION, FILL
-from xmodal_jax.models import CrossmodalBytes
+from tests.train.small import MODEL
 from xmodal_jax.objectives.sums import Sum
 from xmodal_jax.train.gradient import evaluate_objectives, loss_and_gradient, split_batch
 
-MODEL = CrossmodalBytes(
-    group=48,
-    grid=4,
-    width=8,
-    heads=1,
-    text_layers=0,
-    second_layers=0,
-    layers=1,
-    decoder_layers=1,
-    slots=2,
-    shared_width=4,
-)
 OBJECTIVES = {
     "masked_words": {"weight": 1.0, "warmup": 10},
     "generation": {"weight": 0.0},
     "contrastive": {"weight": 0.5, "warmup": 5},
 }
 LATE = 99  # a step at which every weight is warm
-
-
-@pytest.fixture(scope="module")
-def batch(make_batch):
-    """Eight rows; the numbers of target bytes differ from row to row, and a quarter of the rows writes."""
-    batch = make_batch(8, 768)
-    batch["task"] = np.array([FILL, FILL, CAPTION, FILL, FILL, CAPTION, FILL, FILL], np.int32)
-    target = batch["target"]
-    target[[0, 4], 3:], target[[0, 4], 2] = 0, 1  # rows 0 and 4 share a microbatch
-    target[[1, 5]] = np.where(target[[1, 5]] < 3, 70, target[[1, 5]])
-    return batch
-
-
-@pytest.fixture(scope="module")
-def params(make_params, batch):
-    return make_params(MODEL, batch)
 
 
 def gradients_of(parts, model=MODEL, objectives=OBJECTIVES):

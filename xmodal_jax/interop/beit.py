@@ -1,24 +1,19 @@
 """BEiT checkpoints (transformers: BeitModel, BeitForImageClassification)."""
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.families import Family, activation, grid_of, image_size_of, sizes
-from xmodal_jax.interop.layout import array, dense, norm, patches
-from xmodal_jax.interop.vit import blocks, example
+from xmodal_jax.interop.families import Family, grid_of, image_size_of, settings, sizes
+from xmodal_jax.interop.layout import array, dense, norm, patches, stack
+from xmodal_jax.interop.vit import PARTS, example
 from xmodal_jax.models.backbones.beit import BEiT
-from xmodal_jax.models.transformer import Style
 
 
-def module(config, groups, **settings):
-    style = Style(
-        epsilon=config.layer_norm_eps, activation=activation(config.hidden_act), layer_scale=config.layer_scale_init_value > 0,
-        closing_norm=not config.use_mean_pooling,
-    )  # fmt: skip
+def module(config, groups, **more):
+    style = {"layer_scale": config.layer_scale_init_value > 0, "closing_norm": not config.use_mean_pooling}
     return BEiT(
-        width=config.hidden_size, heads=config.num_attention_heads, layers=config.num_hidden_layers,
-        mlp_ratio=config.intermediate_size / config.hidden_size, patch=config.patch_size, grid=grid_of(config),
-        absolute=config.use_absolute_position_embeddings, relative=config.use_relative_position_bias,
-        shared=config.use_shared_relative_position_bias, mask_token=config.use_mask_token, mean=config.use_mean_pooling,
-        pooler="pooler" in groups, labels=config.num_labels if "classifier" in groups else 0, style=style, **settings,
+        patch=config.patch_size, grid=grid_of(config), absolute=config.use_absolute_position_embeddings,
+        relative=config.use_relative_position_bias, shared=config.use_shared_relative_position_bias,
+        mask_token=config.use_mask_token, mean=config.use_mean_pooling, pooler="pooler" in groups,
+        labels=config.num_labels if "classifier" in groups else 0, **settings(config, **style), **more,
     )  # fmt: skip
 
 
@@ -39,7 +34,7 @@ def entries(config):
     out = [
         *array("class_token", "embeddings.cls_token"),
         *dense("patch_embed/projection", "embeddings.patch_embeddings.projection", layout=patch),
-        *blocks("encoder", "encoder", L, bias=[True, False, True]),
+        *stack("encoder", layer, L, **PARTS, bias=[True, False, True]),
         *dense("classifier", "classifier", group="classifier"),
     ]
     if config.use_mask_token:

@@ -2,25 +2,27 @@
 
 import jax.numpy as jnp
 
-from xmodal_jax.interop.families import Family, activation, sizes
-from xmodal_jax.interop.layout import array, dense, norm, side_by_side
+from xmodal_jax.interop.families import Family, settings, sizes
+from xmodal_jax.interop.layout import array, dense, norm, stack
 from xmodal_jax.models.backbones.bert import BERT
-from xmodal_jax.models.transformer import Style
+
+PARTS = {
+    "qkv": [f"attention.self.{name}" for name in ("query", "key", "value")], "out": "attention.output.dense",
+    "norm_attention": "attention.output.LayerNorm", "up": "intermediate.dense", "down": "output.dense",
+    "norm_mlp": "output.LayerNorm",
+}  # fmt: skip
 
 
-def module(config, groups, **settings):
-    style = Style(post_norm=True, epsilon=config.layer_norm_eps, activation=activation(config.hidden_act))
+def module(config, groups, **more):
     return BERT(
         vocabulary=config.vocab_size, positions=config.max_position_embeddings, types=config.type_vocab_size,
-        width=config.hidden_size, heads=config.num_attention_heads, layers=config.num_hidden_layers,
-        mlp_ratio=config.intermediate_size / config.hidden_size, pooler="pooler" in groups, masked_lm="masked_lm" in groups,
-        next_sentence="next_sentence" in groups, labels=config.num_labels if "classifier" in groups else 0, style=style,
-        **settings,
+        pooler="pooler" in groups, masked_lm="masked_lm" in groups, next_sentence="next_sentence" in groups,
+        labels=config.num_labels if "classifier" in groups else 0, **settings(config, post_norm=True), **more,
     )  # fmt: skip
 
 
-def roberta_module(config, groups, **settings):
-    return module(config, groups, pad_positions=config.pad_token_id, head_hidden="classifier" in groups, **settings)
+def roberta_module(config, groups, **more):
+    return module(config, groups, pad_positions=config.pad_token_id, head_hidden="classifier" in groups, **more)
 
 
 def config(module):
@@ -43,27 +45,13 @@ def positions_from_zero(module, params):
     return module, params | {"embed": embed | {"places": places}}
 
 
-def encoder(ours, theirs, layers):
-    """Entries of a post-norm stack in BERT's names: `ours` a Stack, `theirs` what its layers are called."""
-    block, layer = f"{ours}/layers", f"{theirs}.layer.{{}}"
-    qkv = [f"{layer}.attention.self.{name}" for name in ("query", "key", "value")]
-    return [
-        *side_by_side(f"{block}/attention/qkv", qkv, layers),
-        *dense(f"{block}/attention/out", f"{layer}.attention.output.dense", layers),
-        *norm(f"{block}/norm_attention", f"{layer}.attention.output.LayerNorm", layers),
-        *dense(f"{block}/up", f"{layer}.intermediate.dense", layers),
-        *dense(f"{block}/down", f"{layer}.output.dense", layers),
-        *norm(f"{block}/norm_mlp", f"{layer}.output.LayerNorm", layers),
-    ]
-
-
 def base_entries(config):
     return [
         *array("embed/words/embedding", "embeddings.word_embeddings.weight"),
         *array("embed/places/embedding", "embeddings.position_embeddings.weight"),
         *array("embed/kinds/embedding", "embeddings.token_type_embeddings.weight"),
         *norm("embed/norm", "embeddings.LayerNorm"),
-        *encoder("encoder", "encoder", config.num_hidden_layers),
+        *stack("encoder", "encoder.layer.{}", config.num_hidden_layers, **PARTS),
         *dense("pooler", "pooler.dense", group="pooler"),
     ]
 

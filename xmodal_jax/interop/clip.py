@@ -2,46 +2,28 @@
 
 import jax.numpy as jnp
 
-from xmodal_jax.interop.families import Family, activation, grid_of, pair
-from xmodal_jax.interop.layout import Entry, Layout, array, dense, norm, patches, side_by_side
+from xmodal_jax.interop.families import Family, grid_of, pair, settings
+from xmodal_jax.interop.layout import Entry, Layout, array, dense, norm, patches, stack
 from xmodal_jax.models.backbones.clip import CLIP, TextTower, VisionTower
-from xmodal_jax.models.transformer import Style
 
 TABLE = Layout(lambda a, shape: a.reshape(shape), lambda a: a.reshape(-1, a.shape[-1]))  # theirs [N, D] of ours [1, N, D]
 
+PARTS = {
+    "norm_attention": "layer_norm1", "qkv": [f"self_attn.{name}_proj" for name in "qkv"], "out": "self_attn.out_proj",
+    "norm_mlp": "layer_norm2", "up": "mlp.fc1", "down": "mlp.fc2",
+}  # fmt: skip
 
-def module(config, groups, dtype="float32", **settings):
-    text, settings = config.text_config, {"dtype": dtype, **settings}
+
+def module(config, groups, dtype="float32", **more):
+    text, more = config.text_config, {"dtype": dtype, **more}
     end = None if text.eos_token_id == 2 else text.eos_token_id
-    vision = vision_tower(config.vision_config, **settings)
-    text = TextTower(**sizes(text), vocabulary=text.vocab_size, positions=text.max_position_embeddings, end=end, **settings)
+    vision = vision_tower(config.vision_config, **more)
+    text = TextTower(**settings(text), vocabulary=text.vocab_size, positions=text.max_position_embeddings, end=end, **more)
     return CLIP(vision, text, config.projection_dim, dtype)
 
 
-def vision_tower(config, **settings):
-    return VisionTower(**sizes(config, closing_norm=False), patch=config.patch_size, grid=grid_of(config), **settings)
-
-
-def sizes(config, **more):
-    """Settings that a tower of either kind has; `more` of its Style."""
-    return dict(
-        width=config.hidden_size, heads=config.num_attention_heads, layers=config.num_hidden_layers,
-        mlp_ratio=config.intermediate_size / config.hidden_size,
-        style=Style(epsilon=config.layer_norm_eps, activation=activation(config.hidden_act), **more),
-    )  # fmt: skip
-
-
-def blocks(ours, theirs, L):
-    """Entries of a pre-norm stack in CLIP's names: `ours` a Stack, `theirs` what its layers are called."""
-    block, layer = f"{ours}/layers", f"{theirs}.layers.{{}}"
-    return [
-        *norm(f"{block}/norm_attention", f"{layer}.layer_norm1", L),
-        *side_by_side(f"{block}/attention/qkv", [f"{layer}.self_attn.{name}_proj" for name in "qkv"], L),
-        *dense(f"{block}/attention/out", f"{layer}.self_attn.out_proj", L),
-        *norm(f"{block}/norm_mlp", f"{layer}.layer_norm2", L),
-        *dense(f"{block}/up", f"{layer}.mlp.fc1", L),
-        *dense(f"{block}/down", f"{layer}.mlp.fc2", L),
-    ]
+def vision_tower(config, **more):
+    return VisionTower(**settings(config, closing_norm=False), patch=config.patch_size, grid=grid_of(config), **more)
 
 
 def entries(config):
@@ -51,11 +33,11 @@ def entries(config):
         Entry("vision/position_table", (f"{vision}.position_embedding.weight",), TABLE),
         *dense("vision/patch_embed/projection", f"{vision}.patch_embedding", bias=False, layout=patch),
         *norm("vision/norm_in", "vision_model.pre_layrnorm"),
-        *blocks("vision/encoder", "vision_model.encoder", config.vision_config.num_hidden_layers),
+        *stack("vision/encoder", "vision_model.encoder.layers.{}", config.vision_config.num_hidden_layers, **PARTS),
         *norm("vision/norm_pooled", "vision_model.post_layernorm"),
         *array("text/words/embedding", "text_model.embeddings.token_embedding.weight"),
         *array("text/position_table", "text_model.embeddings.position_embedding.weight"),
-        *blocks("text/encoder", "text_model.encoder", config.text_config.num_hidden_layers),
+        *stack("text/encoder", "text_model.encoder.layers.{}", config.text_config.num_hidden_layers, **PARTS),
         *norm("text/encoder/norm", "text_model.final_layer_norm"),
         *dense("image_projection", "visual_projection", bias=False),
         *dense("text_projection", "text_projection", bias=False),

@@ -3,31 +3,29 @@
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.families import Family, activation, name_of_activation, sizes
-from xmodal_jax.interop.layout import array, dense, norm, side_by_side
+from xmodal_jax.interop.bert import PARTS
+from xmodal_jax.interop.families import Family, activation, name_of_activation, settings, sizes
+from xmodal_jax.interop.layout import array, dense, norm, side_by_side, stack
 from xmodal_jax.models.backbones.deberta import DeBERTa
-from xmodal_jax.models.transformer import Style
 
 
-def module(config, groups, **settings):
+def module(config, groups, **more):
     if getattr(config, "conv_kernel_size", 0) > 0:
         raise UserError(
             f"A DeBERTa with a convolution (conv_kernel_size={config.conv_kernel_size}, as v2-xlarge) is not supported."
         )
     if config.pooler_hidden_size != config.hidden_size:
         raise UserError(f"A DeBERTa with pooler_hidden_size={config.pooler_hidden_size} is not supported.")
-    style = Style(post_norm=True, epsilon=config.layer_norm_eps, activation=activation(config.hidden_act))
     longest = config.max_relative_positions
     return DeBERTa(
         vocabulary=config.vocab_size, positions=config.max_position_embeddings if config.position_biased_input else 0,
-        types=config.type_vocab_size, inner=getattr(config, "embedding_size", 0), width=config.hidden_size,
-        heads=config.num_attention_heads, layers=config.num_hidden_layers,
-        mlp_ratio=config.intermediate_size / config.hidden_size, distances=config.relative_attention, terms=terms_of(config),
-        shared=getattr(config, "share_att_key", False), buckets=max(getattr(config, "position_buckets", 0), 0),
+        types=config.type_vocab_size, inner=getattr(config, "embedding_size", 0), distances=config.relative_attention,
+        terms=terms_of(config), shared=getattr(config, "share_att_key", False),
+        buckets=max(getattr(config, "position_buckets", 0), 0),
         longest=longest if longest > 0 else config.max_position_embeddings, norm_distances=normed(config),
         pooler=activation(config.pooler_hidden_act) if "pooler" in groups else "",
         masked_lm="masked_lm" in groups or "masked_lm_v3" in groups, labels=config.num_labels if "classifier" in groups else 0,
-        style=style, **settings,
+        **settings(config, post_norm=True), **more,
     )  # fmt: skip
 
 
@@ -66,12 +64,7 @@ def entries(config):
     out = [
         *array("embed/words/embedding", f"{tables}.word_embeddings.weight"),
         *norm("embed/norm", f"{tables}.LayerNorm"),
-        *side_by_side(f"{block}/attention/qkv", [f"{attention}.{name}_proj" for name in ("query", "key", "value")], L),
-        *dense(f"{block}/attention/out", f"{layer}.attention.output.dense", L),
-        *norm(f"{block}/norm_attention", f"{layer}.attention.output.LayerNorm", L),
-        *dense(f"{block}/up", f"{layer}.intermediate.dense", L),
-        *dense(f"{block}/down", f"{layer}.output.dense", L),
-        *norm(f"{block}/norm_mlp", f"{layer}.output.LayerNorm", L),
+        *stack("encoder", layer, L, **PARTS | {"qkv": [f"{name}_proj" for name in PARTS["qkv"]]}),
         *dense("lm_hidden", f"{head}.transform.dense", group="masked_lm"),
         *norm("lm_norm", f"{head}.transform.LayerNorm", group="masked_lm"),
         *array("lm_bias", f"{head}.bias", group="masked_lm"),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from xmodal_jax.config import choose
+from xmodal_jax.models.transformer import Style
 
 # transformers' names of element-wise functions -> ours (models/transformer.ACTIVATIONS)
 NAMES_OF_ACTIVATIONS = {
@@ -68,8 +69,17 @@ def name_of_activation(name):
     return next(theirs for theirs, ours in NAMES_OF_ACTIVATIONS.items() if ours == name)
 
 
+def settings(config, **style):
+    """Settings of a module of ours, of transformers' config of an encoder; `style`: more of its Style."""
+    return dict(
+        width=config.hidden_size, heads=config.num_attention_heads, layers=config.num_hidden_layers,
+        mlp_ratio=config.intermediate_size / config.hidden_size,
+        style=Style(epsilon=config.layer_norm_eps, activation=activation(config.hidden_act), **style),
+    )  # fmt: skip
+
+
 def sizes(module):
-    """Settings of transformers' configs of encoders, of a module of ours."""
+    """Settings of transformers' configs of encoders, of a module of ours: the inverse of `settings`."""
     return dict(
         hidden_size=module.width, num_hidden_layers=module.layers, num_attention_heads=module.heads,
         intermediate_size=round(module.width * module.mlp_ratio), hidden_act=name_of_activation(module.style.activation),

@@ -91,6 +91,19 @@ def side_by_side(ours, theirs, layers=0, group="", bias=None):
     return out
 
 
+def stack(ours, layer, layers, *, qkv, out, norm_attention, up, down, norm_mlp, bias=None):
+    """A Stack whose layers are called `layer` ("encoder.layer.{}"), by their names of its parts; bias: of q, k and v."""
+    block = f"{ours}/layers"
+    return [
+        *norm(f"{block}/norm_attention", f"{layer}.{norm_attention}", layers),
+        *side_by_side(f"{block}/attention/qkv", [f"{layer}.{name}" for name in qkv], layers, bias=bias),
+        *dense(f"{block}/attention/out", f"{layer}.{out}", layers),
+        *norm(f"{block}/norm_mlp", f"{layer}.{norm_mlp}", layers),
+        *dense(f"{block}/up", f"{layer}.{up}", layers),
+        *dense(f"{block}/down", f"{layer}.{down}", layers),
+    ]
+
+
 def array(ours, theirs, layers=0, group=""):
     """An array that has the same elements in the same order."""
     return [Entry(ours, (theirs,), layers=layers, group=group)]

@@ -3,23 +3,20 @@
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.families import Family, activation
-from xmodal_jax.interop.layout import array, dense, norm, patches
-from xmodal_jax.interop.vit import blocks
+from xmodal_jax.interop.families import Family, settings
+from xmodal_jax.interop.layout import array, dense, norm, patches, stack
+from xmodal_jax.interop.vit import PARTS
 from xmodal_jax.models.backbones.vilt import ViLT
-from xmodal_jax.models.transformer import Style
 
 
-def module(config, groups, **settings):
+def module(config, groups, **more):
     if not config.qkv_bias:
         raise UserError("A ViLT without biases of q, k and v (qkv_bias=false) is not supported.")
     return ViLT(
         vocabulary=config.vocab_size, positions=config.max_position_embeddings, types=config.type_vocab_size,
-        kinds=config.modality_type_vocab_size, width=config.hidden_size, heads=config.num_attention_heads,
-        layers=config.num_hidden_layers, mlp_ratio=config.intermediate_size / config.hidden_size, patch=config.patch_size,
+        kinds=config.modality_type_vocab_size, patch=config.patch_size,
         grid=config.image_size // config.patch_size, limit=config.max_image_length if config.max_image_length >= 0 else None,
-        pooler="pooler" in groups, style=Style(epsilon=config.layer_norm_eps, activation=activation(config.hidden_act)),
-        **settings,
+        pooler="pooler" in groups, **settings(config), **more,
     )  # fmt: skip
 
 
@@ -34,7 +31,7 @@ def entries(config):
         *array("position_table", "embeddings.position_embeddings"),
         *array("kind_table", "embeddings.token_type_embeddings.weight"),
         *dense("patch_embed/projection", "embeddings.patch_embeddings.projection", layout=patch),
-        *blocks("encoder", "encoder", config.num_hidden_layers),
+        *stack("encoder", "encoder.layer.{}", config.num_hidden_layers, **PARTS),
         *norm("encoder/norm", "layernorm"),
         *dense("pooler", "pooler.dense", group="pooler"),
     ]

@@ -185,6 +185,14 @@ class Stack(nn.Module):
         return x, cache
 
 
+def encoder_of(module, style=None):
+    """The Stack "encoder" of a module with a Stack's attributes; style: instead of the module's own."""
+    return Stack(
+        module.layers, module.width, module.heads, module.mlp_ratio, dropout=module.dropout, remat=module.remat,
+        dtype=module.dtype, style=style or module.style, name="encoder",
+    )  # fmt: skip
+
+
 def empty_cache(layers, batch, heads, length, width, dtype="float32"):
     """Key-value cache of a decoder stack: zeros [layers, B, H, S, d]."""
     shape = (layers, batch, heads, length, width // heads)

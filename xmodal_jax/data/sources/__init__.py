@@ -27,31 +27,37 @@ SOURCES = {
 }
 
 
+def _parameters(name):
+    """{setting: its parameter}: the keywords of a source's constructor, and of those that take what it passes on."""
+    found = {}
+    for kind in SOURCES[name].__mro__:
+        own = inspect.signature(kind.__init__).parameters.values()
+        for parameter in own:
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "split":
+                found.setdefault(parameter.name, parameter)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
+            return found
+
+
 def source_settings(name):
     """Names of the settings that a source's constructor takes."""
-    return [parameter for parameter in inspect.signature(SOURCES[name]).parameters if parameter != "split"]
+    return list(_parameters(name))
 
 
 def required_settings(name):
     """Those of them without a default."""
-    return [
-        parameter.name
-        for parameter in inspect.signature(SOURCES[name]).parameters.values()
-        if parameter.default is parameter.empty and parameter.name != "split"
-    ]
+    return [setting for setting, parameter in _parameters(name).items() if parameter.default is parameter.empty]
 
 
-GIVEN = ("split", "size", "fields", "file_bytes")  # settings that follow from the rest of a config
+GIVEN = ("size", "fields", "file_bytes")  # settings that follow from the rest of a config
 
 
 def source_defaults(name):
     """{setting: default} of the optional settings, as a config lists them, so that each can be overridden."""
-    found = inspect.signature(SOURCES[name]).parameters.values()
-    defaults = {parameter.name: parameter for parameter in found if parameter.default is not parameter.empty}
     return {
         key: config_dict.placeholder(int if "int" in str(parameter.annotation) else str)
         if parameter.default is None
         else parameter.default
-        for key, parameter in defaults.items()
-        if key not in GIVEN
+        for key, parameter in _parameters(name).items()
+        if parameter.default is not parameter.empty and key not in GIVEN
     }

@@ -4,8 +4,6 @@ needed.
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,20 +11,13 @@ from pathlib import Path
 from absl import logging
 
 from xmodal_jax.data.images import SUFFIXES
-from xmodal_jax.data.sources.image_text import (
-    Folder,
-    ImageTextSource,
-    Row,
-    canonical_split,
-    check_fractions,
-    check_split,
-    hashed_split,
-    object_extras,
-    too_many,
-)
+from xmodal_jax.data.sources.boxes import object_extras
+from xmodal_jax.data.sources.image_text import Row
+from xmodal_jax.data.sources.listing import IMAGE_FIELDS, Folder, ListedPictures, picture_name, stated_split
+from xmodal_jax.data.sources.records import records, utf8
+from xmodal_jax.data.sources.splits import FRACTIONS, canonical_split, check_fractions, check_split, hashed_split
 from xmodal_jax.errors import UserError
 
-IMAGE_FIELDS = ("image", "file_name", "filename", "file", "filepath", "image_path", "path", "img", "image_name")
 CAPTION_FIELDS = ("captions", "caption", "text", "texts", "sentences", "sentence", "title", "description", "alt")
 _EXAMPLE = '{"image": "images/1.jpg", "captions": ["a dog runs"]}'
 _LOOKED_FOR = (
@@ -35,15 +26,15 @@ _LOOKED_FOR = (
 )
 
 
-class Captions(ImageTextSource):
+class Captions(ListedPictures):
     """A folder of pictures with captions, or its caption file.
 
-    path: folder or file. split: "train" | "val" | "test". size, mode: see `decode_image`. lang: language of the
-    captions; a field `captions_<lang>` is preferred to `captions`. caption_field: the field or column to take
-    instead. split_fractions: shares of train, val, test where the file has no `split`, by a hash of the picture's
-    name. group_field: a field that becomes `group`. Several lines of one picture are merged; a picture without a
-    caption is left out; boxes (`objects` with `category` and `xyxy` in pixels of `width` x `height`) become `objects`
-    and `phrases`. Errors are UserErrors with file and line.
+    path: folder or file. split: "train" | "val" | "test". A field `captions_<lang>` is preferred to `captions`;
+    caption_field: the field or column to take instead. split_fractions: shares of train, val, test where the file has
+    no `split`, by a hash of the picture's name. group_field: a field that becomes `group`. The rest: see
+    `ImageTextSource`. Several lines of one picture are merged; a picture without a caption is left out; boxes
+    (`objects` with `category` and `xyxy` in pixels of `width` x `height`) become `objects` and `phrases`. Errors are
+    UserErrors with file and line.
     """
 
     def __init__(
@@ -51,56 +42,23 @@ class Captions(ImageTextSource):
         *,
         path: str | os.PathLike,
         split: str = "train",
-        size: int | None = 128,
         mode: str = "resize",
         lang: str = "en",
         caption_field: str | None = None,
-        file_bytes: bool = False,
-        split_fractions: tuple[float, float, float] = (0.9, 0.05, 0.05),
-        max_bad_fraction: float = 0.05,
+        split_fractions: tuple[float, float, float] = FRACTIONS,
         group_field: str | None = None,
+        **reading,
     ):
         check_split(split)
         self.path = Path(path)
         root, files = _caption_files(self.path)
         fractions = check_fractions(split_fractions)
-        merged = _merge(files, lang, caption_field, group_field, mode)
+        listed = _merge(files, lang, caption_field, group_field, mode, fractions)
+        captioned = [row for row in listed if row.captions]
+        if len(captioned) < len(listed):
+            logging.info("%s: %d pictures without a caption are left out.", self.path, len(listed) - len(captioned))
         folder = Folder(*dict.fromkeys((root, *(file.parent for file in files if file.suffix != ".txt"))))
-        rows, counts, missing = [], {}, []
-        for name, (captions, stated, extra, at) in merged.items():
-            where = stated or hashed_split(Path(name).name, fractions)
-            counts[where] = counts.get(where, 0) + bool(captions)
-            if where != split or not captions:
-                continue
-            file = folder.find(name)
-            if file is None:
-                missing.append(f"{at}: the picture {name} is not there.")
-            else:
-                rows.append(Row(name, file, tuple(captions), extra))
-        empty = sum(not captions for captions, *_ in merged.values())
-        if empty:
-            logging.info("%s: %d pictures without a caption are left out.", self.path, empty)
-        if missing:
-            logging.warning(
-                "%s: %d listed pictures are missing and skipped. %s", self.path, len(missing), " ".join(missing[:20])
-            )
-            too_many(str(self.path), len(missing), len(missing) + len(rows), max_bad_fraction, missing)
-        if not rows:
-            raise UserError(
-                f"{self.path}: no example in split {split!r}; the captions there are for "
-                f"{', '.join(f'{key} ({n})' for key, n in sorted(counts.items())) or 'no picture at all'}. Give the "
-                "pictures this split in the file, or larger split_fractions."
-            )
-        super().__init__(
-            rows,
-            name=root.name,
-            lang=lang,
-            size=size,
-            mode=mode,
-            file_bytes=file_bytes,
-            max_bad_fraction=max_bad_fraction,
-        )
-        self.missing = len(missing)
+        super().__init__(captioned, folder.find, split, self.path, root.name, mode=mode, lang=lang, **reading)
 
 
 def _caption_files(path: Path) -> tuple[Path, list[Path]]:
@@ -147,19 +105,18 @@ def _picture_of(text: Path) -> Path | None:
     return None
 
 
-def _merge(files: list[Path], lang: str, caption_field: str | None, group_field: str | None, mode: str) -> dict[str, tuple]:
-    """name -> (captions, stated split or None, extra, "file:line"), in the order of first mention."""
-    merged: dict[str, tuple] = {}
+def _merge(files: list[Path], lang: str, caption_field: str | None, group_field: str | None, mode: str, fractions) -> list[Row]:
+    """A row a picture, in the order of first mention."""
+    merged: dict[str, Row] = {}
     for file in files:
         stated_by_file = canonical_split(file.stem) or (canonical_split(file.parent.name) if file.suffix != ".txt" else None)
         fields = None
-        for number, row in _records(file):
+        for number, line in _records(file):
             at = f"{file}:{number}"
-            if fields is None or caption_field is None and not any(field in row for field in fields):
-                fields = _caption_fields(row, lang, caption_field, at)
-            name = next((row[field] for field in IMAGE_FIELDS if row.get(field)), None)
-            captions = next((row[field] for field in fields if field in row), None)
-            if not isinstance(name, str):
+            if fields is None or caption_field is None and not any(field in line for field in fields):
+                fields = _caption_fields(line, lang, caption_field, at)
+            name, captions = picture_name(line), next((line[field] for field in fields if field in line), None)
+            if name is None:
                 raise UserError(
                     f"{at}: this line names no picture. One of the fields {', '.join(IMAGE_FIELDS)} is expected, as in "
                     f"{_EXAMPLE}"
@@ -169,61 +126,29 @@ def _merge(files: list[Path], lang: str, caption_field: str | None, group_field:
                     f"{at}: this line has no caption. The field {' or '.join(fields)} is expected, as in {_EXAMPLE}"
                 )
             captions = _texts(captions, at)
-            stated = _stated_split(row.get("split"), at) or stated_by_file
+            split = stated_split(line, at) or stated_by_file
             if name in merged:
-                merged[name][0].extend(captions)
+                merged[name].captions.extend(captions)
                 continue
-            extra = object_extras(_objects(row, at), mode) if isinstance(row.get("objects"), list) else {}
+            extra = object_extras(_objects(line, at), mode) if isinstance(line.get("objects"), list) else {}
             if group_field is not None:
-                if group_field not in row:
+                if group_field not in line:
                     raise UserError(f"{at}: this line has no field {group_field!r} (group_field).")
-                extra["group"] = str(row[group_field])
-            merged[name] = (captions, stated, extra, at)
-    return merged
+                extra["group"] = str(line[group_field])
+            merged[name] = Row(name, name, split or hashed_split(Path(name).name, fractions), at, captions, extra)
+    return list(merged.values())
 
 
 def _records(file: Path) -> Iterator[tuple[int, dict]]:
     """(line number, fields) of a caption file; the .txt of one picture is one record."""
-    try:
-        if file.suffix.lower() == ".jsonl":
-            yield from _json_lines(file)
-        elif file.suffix.lower() in (".csv", ".tsv") or _is_table(file):
-            with file.open(encoding="utf-8-sig", newline="") as lines:
-                reader = csv.DictReader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", restkey="_rest")
-                reader.fieldnames = [field.strip() for field in reader.fieldnames or ()]
-                for row in reader:
-                    if row.pop("_rest", None):
-                        raise UserError(
-                            f"{file}:{reader.line_num}: more fields than the header has; put a caption with commas in "
-                            "double quotes."
-                        )
-                    yield reader.line_num, {key: value for key, value in row.items() if value is not None}
-        else:
-            picture = _picture_of(file)
-            if picture is None:
-                raise UserError(f"{file}: there is no picture of the same name beside this text. Expected: {_LOOKED_FOR}.")
-            name = picture.name if picture.parent == file.parent else str(picture)
-            yield 1, {"image": name, "captions": file.read_text("utf-8-sig").splitlines()}
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: this file is not UTF-8; save it as UTF-8.") from None
-    except csv.Error as error:
-        raise UserError(f"{file}: this is no readable table ({error}).") from None
-
-
-def _json_lines(file: Path) -> Iterator[tuple[int, dict]]:
-    with file.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UserError(
-                    f"{file}:{number}: this line is not JSON ({error}). Each line must be one JSON object, as in {_EXAMPLE}"
-                ) from None
-            if not isinstance(row, dict):
-                raise UserError(f"{file}:{number}: this line is not a JSON object. Expected: {_EXAMPLE}")
-            yield number, row
+    if file.suffix.lower() != ".txt" or _is_table(file):
+        yield from records(file, _EXAMPLE, "," if file.suffix.lower() == ".txt" else None)
+        return
+    picture = _picture_of(file)
+    if picture is None:
+        raise UserError(f"{file}: there is no picture of the same name beside this text. Expected: {_LOOKED_FOR}.")
+    with utf8(file):
+        yield 1, {"image": picture.name, "captions": file.read_text("utf-8-sig").splitlines()}
 
 
 def _caption_fields(row: dict, lang: str, caption_field: str | None, at: str) -> tuple[str, ...]:
@@ -249,15 +174,6 @@ def _texts(value, at: str) -> list[str]:
     if not all(isinstance(text, str) for text in values):
         raise UserError(f"{at}: captions must be a text or a list of texts, as in {_EXAMPLE}")
     return [" ".join(text.split()) for text in values if text.strip()]
-
-
-def _stated_split(value, at: str) -> str | None:
-    if value in (None, ""):
-        return None
-    split = canonical_split(value)
-    if split is None:
-        raise UserError(f"{at}: split {value!r} is not one of train, val, test.")
-    return split
 
 
 def _objects(row: dict, at: str) -> list[dict]:

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from pathlib import Path
 
-from absl import logging
-
-from xmodal_jax.data.sources.image_text import (
-    Folder,
-    ImageTextSource,
-    Row,
-    canonical_split,
-    check_fractions,
-    check_split,
-    hashed_split,
-    object_extras,
-    too_many,
-)
+from xmodal_jax.data.sources.boxes import object_extras
+from xmodal_jax.data.sources.image_text import Row
+from xmodal_jax.data.sources.listing import Folder, ListedPictures
+from xmodal_jax.data.sources.records import load_json
+from xmodal_jax.data.sources.splits import FRACTIONS, canonical_split, check_fractions, check_split, hashed_split
 from xmodal_jax.errors import UserError
 
 
-class CocoCaptions(ImageTextSource):
+class CocoCaptions(ListedPictures):
     """Captions in COCO's format (captions_train2017.json; Karpathy's dataset_coco.json with `sentences` is understood
     as well).
 
     annotations: the captions file. images: the folder of pictures. instances: an instances file, for boxes
     (`objects`; `phrases` for the categories that occur once). split: kept if the file states splits image by image,
     or is for one split by its name ("captions_val2017.json"); other files are split by a hash of the file name in
-    `split_fractions`.
+    `split_fractions`. The rest: see `ImageTextSource`.
     """
 
     def __init__(
@@ -39,13 +30,10 @@ class CocoCaptions(ImageTextSource):
         annotations: str | os.PathLike,
         images: str | os.PathLike,
         split: str = "train",
-        size: int | None = 128,
         mode: str = "resize",
-        lang: str = "en",
         instances: str | os.PathLike | None = None,
-        file_bytes: bool = False,
-        split_fractions: tuple[float, float, float] = (0.9, 0.05, 0.05),
-        max_bad_fraction: float = 0.05,
+        split_fractions: tuple[float, float, float] = FRACTIONS,
+        **reading,
     ):
         check_split(split)
         path, folder = Path(annotations), Path(images)
@@ -55,55 +43,26 @@ class CocoCaptions(ImageTextSource):
         pictures, captions = _read_captions(path)
         boxes = _read_instances(Path(instances)) if instances else {}
         by_name = next((canonical_split(part) for part in reversed(path.stem.split("_")) if canonical_split(part)), None)
-        finder, rows, missing, counts = Folder(folder), [], [], Counter()
+        listed = []
         for key, picture in pictures.items():
-            stated = canonical_split(picture["split"]) if "split" in picture else by_name
-            where = stated or hashed_split(picture["file_name"], fractions)
-            if not captions.get(key):
-                continue
-            counts[where] += 1
-            if where != split:
-                continue
-            name = picture["file_name"]
-            file = finder.find(f"{picture['filepath']}/{name}" if picture.get("filepath") else name)
-            if file is None:
-                missing.append(f"The picture {name} is not in {folder}.")
-                continue
-            rows.append(Row(name, file, tuple(captions[key]), object_extras(boxes.get(key, []), mode)))
-        if missing:
-            logging.warning("%s: %d listed pictures are missing and skipped. %s", path, len(missing), " ".join(missing[:20]))
-            too_many(str(path), len(missing), len(missing) + len(rows), max_bad_fraction, missing)
-        if not rows:
-            found = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items())) or "no picture at all"
-            raise UserError(f"{path}: no example in split {split!r}; the captions there are for {found}.")
-        super().__init__(
-            rows,
-            name=path.stem,
-            lang=lang,
-            size=size,
-            mode=mode,
-            file_bytes=file_bytes,
-            max_bad_fraction=max_bad_fraction,
-        )
-        self.missing = len(missing)
+            if captions.get(key):
+                name = picture["file_name"]
+                file = f"{picture['filepath']}/{name}" if picture.get("filepath") else name
+                where = canonical_split(picture["split"]) if "split" in picture else by_name
+                extra = object_extras(boxes.get(key, []), mode)
+                listed.append(Row(name, file, where or hashed_split(name, fractions), path, captions[key], extra))
+        super().__init__(listed, Folder(folder).find, split, path, path.stem, mode=mode, **reading)
 
 
-def _load(path: Path, wanted: tuple[str, ...]) -> dict:
-    try:
-        with path.open(encoding="utf-8") as file:
-            data = json.load(file)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such annotation file.") from None
-    except ValueError as error:
-        raise UserError(f"{path}: this is not JSON ({error}).") from None
-    if not isinstance(data, dict) or any(not isinstance(data.get(key), list) for key in wanted):
-        raise UserError(f"{path}: this is not COCO's format: a JSON object with the lists {' and '.join(wanted)} is expected.")
-    return data
+def _load(path: Path, *lists: str) -> dict:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such annotation file.")
+    return load_json(path, dict, f"COCO's format, an object with the lists {' and '.join(lists)}", lists)
 
 
 def _read_captions(path: Path) -> tuple[dict, dict[int, list[str]]]:
     """(image id -> image record, image id -> captions)."""
-    data = _load(path, ("images",))
+    data = _load(path, "images")
     pictures, captions = {}, {}
     try:
         for picture in data["images"]:
@@ -126,7 +85,7 @@ def _read_captions(path: Path) -> tuple[dict, dict[int, list[str]]]:
 
 def _read_instances(path: Path) -> dict[int, list[dict]]:
     """image id -> objects with boxes in pixels; crowds are left out."""
-    data = _load(path, ("images", "annotations", "categories"))
+    data = _load(path, "images", "annotations", "categories")
     try:
         names = {category["id"]: category["name"] for category in data["categories"]}
         sizes = {picture["id"]: (picture["width"], picture["height"]) for picture in data["images"]}

@@ -14,7 +14,7 @@ from xmodal_jax.data.images import ImageError, decode_image
 from xmodal_jax.data.senses.inventory import TableInventory
 from xmodal_jax.data.senses.words import UNSPACED, stop_words
 from xmodal_jax.data.sources import emoji_senses
-from xmodal_jax.data.sources.image_text import check_fractions, check_split, hashed_split
+from xmodal_jax.data.sources.splits import check_fractions, check_split, hashed_split
 from xmodal_jax.errors import UserError
 
 _PERSON = {

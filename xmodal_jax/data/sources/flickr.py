@@ -6,16 +6,10 @@ import os
 import re
 from pathlib import Path
 
-from xmodal_jax.data.sources.image_text import (
-    Folder,
-    ImageTextSource,
-    Row,
-    canonical_split,
-    check_fractions,
-    check_split,
-    hashed_split,
-    too_many,
-)
+from xmodal_jax.data.sources.image_text import Row
+from xmodal_jax.data.sources.listing import Folder, ListedPictures
+from xmodal_jax.data.sources.records import utf8
+from xmodal_jax.data.sources.splits import FRACTIONS, canonical_split, check_fractions, check_split, hashed_split
 from xmodal_jax.errors import UserError
 
 TOKENS = ("*.token", "*.token.txt", "results.csv", "captions.txt")
@@ -23,12 +17,12 @@ NUMBERED = re.compile(r"^(?P<name>[^#|,\t]+?\.\w+)\s*(?:#\d+\s*\t|\|\s*\d+\s*\||
 LIST = re.compile(r"(train|dev|val|test)", re.IGNORECASE)
 
 
-class Flickr(ImageTextSource):
+class Flickr(ListedPictures):
     """path: a folder with `Flickr8k.token.txt`, `results_20130124.token`, `results.csv` or `captions.txt` (lines
     `NAME.jpg#0<tab>caption`, `NAME.jpg| 0| caption` or `NAME.jpg,caption`), or that file; the pictures lie in it or in a folder
     below. Lists such as `Flickr_8k.trainImages.txt` or `train.txt` give the splits; without them a hash of the name does.
 
-    Karpathy's dataset_flickr8k.json and dataset_flickr30k.json are read by data=coco.
+    Karpathy's dataset_flickr8k.json and dataset_flickr30k.json are read by data=coco. The rest: see `ImageTextSource`.
     """
 
     def __init__(
@@ -36,12 +30,8 @@ class Flickr(ImageTextSource):
         *,
         path: str | os.PathLike,
         split: str = "train",
-        size: int | None = 128,
-        mode: str = "resize",
-        lang: str = "en",
-        file_bytes: bool = False,
-        split_fractions: tuple[float, float, float] = (0.9, 0.05, 0.05),
-        max_bad_fraction: float = 0.05,
+        split_fractions: tuple[float, float, float] = FRACTIONS,
+        **reading,
     ):
         check_split(split)
         root = Path(path)
@@ -49,23 +39,11 @@ class Flickr(ImageTextSource):
         root = file.parent
         fractions, lists = check_fractions(split_fractions), split_lists(root)
         finder = Folder(root, *(folder for folder in sorted(root.iterdir()) if folder.is_dir()))
-        rows, missing, counts = [], [], {}
-        for name, captions in read_captions(file).items():
-            where = lists.get(name) if lists else hashed_split(name, fractions)
-            counts[where] = counts.get(where, 0) + 1
-            if where != split:
-                continue
-            found = finder.find(name)
-            if found is None:
-                missing.append(f"{file}: the picture {name} is not there.")
-            else:
-                rows.append(Row(name, found, tuple(captions)))
-        too_many(str(root), len(missing), len(missing) + len(rows), max_bad_fraction, missing)
-        if not rows:
-            raise UserError(f"{file}: no example in split {split!r}; pictures by split: {counts}.")
-        super().__init__(
-            rows, name=root.name, lang=lang, size=size, mode=mode, file_bytes=file_bytes, max_bad_fraction=max_bad_fraction
-        )
+        listed = [
+            Row(name, name, lists.get(name) if lists else hashed_split(name, fractions), file, captions)
+            for name, captions in read_captions(file).items()
+        ]
+        super().__init__(listed, finder.find, split, file, root.name, **reading)
 
 
 def token_file(path: Path) -> Path:
@@ -98,6 +76,7 @@ def split_lists(root: Path) -> dict[str, str]:
         word = LIST.search(file.stem)
         if word is None or ".token" in file.name:
             continue
-        for line in file.read_text("utf-8-sig").split():
-            out[line if "." in line else f"{line}.jpg"] = canonical_split(word[1])
+        with utf8(file):
+            names = file.read_text("utf-8-sig").split()
+        out |= {name if "." in name else f"{name}.jpg": canonical_split(word[1]) for name in names}
     return out

@@ -1,9 +1,7 @@
-"""What every source of pictures with captions shares: random access that survives odd files, splits, boxes."""
+"""What every source of pictures with captions shares: random access that survives odd files."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,52 +10,37 @@ from absl import logging
 from xmodal_jax.data.images import MODES, ImageError, decode_image
 from xmodal_jax.errors import UserError
 
-SPLITS = ("train", "val", "test")
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "restval": "train",
-    "train2014": "train",
-    "train2017": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "val2014": "val",
-    "val2017": "val",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-}
-
 
 @dataclass(slots=True)
 class Row:
     """One picture: its name in the data set, its file, its captions, and further keys of the example (boxes already
-    in 0..1).
+    in 0..1). split: None if it is of none. at: what lists it, for messages.
     """
 
     name: str
     file: str
-    captions: tuple[str, ...]
+    split: str | None
+    at: str | Path
+    captions: list[str] = field(default_factory=list)
     extra: dict = field(default_factory=dict)
 
 
 class ImageTextSource:
     """Rows of pictures and captions as a source of examples.
 
+    size, mode: see `decode_image`. lang: language of the captions. file_bytes: examples hold the picture's file too.
     A picture that cannot be decoded is replaced by the next good one (i + 1, ...), counted, and named once in the
     log; more than `max_bad_fraction` of the examples touched, and at least 3, is a UserError.
     """
 
     def __init__(
         self,
-        rows: list[Row],
-        *,
+        rows: list,
         name: str,
-        lang: str,
-        size: int | None,
+        *,
+        size: int | None = 128,
         mode: str = "resize",
+        lang: str = "en",
         file_bytes: bool = False,
         max_bad_fraction: float = 0.05,
     ):
@@ -129,90 +112,3 @@ def too_many(name: str, bad: int, touched: int, fraction: float, messages) -> No
             f"{name}: {bad} of {touched} examples have pictures that are missing or cannot be decoded: more "
             f"than max_bad_fraction={fraction:g} allows. {shown}"
         )
-
-
-def canonical_split(value: str) -> str | None:
-    """ "validation" -> "val"; None if the word names no split."""
-    return _SPLIT_NAMES.get(str(value).strip().lower())
-
-
-def check_split(split: str) -> str:
-    if split not in SPLITS:
-        raise UserError(f"split={split!r}: must be one of {', '.join(SPLITS)}.")
-    return split
-
-
-def hashed_split(key: str, fractions: tuple[float, float, float]) -> str:
-    """The split of a picture (or family) by a hash of its name: the same on every machine, whatever else is in the
-    folder.
-    """
-    draw = int.from_bytes(hashlib.blake2b(key.encode("utf-8"), digest_size=8).digest(), "big") / 2**64 * sum(fractions)
-    return "train" if draw < fractions[0] else "val" if draw < fractions[0] + fractions[1] else "test"
-
-
-def check_fractions(fractions) -> tuple[float, float, float]:
-    if len(fractions) != 3 or min(fractions) < 0 or not sum(fractions) > 0:
-        raise UserError(f"split_fractions={fractions!r}: three shares (train, val, test), none negative, are expected.")
-    return tuple(fractions)
-
-
-def fit_box(box, width: float, height: float, mode: str) -> list[float] | None:
-    """A box [x0, y0, x1, y1] in pixels of a width x height picture -> 0..1 of the square that `decode_image` makes of
-    it.
-
-    None if nothing of it is left inside the crop.
-    """
-    side = max(width, height) if mode == "pad" else min(width, height)
-    across, down = (width, height) if mode == "resize" else (side, side)
-    left, top = (0.0, 0.0) if mode == "resize" else ((width - side) / 2, (height - side) / 2)
-    x0, y0, x1, y1 = box
-    fitted = [(x0 - left) / across, (y0 - top) / down, (x1 - left) / across, (y1 - top) / down]
-    fitted = [min(1.0, max(0.0, value)) for value in fitted]
-    return fitted if fitted[2] > fitted[0] and fitted[3] > fitted[1] else None
-
-
-def object_extras(objects: list[dict], mode: str) -> dict:
-    """Objects {"name", "box" (pixels), "width", "height", "unique"} -> the example's `objects` and `phrases`."""
-    kept = []
-    for thing in objects:
-        box = fit_box(thing["box"], thing["width"], thing["height"], mode)
-        if box is not None:
-            kept.append((thing, box))
-    if not kept:
-        return {}
-    extra = {
-        "objects": [
-            {"name": thing["name"], "label": thing["name"], "color": None, "size": None, "box": box} for thing, box in kept
-        ]
-    }
-    phrases = [{"phrase": thing["name"], "box": box} for thing, box in kept if thing["unique"]]
-    return {**extra, "phrases": phrases} if phrases else extra
-
-
-class Folder:
-    """Finds listed pictures in a folder by directory listings: no stat per file, so that large folders open fast."""
-
-    def __init__(self, *roots: Path):
-        self.roots = roots
-        self._listed: dict[str, frozenset[str]] = {}
-
-    def find(self, name: str) -> str | None:
-        """The file of a listed name: under a root, its `images` folder, or by the bare file name in either; None if
-        missing.
-        """
-        name = name.replace("\\", "/")
-        for part in dict.fromkeys((name, name.rsplit("/", 1)[-1])):
-            for root in self.roots:
-                for folder in (root, root / "images"):
-                    path = os.path.join(folder, part)
-                    if os.path.basename(path) in self._names(os.path.dirname(path)):
-                        return path
-        return None
-
-    def _names(self, folder: str) -> frozenset[str]:
-        if folder not in self._listed:
-            try:
-                self._listed[folder] = frozenset(os.listdir(folder))
-            except OSError:
-                self._listed[folder] = frozenset()
-        return self._listed[folder]

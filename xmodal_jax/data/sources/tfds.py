@@ -6,13 +6,8 @@ import os
 from pathlib import Path
 
 from xmodal_jax.data.images import ImageError, decode_image
-from xmodal_jax.data.sources.image_text import (
-    ImageTextSource,
-    canonical_split,
-    check_fractions,
-    check_split,
-    hashed_split,
-)
+from xmodal_jax.data.sources.image_text import ImageTextSource
+from xmodal_jax.data.sources.splits import FRACTIONS, canonical_split, check_fractions, check_split, hashed_split
 from xmodal_jax.errors import UserError
 
 CAPTION_FEATURES = ("captions", "caption", "texts", "text", "sentences", "sentence", "description", "title", "label")
@@ -29,7 +24,7 @@ class TFDS(ImageTextSource):
     prepared (default $TFDS_DATA_DIR, then ~/tensorflow_datasets). split: train, val or test; a data set with one
     split only is parted by a hash of the positions in `split_fractions`. image_feature, caption_feature: names, if
     the usual ones do not find them; "captions/text" names a nested feature. A class label becomes the caption: its
-    class name. Reading record i is pure random access.
+    class name. Reading record i is pure random access. The rest: see `ImageTextSource`.
     """
 
     def __init__(
@@ -38,14 +33,10 @@ class TFDS(ImageTextSource):
         name: str,
         split: str = "train",
         data_dir: str | os.PathLike | None = None,
-        size: int | None = 128,
-        mode: str = "resize",
-        lang: str = "en",
         image_feature: str | None = None,
         caption_feature: str | None = None,
-        file_bytes: bool = False,
-        split_fractions: tuple[float, float, float] = (0.9, 0.05, 0.05),
-        max_bad_fraction: float = 0.05,
+        split_fractions: tuple[float, float, float] = FRACTIONS,
+        **reading,
     ):
         check_split(split)
         tfds = _import()
@@ -85,15 +76,7 @@ class TFDS(ImageTextSource):
             rows = [i for i in rows if hashed_split(f"{builder.info.full_name}/{i}", fractions) == split]
         if not rows:
             raise UserError(f"{name}: split {split!r} is empty ({len(self._data)} records in {only or found[split]!r}).")
-        super().__init__(
-            rows,
-            name=builder.info.name,
-            lang=lang,
-            size=size,
-            mode=mode,
-            file_bytes=file_bytes,
-            max_bad_fraction=max_bad_fraction,
-        )
+        super().__init__(rows, builder.info.name, **reading)
         self.split = split
 
     def captions(self, i: int) -> tuple[list[str], None, str]:

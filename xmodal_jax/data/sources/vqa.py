@@ -6,8 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-from xmodal_jax.data.sources.image_text import Folder, check_split
-from xmodal_jax.data.sources.questions import QuestionSource, as_question, load_json
+from xmodal_jax.data.sources.listing import Folder
+from xmodal_jax.data.sources.questions import QuestionSource, as_question, by_picture
+from xmodal_jax.data.sources.records import each, load_json
+from xmodal_jax.data.sources.splits import check_split
 from xmodal_jax.errors import UserError
 
 _VQA2 = {"train": ("train2014",), "val": ("val2014",), "test": ("test2015", "test-dev2015")}
@@ -18,86 +20,77 @@ _GQA_FORM = 'an object {question id: {"imageId", "question", "answer"}}'
 _GQA_KEPT = ("imageId", "question", "answer", "types")
 
 
-class VQA2(QuestionSource):
-    """VQA v2, or v1. path: the folder of `v2_OpenEnded_mscoco_train2014_questions.json`,
-    `v2_mscoco_train2014_annotations.json` and so on (or of folders with them). images: the folder of the pictures, if another:
-    in it, or in `train2014`, `images` and the like, lie `COCO_train2014_000000000009.jpg` or `000000000009.jpg`.
+class OfficialQuestions(QuestionSource):
+    """Questions as their authors hand them out. path: the folder of the files, or of folders with them. images: the folder
+    of the pictures, if another. The rest: see `ImageTextSource`.
+
+    A subclass says the `names` of a split's file, the best first, and `read`s it: pairs (picture, question).
+    """
+
+    def __init__(self, *, path: str | os.PathLike, split: str = "train", images: str | os.PathLike | None = None, **reading):
+        check_split(split)
+        root = Path(path)
+        file = official_file(root, self.names(split))
+        listed = by_picture(self.read(root, file, split), file, lambda name: split)
+        finder = picture_folder(root, images, self.part(file))
+        super().__init__(
+            listed, lambda name: finder.find(name) or finder.find(name.rsplit("_", 1)[-1]), split, file, root.name, **reading
+        )
+
+    def part(self, file: Path) -> str:
+        """What the folder of the pictures may be called that a file asks about."""
+        return ""
+
+
+class VQA2(OfficialQuestions):
+    """VQA v2, or v1: `v2_OpenEnded_mscoco_train2014_questions.json`, `v2_mscoco_train2014_annotations.json` and so on. In the
+    folder of the pictures, or in `train2014`, `images` and the like in it, lie `COCO_train2014_000000000009.jpg` or
+    `000000000009.jpg`.
 
     Split test is test2015, or else test-dev2015, whose questions have no answers here: `answers` []. "type" is the
     annotations' answer_type ("yes/no", "number", "other"), "id" the question_id.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str | os.PathLike,
-        split: str = "train",
-        images: str | os.PathLike | None = None,
-        size: int | None = 128,
-        mode: str = "resize",
-        lang: str = "en",
-        file_bytes: bool = False,
-        max_bad_fraction: float = 0.05,
-    ):
-        check_split(split)
-        root = Path(path)
-        names = [f"{v}OpenEnded_mscoco_{part}_questions.json" for part in _VQA2[split] for v in ("v2_", "")]
-        file = official_file(root, names)
-        given = annotated(root, file, needed=split != "test")
-        pictures = file.name.split("_")[-2].replace("test-dev", "test")
-        asked: dict[str, list[dict]] = {}
-        for number, entry in enumerate(load_list(file, "questions", _QUESTIONS)):
-            try:
-                key, name = entry["question_id"], f"COCO_{pictures}_{int(entry['image_id']):012d}.jpg"
-                question = entry["question"].strip()
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise UserError(f"{file}: entry {number} lacks or has a wrong {error}. Expected: {_QUESTIONS}.") from None
+    def names(self, split):
+        return [f"{version}OpenEnded_mscoco_{part}_questions.json" for part in _VQA2[split] for version in ("v2_", "")]
+
+    def part(self, file):
+        return file.name.split("_")[-2].replace("test-dev", "test")
+
+    def read(self, root, file, split):
+        given, part = annotated(root, file, needed=split != "test"), self.part(file)
+
+        def pair(_, entry):
+            key, name = entry["question_id"], f"COCO_{part}_{int(entry['image_id']):012d}.jpg"
             if given is not None and key not in given:
                 raise UserError(f"{file}: question {key} has no annotation; the annotations are of another version or split.")
             answers, kind = ([], None) if given is None else given[key]
-            asked.setdefault(name, []).append(as_question(question, answers, key, kind))
-        finder = picture_folder(root, images, pictures)
-        super().__init__(
-            asked, lambda name: finder.find(name) or finder.find(name.rsplit("_", 1)[-1]), at=file, name=root.name, lang=lang,
-            size=size, mode=mode, file_bytes=file_bytes, max_bad_fraction=max_bad_fraction,
-        )  # fmt: skip
+            return name, as_question(entry["question"].strip(), answers, key, kind)
+
+        data = load_json(file, dict, _QUESTIONS, ("questions",))
+        return each(enumerate(data["questions"]), pair, f"{file}: entry", _QUESTIONS)
 
 
-class GQA(QuestionSource):
-    """GQA. path: the folder of `train_balanced_questions.json`, `val_...` and `testdev_...` (our test), or of a folder with
-    them. images: the folder of the pictures ID.jpg, if another than `images`. balanced=False: `train_all_questions.json`, as
-    one file, and so on. "type" is types.structural ("query", "verify", "logical", "choose", "compare") where given.
+class GQA(OfficialQuestions):
+    """GQA: `train_balanced_questions.json`, `val_...` and `testdev_...` (our test), pictures ID.jpg. balanced=False:
+    `train_all_questions.json`, as one file, and so on. "type" is types.structural ("query", "verify", "logical", "choose",
+    "compare") where given.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str | os.PathLike,
-        split: str = "train",
-        images: str | os.PathLike | None = None,
-        balanced: bool = True,
-        size: int | None = 128,
-        mode: str = "resize",
-        lang: str = "en",
-        file_bytes: bool = False,
-        max_bad_fraction: float = 0.05,
-    ):
-        check_split(split)
-        root = Path(path)
-        file = official_file(root, [f"{_GQA[split]}_{'balanced' if balanced else 'all'}_questions.json"])
-        asked: dict[str, list[dict]] = {}
-        for key, entry in load_json(file, dict, _GQA_FORM, _without_programs).items():
-            try:
-                name, question = f"{entry['imageId']}.jpg", entry["question"].strip()
-                answers = [sys.intern(entry["answer"].strip())] if "answer" in entry or split != "test" else []
-                kind = (entry.get("types") or {}).get("structural")
-            except (KeyError, TypeError, AttributeError) as error:
-                raise UserError(f"{file}: question {key} lacks or has a wrong {error}. Expected: {_GQA_FORM}.") from None
-            asked.setdefault(name, []).append(as_question(question, answers, key, kind))
-        super().__init__(
-            asked, picture_folder(root, images).find, at=file, name=root.name, lang=lang, size=size, mode=mode,
-            file_bytes=file_bytes, max_bad_fraction=max_bad_fraction,
-        )  # fmt: skip
+    def __init__(self, *, balanced: bool = True, **rest):
+        self.balanced = balanced
+        super().__init__(**rest)
+
+    def names(self, split):
+        return [f"{_GQA[split]}_{'balanced' if self.balanced else 'all'}_questions.json"]
+
+    def read(self, root, file, split):
+        def pair(key, entry):
+            answers = [sys.intern(entry["answer"].strip())] if "answer" in entry or split != "test" else []
+            kind = (entry.get("types") or {}).get("structural")
+            return f"{entry['imageId']}.jpg", as_question(entry["question"].strip(), answers, key, kind)
+
+        return each(load_json(file, dict, _GQA_FORM, hook=_without_programs).items(), pair, f"{file}: question", _GQA_FORM)
 
 
 def folders(root: Path) -> list[Path]:
@@ -133,23 +126,15 @@ def annotated(root: Path, file: Path, needed: bool) -> dict[int, tuple[list[str]
         if needed:
             raise
         return None
-    found = {}
-    for number, entry in enumerate(load_list(notes, "annotations", _ANNOTATIONS, _only_the_answer)):
-        try:
-            key, answers, kind = entry["question_id"], entry["answers"], entry.get("answer_type")
-            if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
-                raise KeyError("answers")
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{notes}: entry {number} lacks or has a wrong {error}. Expected: {_ANNOTATIONS}.") from None
-        found[key] = (answers, kind)
-    return found
 
+    def answers(_, entry):
+        answers = entry["answers"]
+        if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
+            raise KeyError("answers")
+        return entry["question_id"], (answers, entry.get("answer_type"))
 
-def load_list(file: Path, key: str, expected: str, hook=None) -> list:
-    data = load_json(file, dict, expected, hook)
-    if not isinstance(data.get(key), list):
-        raise UserError(f"{file}: this is not {expected}.")
-    return data[key]
+    data = load_json(notes, dict, _ANNOTATIONS, ("annotations",), _only_the_answer)
+    return dict(each(enumerate(data["annotations"]), answers, f"{notes}: entry", _ANNOTATIONS))
 
 
 def _only_the_answer(record: dict):

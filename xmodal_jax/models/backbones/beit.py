@@ -14,9 +14,9 @@ import numpy as np
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.attention import TableAttention
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
-from xmodal_jax.models.backbones.vit import PatchEmbed
+from xmodal_jax.models.backbones.vit import PatchEmbed, behind_class_token, check_grid
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.transformer import Stack, Style
+from xmodal_jax.models.transformer import Style, encoder_of
 
 
 def relations_of(grid):
@@ -108,20 +108,14 @@ class BEiT(nn.Module):
         x = PatchEmbed(self.width, self.patch, dtype=self.dtype, name="patch_embed")(images)
         B, *grid, D = x.shape
         grid, old, init = tuple(grid), tuple(self.grid), nn.initializers.normal(0.02)
-        x = x.reshape(B, -1, D)
         if self.mask_token:
             token = self.param("mask_token", init, (1, 1, D)).astype(x.dtype)
-            x = x if masked is None else jnp.where(masked[..., None], token, x)
+            x = x if masked is None else jnp.where(masked.reshape(B, *grid, 1), token, x)
         elif masked is not None:
             raise UserError("This BEiT has no mask token to hide patches with: load a checkpoint with use_mask_token.")
-        first = self.param("class_token", init, (1, 1, D)).astype(x.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(first, (B, 1, D)), x], axis=1)  # [B, N, D]
+        x = behind_class_token(x, self.param("class_token", init, (1, 1, D)))  # [B, N, D]
         if self.absolute:
-            if grid != old:
-                raise UserError(
-                    f"Images of {images.shape[1]} x {images.shape[2]} pixels have {grid[0]} x {grid[1]} patches; this model "
-                    f"has positions for {old[0]} x {old[1]}."
-                )
+            check_grid(images, grid, old)
             x = x + self.param("position_table", init, (1, x.shape[1], D)).astype(x.dtype)
 
         style, index, relation = self.style, jnp.asarray(relation_index(grid)), None
@@ -131,10 +125,7 @@ class BEiT(nn.Module):
         if self.relative:
             attention = functools.partial(ResizedTableAttention, relations=relations_of(old), old=old, new=grid)
             style, relation = dataclasses.replace(style, attention=attention), (index, relation)
-        x, _ = Stack(
-            self.layers, D, self.heads, self.mlp_ratio, dropout=self.dropout, remat=self.remat, dtype=self.dtype, style=style,
-            name="encoder",
-        )(x, relation=relation, train=train)  # fmt: skip
+        x, _ = encoder_of(self, style)(x, relation=relation, train=train)
         if not self.mean:
             pooled = x[:, 0]
         elif self.pooler:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.transformer import ACTIVATIONS, Stack, Style
+from xmodal_jax.models.transformer import ACTIVATIONS, Style, encoder_of
 
 
 class TextEmbed(nn.Module):
@@ -88,10 +88,7 @@ class BERT(nn.Module):
             self.dtype, name="embed",
         )  # fmt: skip
         x = embed(ids, mask, types, train)
-        x, _ = Stack(
-            self.layers, self.width, self.heads, self.mlp_ratio, dropout=self.dropout, remat=self.remat, dtype=self.dtype,
-            style=self.style, name="encoder",
-        )(x, mask[:, None, None], train=train)  # fmt: skip
+        x, _ = encoder_of(self)(x, mask[:, None, None], train=train)
         pooled = jnp.tanh(dense(self.width, "pooler")(x[:, 0])) if self.pooler else x[:, 0]
         pair = dense(2, "next_sentence")(pooled) if self.next_sentence else None
         logits = None

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
-from xmodal_jax.models.backbones.vit import PatchEmbed, check_grid
+from xmodal_jax.models.backbones.vit import PatchEmbed, behind_class_token, check_grid
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.transformer import Stack, Style
+from xmodal_jax.models.transformer import Style, encoder_of
 
 
 class VisionTower(nn.Module):
@@ -33,16 +33,13 @@ class VisionTower(nn.Module):
     @nn.compact
     def __call__(self, images, train=False):
         x = PatchEmbed(self.width, self.patch, use_bias=False, dtype=self.dtype, name="patch_embed")(images)
-        B, rows, columns, D = x.shape
+        _, rows, columns, D = x.shape
         check_grid(images, (rows, columns), self.grid)
         init = nn.initializers.normal(0.02)
-        first = self.param("class_token", init, (D,)).astype(x.dtype)
+        first = self.param("class_token", init, (D,))
         positions = self.param("position_table", init, (1, 1 + rows * columns, D)).astype(x.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(first, (B, 1, D)), x.reshape(B, rows * columns, D)], axis=1) + positions
-        x, _ = Stack(
-            self.layers, D, self.heads, self.mlp_ratio, dropout=self.dropout, remat=self.remat, dtype=self.dtype,
-            style=self.style, name="encoder",
-        )(self.style.norm(self.dtype, "norm_in")(x), train=train)  # fmt: skip
+        x = self.style.norm(self.dtype, "norm_in")(behind_class_token(x, first) + positions)
+        x, _ = encoder_of(self)(x, train=train)
         return Encoded(x, mask_of(x), self.style.norm(self.dtype, "norm_pooled")(x[:, 0]), class_tokens=1)
 
 
@@ -77,10 +74,7 @@ class TextTower(nn.Module):
         x = x + self.param("position_table", init, (self.positions, self.width))[:length].astype(x.dtype)
         mask = mask_of(x, mask)
         seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None]  # [T, 1, M, M]
-        x, _ = Stack(
-            self.layers, self.width, self.heads, self.mlp_ratio, dropout=self.dropout, remat=self.remat, dtype=self.dtype,
-            style=self.style, name="encoder",
-        )(x, seen, train=train)  # fmt: skip
+        x, _ = encoder_of(self)(x, seen, train=train)
         end = jnp.argmax(ids if self.end is None else ids == self.end, axis=1)
         return Encoded(x, mask, jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0])
 

@@ -11,7 +11,7 @@ from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.byte_embedding import sincos_2d
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.perturb import perturbed
-from xmodal_jax.models.transformer import ACTIVATIONS, Stack, Style
+from xmodal_jax.models.transformer import ACTIVATIONS, Style, encoder_of
 
 
 class ConvBlock(nn.Module):
@@ -78,8 +78,5 @@ class ConvViT(nn.Module):
         B, h, w, D = x.shape
         x = perturbed(self, "features", x).reshape(B, h * w, D) + sincos_2d(h, w, D).astype(x.dtype)  # [B, N, D]
         x = Dense(D, dtype=self.dtype, name="mix")(nn.LayerNorm(dtype=self.dtype, name="norm_mix")(x))
-        x, _ = Stack(
-            self.layers, D, self.heads, self.mlp_ratio, dropout=self.dropout, remat=self.remat, dtype=self.dtype,
-            style=self.style, name="encoder",
-        )(x, train=train)  # fmt: skip
+        x, _ = encoder_of(self)(x, train=train)
         return Encoded(x, mask_of(x), x.mean(1))

@@ -15,7 +15,7 @@ from xmodal_jax.models.attend import product
 from xmodal_jax.models.attention import Attention
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.transformer import ACTIVATIONS, Stack, Style
+from xmodal_jax.models.transformer import ACTIVATIONS, Style, encoder_of
 
 
 def log_buckets(distances, buckets, longest):
@@ -180,10 +180,7 @@ class DeBERTa(nn.Module):
             style = dataclasses.replace(style, attention=attention)
         else:  # the original counts the terms all the same
             style = dataclasses.replace(style, scale=(self.width // self.heads * (1 + len(self.terms))) ** -0.5)
-        x, _ = Stack(
-            self.layers, self.width, self.heads, self.mlp_ratio, dropout=self.dropout, remat=self.remat, dtype=self.dtype,
-            style=style, name="encoder",
-        )(x, mask[:, None, None], relation=relation, train=train)  # fmt: skip
+        x, _ = encoder_of(self, style)(x, mask[:, None, None], relation=relation, train=train)
         pooled, logits = x[:, 0], None
         if self.pooler:
             pooled = ACTIVATIONS[self.pooler](Dense(self.width, dtype=self.dtype, name="pooler")(pooled))

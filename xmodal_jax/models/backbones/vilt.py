@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.bert import TextEmbed
 from xmodal_jax.models.backbones.encoded import Encoded
-from xmodal_jax.models.backbones.vit import PatchEmbed
+from xmodal_jax.models.backbones.vit import PatchEmbed, behind_class_token
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.transformer import Stack, Style
+from xmodal_jax.models.transformer import Style, encoder_of
 
 
 def stretch(sizes, length, old):
@@ -85,10 +85,9 @@ class ViLT(nn.Module):
 
         init = nn.initializers.normal(0.02)
         table = self.param("position_table", init, (1, 1 + self.grid**2, D))
-        first = (self.param("class_token", init, (1, 1, D)) + table[:, :1]).astype(y.dtype)
+        first = self.param("class_token", init, (1, 1, D)) + table[:, :1]
         y = y + positions_of_patches(table[0, 1:].reshape(self.grid, self.grid, D), seen).astype(y.dtype)
-        y = jnp.concatenate([jnp.broadcast_to(first, (B, 1, D)), y.reshape(B, rows * columns, D)], axis=1)
-        y = nn.Dropout(self.dropout, deterministic=not train)(y)
+        y = nn.Dropout(self.dropout, deterministic=not train)(behind_class_token(y, first))
 
         x = TextEmbed(
             self.vocabulary, self.positions, self.types, D, dropout=self.dropout, epsilon=self.style.epsilon, dtype=self.dtype,
@@ -97,9 +96,6 @@ class ViLT(nn.Module):
         kinds = self.param("kind_table", init, (self.kinds, D)).astype(x.dtype)
         x = jnp.concatenate([x + kinds[0], y + kinds[kind]], axis=1)  # [B, N, D]
         mask = jnp.concatenate([mask, jnp.ones((B, 1), bool), seen.reshape(B, rows * columns)], axis=1)
-        x, _ = Stack(
-            self.layers, D, self.heads, self.mlp_ratio, dropout=self.dropout, remat=self.remat, dtype=self.dtype,
-            style=self.style, name="encoder",
-        )(x, mask[:, None, None], train=train)  # fmt: skip
+        x, _ = encoder_of(self)(x, mask[:, None, None], train=train)
         pooled = jnp.tanh(Dense(D, dtype=self.dtype, name="pooler")(x[:, 0])) if self.pooler else x[:, 0]
         return Encoded(x, mask, pooled)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.transformer import Stack, Style
+from xmodal_jax.models.transformer import Style, encoder_of
 
 
 class PatchEmbed(nn.Module):
@@ -29,6 +29,13 @@ class PatchEmbed(nn.Module):
         x = images.reshape(B, height // p, p, width // p, p, C)
         x = jnp.einsum("bhiwjc->bhwijc", x).reshape(B, height // p, width // p, p * p * C)
         return Dense(self.width, use_bias=self.use_bias, dtype=self.dtype, name="projection")(x)
+
+
+def behind_class_token(patches, token):
+    """Patches [B, h, w, D], a vector of D elements -> [B, 1 + h w, D]."""
+    B, _, _, D = patches.shape
+    first = jnp.broadcast_to(token.astype(patches.dtype), (B, 1, D))
+    return jnp.concatenate([first, patches.reshape(B, -1, D)], axis=1)
 
 
 def check_grid(images, found, grid):
@@ -65,16 +72,12 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, images, train=False):
         x = PatchEmbed(self.width, self.patch, dtype=self.dtype, name="patch_embed")(images)
-        B, rows, columns, D = x.shape
+        _, rows, columns, D = x.shape
         check_grid(images, (rows, columns), self.grid)
         first = self.param("class_token", nn.initializers.normal(0.02), (1, 1, D))
         positions = self.param("position_table", nn.initializers.normal(0.02), (1, 1 + rows * columns, D))
-        x = jnp.concatenate([jnp.broadcast_to(first.astype(x.dtype), (B, 1, D)), x.reshape(B, rows * columns, D)], axis=1)
-        x = x + positions.astype(x.dtype)  # [B, N, D]
-        x, _ = Stack(
-            self.layers, D, self.heads, self.mlp_ratio, dropout=self.dropout, remat=self.remat, dtype=self.dtype,
-            style=self.style, name="encoder",
-        )(x, train=train)  # fmt: skip
+        x = behind_class_token(x, first) + positions.astype(x.dtype)  # [B, N, D]
+        x, _ = encoder_of(self)(x, train=train)
         pooled = x[:, 0]
         if self.pooler:
             pooled = jnp.tanh(Dense(D, dtype=self.dtype, name="pooler")(pooled))
