@@ -109,6 +109,15 @@ def make_batch():
     return random_batch
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """trained(name, config) -> (folder, results, programs compiled before each step) of a run that all processes share."""
+    from tests import runs
+
+    root = tmp_path_factory.getbasetemp()
+    return functools.partial(runs.trained, root.parent if "PYTEST_XDIST_WORKER" in os.environ else root)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def apply(model, method, params, *args):
     """A module's method, compiled once per module and shapes."""

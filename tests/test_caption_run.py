@@ -15,8 +15,8 @@ from xmodal_jax import api, evaluators
 from xmodal_jax.errors import UserError
 from xmodal_jax.systems import recipe
 from xmodal_jax.tables import caption_vae_cl, runner
-from xmodal_jax.train import loop, progress
 from xmodal_jax.train import mesh as layout
+from xmodal_jax.train import progress
 from xmodal_jax.train.program import state_maker
 
 
@@ -32,10 +32,9 @@ def small(arguments="debug"):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(trained):
     """(folder, results) of a finished run."""
-    folder = str(tmp_path_factory.mktemp("run"))
-    return folder, loop.train(recipe.make(small()), folder)
+    return trained("caption", small())[:2]
 
 
 @pytest.fixture(scope="module")

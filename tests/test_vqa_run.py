@@ -43,10 +43,9 @@ def lines(path):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(trained):
     """(folder, results) of a finished run."""
-    folder = str(tmp_path_factory.mktemp("run"))
-    return folder, loop.train(recipe.make(small()), folder)
+    return trained("vqa", small())[:2]
 
 
 @pytest.fixture(scope="module")
