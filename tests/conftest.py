@@ -113,6 +113,15 @@ def make_batch():
     return random_batch
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """trained(config) -> (folder, results, programs compiled before each step) of a run that all processes share."""
+    from tests import runs
+
+    root = tmp_path_factory.getbasetemp()
+    return functools.partial(runs.trained, root.parent if "PYTEST_XDIST_WORKER" in os.environ else root)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def apply(model, method, params, *args):
     """A module's method, compiled once per module and shapes."""
@@ -165,12 +174,9 @@ def tiny():
 
 
 @pytest.fixture(scope="module")
-def run(request, tmp_path_factory):
+def run(request, trained):
     """(folder, results) of a finished run of the config that the test file's `small()` gives."""
-    from xmodal_jax import api
-
-    folder = str(tmp_path_factory.mktemp("run") / "deeper")
-    return folder, api.train(request.module.small(), folder)
+    return trained(request.module.small())[:2]
 
 
 @pytest.fixture(scope="module")

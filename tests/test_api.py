@@ -4,20 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from configs.pretrain import get_config
+from tests.runs import pretrain_config
 from xmodal_jax import api, evaluators
 from xmodal_jax.data.sources.scenes import Scenes
 from xmodal_jax.errors import UserError
 from xmodal_jax.systems import recipe, restore
 from xmodal_jax.train.workdir import claim_workdir, run_config
 
-
-def small():
-    config = get_config("debug,image_size=32")
-    config.total_steps, config.checkpoint_every, config.log_every, config.batch_size, config.ema = 4, 2, 2, 4, 0.5
-    config.data.count = 24
-    config.evaluators = {"masked": {"count": 8, "rows": 8}, "retrieval": {"count": 8}}
-    return config
+small = pretrain_config
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +61,15 @@ def test_the_averaged_parameters_of_the_newest_checkpoint_give_the_results_of_th
     with jax.log_compiles():
         judge(other)
     assert not [record for record in caplog.records if "Compiling" in record.getMessage()], "nothing for the next evaluation"
-    assert step == 4 and again.keys() == results.keys()
+    assert step == 8 and again.keys() == results.keys()
     np.testing.assert_allclose([again[name] for name in results], list(results.values()), rtol=1e-5)
 
 
 def test_an_earlier_checkpoint_and_the_test_split(run):
     folder, results = run
     parts = recipe.make(run_config(folder), folder, "test")
-    params, step = restore.parameters(parts, folder, step=2)
-    assert step == 2 and parts.held_out.split == "test"
+    params, step = restore.parameters(parts, folder, step=6)
+    assert step == 6 and parts.held_out.split == "test"
     tested, _ = evaluators.make(parts)(params)
     assert tested.keys() == results.keys() and tested != results
     assert np.isfinite(list(tested.values())).all()
@@ -89,5 +83,5 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_named(run, tmp_path):
     claim_workdir(run_config(run[0]), str(tmp_path))
     with pytest.raises(UserError, match="holds no checkpoint yet"):
         api.load(str(tmp_path))
-    with pytest.raises(UserError, match="step 3 .*cannot be read"):
-        api.load(run[0], step=3)
+    with pytest.raises(UserError, match="step 5 .*cannot be read"):
+        api.load(run[0], step=5)

@@ -134,4 +134,5 @@ def use_compilation_cache():
     place = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/xmodal_jax/compiled"))
     if place:
         jax.config.update("jax_compilation_cache_dir", place)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+        seconds = os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", float(seconds))

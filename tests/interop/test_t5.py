@@ -82,14 +82,14 @@ def test_t5_equals_the_original(tmp_path, rng, name, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cached_decoding_equals_uncached(tmp_path, rng, kind):
+def test_cached_decoding_equals_uncached(call, tmp_path, rng, kind):
     make("T5ForConditionalGeneration", rng, kind).save_pretrained(tmp_path)
     module, params, _ = load_pretrained(tmp_path)
     ids, inputs, mask, _ = given(rng)
-    encoded = module.apply({"params": params}, ids, mask, method="encode")
-    whole, none = module.apply({"params": params}, inputs, encoded, method="decode")
+    encoded = call(module, "encode", params, ids, mask)
+    whole, none = call(module, "decode", params, inputs, encoded)
     assert none is None
-    close(module.apply({"params": params}, ids, inputs, mask).logits, whole, 1e-6, "logits")
+    close(call(module, "__call__", params, ids, inputs, mask).logits, whole, 1e-6, "logits")
     cache, got = module.cache(3, 18), []
     decode = jax.jit(lambda ids, cache, index: module.apply({"params": params}, ids, encoded, cache, index, method="decode"))
     for start, end in [(0, 4), *((index, index + 1) for index in range(4, inputs.shape[1]))]:

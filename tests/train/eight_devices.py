@@ -12,11 +12,9 @@ from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import program
 from xmodal_jax.train.checkpoints import Checkpoints
 
-STEPS = 20
 
-
-def train(config, sizes, devices, state=None):
-    """-> state after STEPS steps, its shapes, [{metric: value} per step], bytes of matrices and their moments per device."""
+def train(config, sizes, devices, steps):
+    """-> state after so many steps, its shapes, [{metric: value} per step], bytes of matrices and their moments per device."""
     parts = recipe.make(config)
     mesh = layout.make_mesh(sizes, devices)
     with jax.set_mesh(mesh):
@@ -27,7 +25,7 @@ def train(config, sizes, devices, state=None):
             leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state) if layout.path_of(path).endswith("kernel")
         ]
         held = sum(leaf.addressable_shards[0].data.nbytes for leaf in matrices)
-        for number in range(STEPS):
+        for number in range(steps):
             batch = {k: jax.device_put(v, sharding(v.ndim)) for k, v in parts.batches[number].items()}
             state, values = step(state, batch)
             history.append({name: float(value) for name, value in values.items()})
@@ -37,7 +35,7 @@ def train(config, sizes, devices, state=None):
 def main(arguments):
     from tests.train.test_eight_devices import MESHES, small_config
 
-    out, targets, folder = {}, {}, arguments["folder"]
+    out, states, targets, folder, steps = {}, {}, {}, arguments["folder"], arguments["steps"]
     devices = jax.devices()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)  # as in conftest.py
@@ -45,17 +43,20 @@ def main(arguments):
         sizes, count, changes = MESHES[name]
         config = small_config()
         config.update_from_flattened_dict(changes)
-        state, shapes, history, held = train(config, sizes, devices[:count])
+        state, shapes, history, held = train(config, sizes, devices[:count], steps)
         saved = Checkpoints(f"{folder}/{name}", asynchronous=False)
-        saved.save(STEPS, state, {"next_step": STEPS})
+        saved.save(steps, state, {"next_step": steps})
         saved.close()
         out[name] = {"history": history, "bytes": held, "restored": {}}
-        whole = jax.device_get(state)
+        states[name], targets[str(changes), name] = jax.device_get(state), shapes  # tracing the state takes long
+    for name, whole in states.items():
+        changes, config = MESHES[name][2], small_config()
+        config.update_from_flattened_dict(changes)
         for other in arguments["restore_on"]:
             sizes, count, _ = MESHES[other]
             mesh, key = layout.make_mesh(sizes, devices[:count]), (str(changes), other)
             with jax.set_mesh(mesh):
-                if key not in targets:  # tracing the state takes long
+                if key not in targets:
                     _, targets[key] = program.state_maker(recipe.make(config), mesh)
                 target = targets[key]
                 checkpoints = Checkpoints(f"{folder}/{name}", asynchronous=False)
@@ -63,7 +64,7 @@ def main(arguments):
                 checkpoints.close()
             exact = jax.tree.map(lambda a, b: np.array_equal(a, np.asarray(b)), whole, restored)
             placed = jax.tree.map(lambda leaf, wanted: leaf.sharding == wanted.sharding, restored, target)
-            out[name]["restored"][other] = all(jax.tree.leaves((exact, placed))) and meta["next_step"] == STEPS
+            out[name]["restored"][other] = all(jax.tree.leaves((exact, placed))) and meta["next_step"] == steps
     print(json.dumps(out))
 
 

@@ -25,24 +25,29 @@ def flat(tree):
     return {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def update(optimizer, grads, params):
+    """The first step of an optimiser, as one program: (updates, state)."""
+    return jax.jit(lambda g, p: optimizer.update(g, optimizer.init(p), p))(grads, params)
+
+
 def plain(**settings):
     return OptimizerConfig(**{"schedule": "constant", "warmup": 0.0, "clip": 0.0} | settings)
 
 
 def test_frozen_parameters_stay_without_moments_and_outside_the_clipped_norm(params):
     optimizer, _ = make_optimizer(plain(name="adam", freeze=("patch_embed", "class_token"), clip=1.0), 10)
-    state = optimizer.init(params)
+    state = jax.jit(optimizer.init)(params)
     moments = [path for path in flat(state) if "mu" in path]
     assert moments and not any("patch_embed" in path or "class_token" in path for path in moments)
     shardings(state, make_mesh({}, jax.devices()[:1]))  # the rules of the mesh find every moment by its path
     grads = jax.tree.map(jnp.ones_like, params)
     grads["patch_embed"] = jax.tree.map(lambda g: g * 1e6, grads["patch_embed"])
-    updates, _ = optimizer.update(grads, state, params)
-    new = flat(optax.apply_updates(params, updates))
+    updates, _ = jax.jit(optimizer.update)(grads, state, params)
+    new = flat(jax.jit(optax.apply_updates)(params, updates))
     for path, before in flat(params).items():
         assert np.array_equal(new[path], before) == ("patch_embed" in path or "class_token" in path), path
     sgd, _ = make_optimizer(plain(name="sgd", learning_rate=1.0, freeze=("patch_embed",), clip=1.0), 10)
-    updates, _ = sgd.update(grads, sgd.init(params), params)
+    updates, _ = update(sgd, grads, params)
     np.testing.assert_allclose(optax.global_norm(updates), 1.0, rtol=1e-5)
 
 
@@ -65,7 +70,7 @@ def test_gradients_of_frozen_parameters_are_not_computed(params):
 def test_each_layer_has_its_rate(params):
     optimizer, _ = make_optimizer(plain(name="sgd", learning_rate=0.5, layer_decay=0.8, scales=(("classifier", 10.0),)), 10)
     grads = jax.tree.map(jnp.ones_like, params)
-    updates = flat(optimizer.update(grads, optimizer.init(params), params)[0])
+    updates = flat(update(optimizer, grads, params)[0])
     for layer in range(3):
         np.testing.assert_allclose(updates["encoder/layers/up/kernel"][layer], -0.5 * 0.8 ** (3 - layer), rtol=1e-6)
     for path, factor in {
@@ -120,12 +125,19 @@ def test_training_adapters_alone(params):
     def loss(params):
         return jnp.sum(MODEL.apply({"params": merge(params)}, images).logits ** 2)
 
-    loss, gradient = jax.jit(loss), jax.jit(jax.grad(loss))
-    state, before = optimizer.init(adapted), loss(adapted)
-    for _ in range(3):
-        updates, state = optimizer.update(gradient(adapted), state, adapted)
-        adapted = optax.apply_updates(adapted, updates)
-    assert loss(adapted) < before
+    @jax.jit
+    def step(adapted, state):
+        value, grads = jax.value_and_grad(loss)(adapted)
+        updates, state = optimizer.update(grads, state, adapted)
+        return optax.apply_updates(adapted, updates), state, value
+
+    state, losses = optimizer.init(adapted), []
+    for _ in range(4):
+        last = adapted
+        adapted, state, value = step(adapted, state)
+        losses.append(value)
+    adapted = last  # after three steps, whose loss the fourth has told
+    assert losses[3] < losses[0]
     frozen = {path: leaf for path, leaf in flat(adapted).items() if not path.startswith("lora/")}
     assert all(np.array_equal(leaf, flat(params)[path]) for path, leaf in frozen.items())
     assert all(leaf == 8.0 for path, leaf in flat(adapted).items() if path.endswith("factor"))
@@ -146,7 +158,7 @@ def test_factors_do_not_depend_on_what_is_frozen(params):
         plain(name="sgd", learning_rate=1.0, layer_decay=0.5, freeze=("layers/", "classifier"), scales=(("classifier", 2.0),)),
         10,
     )
-    updates = flat(optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)[0])
+    updates = flat(update(optimizer, jax.tree.map(jnp.ones_like, params), params)[0])
     assert updates["class_token"].ravel()[0] == -(0.5**4)
     assert not updates["classifier/kernel"].any() and not updates["encoder/layers/up/kernel"].any()
 
@@ -155,7 +167,7 @@ def test_adapters_learn_at_the_rate_of_their_layer(params):
     adapted = add_adapters(jax.random.PRNGKey(0), params, LoraConfig(("qkv", "patch_embed"), rank=2))
     config = plain(name="sgd", learning_rate=1.0, b1=0.0, layer_decay=0.5, freeze=("^(?!lora/)",), scales=(("kernel/b", 3.0),))
     optimizer, _ = make_optimizer(config, 10)
-    updates = flat(optimizer.update(jax.tree.map(jnp.ones_like, adapted), optimizer.init(adapted), adapted)[0])
+    updates = flat(update(optimizer, jax.tree.map(jnp.ones_like, adapted), adapted)[0])
     for name, own in (("a", 1.0), ("b", 3.0)):
         found = updates[f"lora/encoder/layers/attention/qkv/kernel/{name}"]
         assert [set(np.asarray(layer).ravel().tolist()) for layer in found] == [{-own / 8}, {-own / 4}, {-own / 2}]

@@ -35,9 +35,9 @@ def small_config():
     return config
 
 
-def run(meshes, restore_on, folder):
+def run(meshes, restore_on, folder, steps=20):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    arguments = json.dumps({"meshes": meshes, "restore_on": restore_on, "folder": str(folder)})
+    arguments = json.dumps({"meshes": meshes, "restore_on": restore_on, "folder": str(folder), "steps": steps})
     done = subprocess.run(
         [sys.executable, "-m", "tests.train.eight_devices", arguments],
         cwd=ROOT, env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=1500,
@@ -57,12 +57,13 @@ def check(found):
 
 
 def test_eight_ways_train_as_one_and_checkpoints_move(tmp_path):
-    found = run(FAST, FAST, tmp_path)
+    found = run(FAST, FAST, tmp_path, steps=8)
     check(found)
     assert found["fsdp"]["bytes"] == found["one"]["bytes"] / 8
 
 
 @pytest.mark.slow
+@pytest.mark.gate
 def test_all_meshes_train_alike_and_checkpoints_move(tmp_path):
     found = run(list(MESHES), ["one", "four", "fsdp", "all"], tmp_path)
     check(found)

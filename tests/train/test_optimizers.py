@@ -19,6 +19,11 @@ from xmodal_jax.train.step import init_state
 STEPS, PEAK = 200, 0.4
 
 
+def update(optimizer, grads, params):
+    """The first step of an optimiser, as one program: (updates, state)."""
+    return jax.jit(lambda g, p: optimizer.update(g, optimizer.init(p), p))(grads, params)
+
+
 @pytest.mark.parametrize("final", [0.0, 0.1])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_rise_linearly_to_the_peak_and_fall_to_their_final_share(name, final):
@@ -51,7 +56,7 @@ def test_weight_decay_acts_on_kernels_alone(rng, name):
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
     config = OptimizerConfig(name=name, learning_rate=0.1, schedule="constant", warmup=0.0, weight_decay=0.5)
     optimizer, _ = make_optimizer(config, STEPS)
-    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    updates, _ = update(optimizer, jax.tree.map(jnp.zeros_like, params), params)
     np.testing.assert_allclose(updates["dense"].pop("kernel"), -0.05 * params["dense"]["kernel"], rtol=1e-5)
     assert not any(leaf.any() for leaf in jax.tree.leaves(updates))
 
@@ -70,7 +75,7 @@ def test_clipping_bounds_the_global_norm_and_leaves_small_gradients(rng):
     for clip, norm, expected in ((1.0, 10.0, 1.0), (1.0, 0.3, 0.3), (0.0, 10.0, 10.0)):
         config = OptimizerConfig(name="sgd", learning_rate=1.0, schedule="constant", warmup=0.0, clip=clip, b1=0.0)
         optimizer, _ = make_optimizer(config, STEPS)
-        updates, _ = optimizer.update(jax.tree.map(lambda g, n=norm: n * g, direction), optimizer.init(params), params)
+        updates, _ = update(optimizer, jax.tree.map(lambda g, n=norm: n * g, direction), params)
         jax.tree.map(lambda u, g, e=expected: np.testing.assert_allclose(u, -e * g, rtol=1e-4, atol=1e-7), updates, direction)
 
 
@@ -172,7 +177,7 @@ def test_layers_and_what_embeds_before_them_have_the_rates_of_a_loop_written_by_
     grads = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), params)
     scales = (("norm_mlp", 0.5), ("norm|head/kernel", 3.0))  # the first that is found counts
     optimizer, _ = make_optimizer(constant(name="sgd", b1=0.0, layer_decay=DECAY, scales=scales), STEPS)
-    updates = flat(jax.jit(optimizer.update)(grads, optimizer.init(params), params)[0])
+    updates = flat(update(optimizer, grads, params)[0])
     for path, grad in flat(grads).items():
         own = {"text/encoder/layers/norm_mlp/scale": 0.5, "image/encoder/norm/scale": 3, "text/encoder/norm/scale": 3}
         expected = -0.1 * {**own, "head/kernel": 3}.get(path, 1) * np.array(grad)
@@ -190,7 +195,7 @@ def test_weight_decay_goes_with_the_rate_of_the_layer_and_spares_what_is_frozen(
     params = towers(rng)
     config = constant(name=name, weight_decay=0.5, layer_decay=DECAY, freeze=("head",), scales=(("text/.*kernel", 2.0),))
     optimizer, _ = make_optimizer(config, STEPS)
-    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    updates, _ = update(optimizer, jax.tree.map(jnp.zeros_like, params), params)
     updates, params = flat(updates), flat(params)
     image, text = "image/encoder/layers/up/kernel", "text/encoder/layers/attention/qkv/kernel"
     for layer in range(2):

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs.pretrain import get_config
+from tests import runs
+from tests.runs import pretrain_config as small_config
 from xmodal_jax.errors import UserError
 from xmodal_jax.systems import recipe
 from xmodal_jax.train import loop, report
@@ -24,16 +26,6 @@ ROOT = pathlib.Path(__file__).parents[2]
 LOSSES = ("train/loss", "train/masked_words", "train/generation", "train/contrastive", "train/gradient_norm")
 
 
-def small_config():
-    config = get_config("debug,image_size=32")
-    config.total_steps, config.log_every, config.checkpoint_every = 8, 1, 3
-    config.batch_size = 4
-    config.data.count = 24
-    config.model.dropout = 0.1  # random numbers must go on as well
-    config.evaluators = {"masked": {"count": 8, "rows": 8}}
-    return config
-
-
 def losses(folder):
     lines = read_jsonl(f"{folder}/metrics.jsonl")
     return {line["step"]: [line[name] for name in LOSSES] for line in lines if "train/loss" in line}
@@ -41,29 +33,15 @@ def losses(folder):
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
-    """One process has each program once for one config, and the report is looked at elsewhere: most of a short run's time."""
-
-    def once(function):
-        known = {}
-
-        def get(parts, *rest):
-            key = str(parts.config.optimizer)
-            known[key] = known.get(key) or function(parts, *rest)
-            return known[key]
-
-        return get
-
-    with pytest.MonkeyPatch.context() as patch:
-        for place, name in ((loop, "state_maker"), (loop, "compile_step"), (loop.evaluators, "make")):
-            patch.setattr(place, name, once(getattr(place, name)))
+    """The report is looked at elsewhere."""
+    with runs.compiled_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "write_report", lambda *args, **kwargs: None)
         yield
 
 
 @pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("whole"))
-    return folder, loop.train(recipe.make(small_config()), folder)
+def whole_run(trained):
+    return trained(small_config())[:2]
 
 
 class Interrupted(Exception):
@@ -100,10 +78,10 @@ def test_interrupted_run_goes_on_bit_for_bit(whole_run, tmp_path, monkeypatch, s
     assert sorted(losses(tmp_path)) == list(range(1, 9))
 
 
-def test_finished_run_started_again_only_evaluates(whole_run):
-    before = losses(whole_run[0])
-    assert loop.train(recipe.make(small_config()), whole_run[0]) == whole_run[1]
-    assert losses(whole_run[0]) == before
+def test_finished_run_started_again_only_evaluates(whole_run, tmp_path):
+    folder = str(shutil.copytree(whole_run[0], tmp_path / "run"))
+    assert loop.train(recipe.make(small_config()), folder) == whole_run[1]
+    assert losses(folder) == losses(whole_run[0])
 
 
 def test_truncated_newest_checkpoint_is_set_aside(whole_run, tmp_path, monkeypatch, caplog):
@@ -196,10 +174,10 @@ def test_a_learning_rate_too_high_ends_in_the_nan_guard(tmp_path):
         loop.train(recipe.make(config), str(tmp_path))
 
 
-def command(folder, *more):
+def command(folder, *more, config="configs/pretrain.py:debug,image_size=32"):
     flags = [f"--config.{name}" for name in ("total_steps=400", "log_every=1", "checkpoint_every=7")]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    arguments = ["--config=configs/pretrain.py:debug,image_size=32", f"--workdir={folder}", *flags, *more]
+    arguments = [f"--config={config}", f"--workdir={folder}", *flags, *more]
     return subprocess.Popen(
         [sys.executable, "-m", "xmodal_jax.main", *arguments],
         cwd=ROOT,
@@ -225,18 +203,19 @@ def wait_for_step(folder, step, process):
 
 
 def test_sigterm_saves_and_ends_cleanly(tmp_path):
-    process = command(tmp_path)
+    process = command(tmp_path, config="tests/train/small_config.py")
     wait_for_step(tmp_path, 10, process)
     process.send_signal(signal.SIGTERM)
     text = process.communicate(timeout=120)[1]
     assert process.returncode == 0, text
     saved = max(int(name) for name in os.listdir(tmp_path / "checkpoints") if name.isdigit())
     assert f"stopped at step {saved}, saved" in text
-    assert losses(tmp_path)[saved]  # the metrics of all steps up to there are written
+    assert saved in [line["step"] for line in read_jsonl(f"{tmp_path}/metrics.jsonl")]  # all steps up to there are written
     assert not (tmp_path / "results.json").exists()
 
 
 @pytest.mark.slow
+@pytest.mark.gate
 def test_sigkill_at_several_moments(tmp_path):
     reference = tmp_path / "reference"
     process = command(reference, "--config.total_steps=60")
