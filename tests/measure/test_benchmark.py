@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from tests.train import small_config
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.errors import UserError
 from xmodal_jax.measure import benchmark, figures, scaling
@@ -106,7 +107,7 @@ def test_text_of_figures():
 
 def test_a_benchmark_of_a_tiny_config(monkeypatch, tmp_path):
     monkeypatch.setitem(benchmark.MATMUL, "cpu", 64)
-    config = runpy.run_path(os.path.join(ROOT, "configs", "pretrain.py"))["get_config"]("debug,image_size=32,lang=en")
+    config = small_config.get_config()
     config.batch_size = 2
     kept = []
     found = benchmark.measure(config, 3, 1, str(tmp_path), keep=lambda found: kept.append(dict(found)))

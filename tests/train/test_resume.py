@@ -144,13 +144,14 @@ def test_settings_that_change_nothing_learned_may_differ(whole_run):
 
 def test_nan_guard_names_step_and_examples_and_keeps_the_last_good_checkpoint(whole_run, tmp_path, monkeypatch):
     compile_step, bad = loop.compile_step, 4
+    spoil = jax.jit(lambda params: jax.tree.map(lambda value: value * np.nan, params))
 
     def poisoned(*args):
         step, *rest = compile_step(*args)
 
         def run(state, batch):
             if int(state.step) == bad:
-                state = state.replace(params=jax.tree.map(lambda value: value * np.nan, state.params))
+                state = state.replace(params=spoil(state.params))
             return step(state, batch)
 
         return run, *rest
