@@ -119,7 +119,7 @@ class Predictor:
         if verb in self.verbs:
             return
         known = ", ".join(name for name in VERBS if name in self.verbs)
-        reason = " (it was trained without contrast)" if verb in ALIGNED and not self.aligned else ""
+        reason = " (it was trained without contrast)" if verb in ALIGNED and hasattr(self, "pooled") else ""
         raise UserError(f"{self.title}: this model has no {verb}{reason}. It has {known}.")
 
     def save_pretrained(self, folder):

@@ -21,7 +21,7 @@ def load(place, step=None):
     """A run's folder, or a whole model (a folder that `save_pretrained` wrote, or its name on the hub) -> its predictor."""
     place = os.fspath(place)
     on_hub = not os.path.isdir(place) and re.fullmatch(r"[\w.-]+/[\w.-]+", place) and not os.path.isdir(os.path.dirname(place))
-    if not (on_hub or whole.is_whole(place)):
+    if not (on_hub or whole.is_checkpoint(place)):
         return open_run(place, step)[0]
     if step is not None:
         raise UserError(f"step={step}: {place} is a whole model, which has one state; steps are those of a run's folder.")

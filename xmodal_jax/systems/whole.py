@@ -21,9 +21,9 @@ TYPE = "xmodal_jax"  # model_type of config.json
 PARTS = ("model", "examples", "objectives", "precision", "seed")  # of a run's config: what its model follows from
 
 
-def is_whole(folder):
-    """Whether a folder holds a whole model, not a run."""
-    return read_json(folder, "config.json").get("model_type") == TYPE
+def is_checkpoint(folder):
+    """Whether a folder holds a model, of whatever library, and not a run."""
+    return "model_type" in read_json(folder, "config.json")
 
 
 def write(built, params, step, folder, place):
