@@ -32,6 +32,7 @@ def main():
         raise UserError(f"--workdir={WORKDIR.value}: give the folder of a run (it holds config.json and checkpoints/).")
     config = CONFIG.value if CONFIG.value is not None else run_config(WORKDIR.value)
     parts = recipe.make(config, WORKDIR.value, SPLIT.value, restore.frozen_scorer)
+    parts.keep(WORKDIR.value)  # of a run from before runs kept their model
     params, step = restore.parameters(parts, WORKDIR.value, STEP.value)
     if SUBMISSION.value:
         predictor = parts.predictor(params)

@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import xmodal_jax
-from xmodal_jax.config import flat, to_json
+from xmodal_jax.config import to_json
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import fetch
 from xmodal_jax.interop.processing import read_json
@@ -34,7 +34,8 @@ def write(built, params, step, folder, place):
         raise UserError(f"{folder} holds something already: name a new folder.")
     os.makedirs(folder, exist_ok=True)
     kept.write(built, folder)
-    config = without_places({name: json.loads(to_json(built.config))[name] for name in PARTS})
+    config = json.loads(to_json(built.config))
+    config = without_places({name: config[name] for name in PARTS})
     about = {"model_type": TYPE, "system": built.config.model.name, "version": xmodal_jax.__version__, "step": step}
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump({**about, "config": config}, file, indent=2, sort_keys=True)
@@ -46,21 +47,12 @@ def write(built, params, step, folder, place):
         file.write(model_card(built, predictor, params, step, read_json(place, "results.json")))
 
 
-def without_places(config):
+def without_places(value):
     """A config whose paths are names alone: where a model came from on one machine is nobody else's matter."""
-    values = {key: os.path.basename(os.path.normpath(v)) if is_path(v) else v for key, v in flat(config).items()}
-    out = {}
-    for key, value in values.items():
-        *above, last = key.split(".")
-        inner = out
-        for name in above:
-            inner = inner.setdefault(name, {})
-        inner[last] = value
-    return out
-
-
-def is_path(value):
-    return isinstance(value, str) and (os.path.isabs(value) or os.path.exists(value)) and os.sep in value
+    if isinstance(value, dict):
+        return {name: without_places(inner) for name, inner in value.items()}
+    is_place = isinstance(value, str) and os.sep in value and (os.path.isabs(value) or os.path.exists(value))
+    return os.path.basename(os.path.normpath(value)) if is_place else value
 
 
 def read(name_or_folder):
@@ -74,5 +66,5 @@ def read(name_or_folder):
             f"{name_or_folder} is no whole model of xmodal_jax (model_type {about.get('model_type')!r}). Single encoders and "
             "decoders of the public formats are read by xmodal_jax.interop.pretrained.load_pretrained."
         )
-    built = build_model(ConfigDict({"objectives": {}, **about["config"]}), kept=folder)
+    built = build_model(ConfigDict(about["config"]), kept=folder)
     return built, nest(load_file(os.path.join(folder, "model.safetensors"))), about["step"]
