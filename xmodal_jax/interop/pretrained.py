@@ -255,7 +255,7 @@ def fetch(name_or_folder):
         return str(name_or_folder)
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    patterns = ["*.json", "*.jsonl", "*.safetensors", "*.txt", "*.model"]
     try:
         return snapshot_download(str(name_or_folder), allow_patterns=patterns)
     except Exception as error:  # the hub's many kinds: not found, not allowed, offline

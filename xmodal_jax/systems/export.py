@@ -20,8 +20,6 @@ def export(predictor, towers, name, folder):
 
     Raises UserError: no such tower, one that PyTorch has no counterpart to, or a folder that holds something.
     """
-    if os.path.exists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
-        raise UserError(f"{folder} holds something already: name a new folder.")
     if not towers:
         raise UserError(
             f"A {type(predictor.model).__name__} is made of blocks of its own, without a counterpart in PyTorch. What can be "
@@ -41,12 +39,20 @@ def export(predictor, towers, name, folder):
         first, *_, last = marks_of(maker)
         config.bos_token_id, config.eos_token_id, config.pad_token_id = first, last, last
         config.is_decoder = True  # asked by transformers' EncoderDecoderModels
+    make_new(folder)
     save_pretrained(folder, module, params, dataclasses.replace(settings, config=config))
     if name == "image":
         processor_of(predictor).to_folder(folder)
     else:
         tokenizer_of(maker, marked=name == "text").save_pretrained(folder)
     return config.model_type
+
+
+def make_new(folder):
+    """Make a folder; raise a UserError where one holds something."""
+    if os.path.exists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
+        raise UserError(f"{folder} holds something already: name a new folder.")
+    os.makedirs(folder, exist_ok=True)
 
 
 def counts_by_ids(module, maker):

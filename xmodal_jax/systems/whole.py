@@ -14,7 +14,7 @@ from xmodal_jax.interop.processing import read_json
 from xmodal_jax.interop.trees import leaves, nest
 from xmodal_jax.systems import kept
 from xmodal_jax.systems.card import model_card
-from xmodal_jax.systems.export import processor_of
+from xmodal_jax.systems.export import make_new, processor_of
 from xmodal_jax.systems.model import build_model
 
 TYPE = "xmodal_jax"  # model_type of config.json
@@ -30,9 +30,7 @@ def write(built, params, step, folder, place):
     """Write a model with its parameters (adapters taken in) into a new folder. place: where it comes from, a run's folder."""
     from safetensors.numpy import save_file
 
-    if os.path.exists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
-        raise UserError(f"{folder} holds something already: name a new folder.")
-    os.makedirs(folder, exist_ok=True)
+    make_new(folder)
     kept.write(built, folder)
     config = json.loads(to_json(built.config))
     config = without_places({name: config[name] for name in PARTS})
@@ -42,9 +40,9 @@ def write(built, params, step, folder, place):
     if "image" in built.towers:
         processor_of(built).to_folder(folder)
     save_file({path: np.asarray(array) for path, array in leaves(params).items()}, os.path.join(folder, "model.safetensors"))
-    predictor = built.predictor(params)
+    results = read_json(place, "results.json") if step == built.config.get("total_steps") else {}  # they are of the run's end
     with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
-        file.write(model_card(built, predictor, params, step, read_json(place, "results.json")))
+        file.write(model_card(built, built.predictor(params), params, step, results))
 
 
 def without_places(value):
