@@ -58,14 +58,14 @@ def train(parts, workdir, is_stopped=None):
         def write(step_number, values):
             values = {f"train/{name}": float(value) for name, value in jax.device_get(values).items()}
             if values.pop("train/bad_step") >= 0:
-                stop_at_bad_step(parts, int(jax.device_get(state.bad_step)), workdir)
+                stop_at_bad_step(parts, int(jax.device_get(state.bad_step)), workdir, checkpoints)
             values |= clock.rates(step_number)
             board.write(step_number, values)
             board.line(step_number, values, ("loss", *parts.objectives))
 
         def save(step_number):
             if int(jax.device_get(state.bad_step)) >= 0:
-                stop_at_bad_step(parts, int(state.bad_step), workdir)
+                stop_at_bad_step(parts, int(state.bad_step), workdir, checkpoints)
             checkpoints.save(step_number, state, {"next_step": step_number, "seconds": clock.seconds()})
 
         if config.eval_at_start and not restored:
@@ -130,8 +130,9 @@ def evaluate(judge, params, step):
     return results, samples
 
 
-def stop_at_bad_step(parts, step, workdir):
-    """The NaN guard's end: name the step and the examples of its batch."""
+def stop_at_bad_step(parts, step, workdir, checkpoints):
+    """The NaN guard's end, the same in all processes: the last checkpoint is finished, the step and its examples are named."""
+    checkpoints.close()
     ids = [parts.train[int(i)]["id"] for i in parts.batches.indices(step)]
     raise UserError(
         f"The loss or its gradient is not finite at step {step}; the parameters were left as they were before it and the last "
