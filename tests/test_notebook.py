@@ -5,15 +5,16 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-GATE = [pytest.mark.slow, pytest.mark.gate]
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @pytest.mark.parametrize(
     ("name", "pictures"),
     [
         ("pretrain", 5),  # scenes, three heat maps, a picture
-        pytest.param("caption", 3, marks=GATE),  # scenes, a picture, the matrix of cosines
-        pytest.param("vqa", 3, marks=GATE),  # scenes, a picture, the explanation
+        ("caption", 3),  # scenes, a picture, the matrix of cosines
+        ("vqa", 3),  # scenes, a picture, the explanation
     ],
 )
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch, name, pictures):

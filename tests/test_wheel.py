@@ -61,6 +61,8 @@ def environment(wheel, tmp_path_factory):
     return programs
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_an_installed_library_works_in_any_folder(environment, tmp_path):
     code = "import importlib.util, xmodal_jax as x; print(x.__file__); assert not importlib.util.find_spec('configs')"
     found = done(str(environment / "python"), "-c", code, cwd=tmp_path).stdout.strip()
