@@ -217,7 +217,6 @@ def test_sigterm_saves_and_ends_cleanly(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.gate
 def test_sigkill_at_several_moments(tmp_path):
     reference = tmp_path / "reference"
     process = command(reference, "--config.total_steps=60")
