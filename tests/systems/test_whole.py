@@ -265,7 +265,7 @@ def test_a_model_says_what_it_is(made, model):
 
 def test_one_question_of_many_pictures_and_many_of_one(made, model):
     if "answer" not in model.verbs:
-        return
+        pytest.skip("it answers no questions")
     given = pictures()
     assert model.answer(given[0], ["is it?", "a bat?"]) == [model.answer(given[0], "is it?"), model.answer(given[0], "a bat?")]
     with pytest.raises(UserError, match="2 pictures, but 3 questions"):
