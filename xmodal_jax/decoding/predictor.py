@@ -7,6 +7,7 @@ one; of a list (or uint8 [B, H, W, 3]) it comes back as a list, or as rows of an
 import numpy as np
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.stacks import to_read, together
 
 VERBS = {
     "caption": "(pictures, lang=None, returned=1, seed=0, **search) -> text",
@@ -37,6 +38,15 @@ class Predictor:
     def __init__(self, model, params, maker, aligned=True, title="", store=None):
         self.model, self.params, self.maker = model, params, maker
         self.aligned, self.title, self.store = aligned, title or type(model).__name__, store
+
+    @property
+    def params(self):
+        """The parameters in the form that they are read fastest (`models.stacks`)."""
+        return self._params
+
+    @params.setter
+    def params(self, params):
+        self._params = to_read(params)
 
     def __repr__(self):
         lines = [self.title, *(f"  .{verb}{VERBS[verb]}" for verb in VERBS if verb in self.verbs)]
@@ -127,7 +137,7 @@ class Predictor:
         tokeniser, and what else it takes. Raises UserError where the folder holds something."""
         if self.store is None:
             raise UserError(f"{self.title}: made without the config that a folder needs; open it by xmodal_jax.api.load.")
-        self.store(folder, self.params)
+        self.store(folder, together(self.params))
 
     def push_to_hub(self, name, **settings):
         """Upload what `save_pretrained` writes as NAME on the hub; settings of `huggingface_hub.create_repo` (private, token).

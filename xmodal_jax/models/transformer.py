@@ -14,6 +14,7 @@ from xmodal_jax.models.attention import Attention
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.perturb import perturbed
 from xmodal_jax.models.platform import lay_out, platform
+from xmodal_jax.models.stacks import is_apart, stacked
 
 REMAT = {
     "none": None,
@@ -175,7 +176,11 @@ class Stack(nn.Module):
                 out_axes=0,
                 length=self.layers,
                 unroll=self.layers if platform() == "cpu" else 1,  # a loop costs CPU a third of its speed
-            )(
+            )
+            if self.has_variable("params", "layers") and is_apart(self.get_variable("params", "layers")):
+                # The compiler takes each layer's slice of the stack for the array that it was stacked from.
+                stack = nn.map_variables(stack, "params", lambda found: {"params": stacked(found["params"])})
+            stack = stack(
                 self.width, self.heads, round(self.width * self.mlp_ratio), self.cross, self.dropout, self.dtype, self.sequence,
                 self.style, name="layers",
             )  # fmt: skip

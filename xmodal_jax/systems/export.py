@@ -13,6 +13,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.interop import bert
 from xmodal_jax.interop.pretrained import save_pretrained, settings_of
 from xmodal_jax.interop.processing import parse
+from xmodal_jax.models.stacks import together
 
 
 def export(predictor, towers, name, folder):
@@ -25,7 +26,7 @@ def export(predictor, towers, name, folder):
             f"A {type(predictor.model).__name__} is made of blocks of its own, without a counterpart in PyTorch. What can be "
             "exported are the image, the text and the decoder of runs of configs/caption.py and configs/vqa.py."
         )
-    tower, params, maker = choose(towers, name, "tower"), predictor.params[name], predictor.maker
+    tower, params, maker = choose(towers, name, "tower"), together(predictor.params[name]), predictor.maker
     module, settings = tower.module, tower.settings
     if name == "text" and getattr(module, "pad_positions", None) is not None and not counts_by_ids(module, maker):
         logging.info("written as the BERT that it equals: a RoBERTa of transformers would take the first mark for padding")

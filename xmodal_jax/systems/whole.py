@@ -42,7 +42,7 @@ def write(built, params, step, folder, place):
     save_file({path: np.asarray(array) for path, array in leaves(params).items()}, os.path.join(folder, "model.safetensors"))
     results = read_json(place, "results.json") if step == built.config.get("total_steps") else {}  # they are of the run's end
     with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
-        file.write(model_card(built, built.predictor(params), params, step, results))
+        file.write(model_card(built, built.predictor(None), params, step, results))
 
 
 def without_places(value):

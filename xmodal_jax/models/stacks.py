@@ -1,0 +1,53 @@
+"""The layers of a stack as one array of each kind, [L, ...], or apart: as arrays of their own.
+
+One array suits training and accelerators: one block is compiled, whatever the depth. Where parameters are only read on a CPU,
+layers apart spare it the copy of every layer's slice at each call. Modules take both, and compute the same.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from xmodal_jax.models.platform import platform
+
+NAME = "layers"  # of a stack's parameters in the tree
+
+
+def to_read(params):
+    """Parameters as they are read fastest on what is here: with layers apart on a CPU. None stays None."""
+    return apart(params) if platform() == "cpu" and params is not None else params
+
+
+def apart(params):
+    """A tree of parameters with every stack "layers": [L, ...] as {"0": [...], "1": [...], ...}."""
+    return changed(params, lambda layers: layers if is_apart(layers) else split(layers))
+
+
+def together(params):
+    """The inverse of `apart`: every stack with a leading axis. A tree that has them already is returned as it is."""
+    return changed(params, stacked)
+
+
+def changed(tree, change):
+    """A nested dictionary with `change` made to every stack in it."""
+    if not isinstance(tree, dict):
+        return tree
+    return {name: change(value) if name == NAME else changed(value, change) for name, value in tree.items()}
+
+
+def is_apart(layers):
+    """Whether the parameters of a stack are {"0": of its first layer, "1": ...}."""
+    return "0" in layers
+
+
+def stacked(layers):
+    """A stack's parameters with a leading axis."""
+    if not is_apart(layers):
+        return layers
+    return jax.tree.map(lambda *parts: jnp.stack(parts), *(layers[str(i)] for i in range(len(layers))))
+
+
+@jax.jit
+def split(layers):
+    """A stack's parameters [L, ...], layer by layer."""
+    count = len(jax.tree.leaves(layers)[0])
+    return {str(i): jax.tree.map(lambda leaf: leaf[i], layers) for i in range(count)}
