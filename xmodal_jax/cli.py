@@ -1,4 +1,4 @@
-"""What all entry points share: flags, one-paragraph errors, the compilation cache."""
+"""What all entry points share: flags, one-paragraph errors, the compilation cache. JAX is loaded when it is needed."""
 
 import errno
 import functools
@@ -7,10 +7,10 @@ import os
 import sys
 import traceback
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from xmodal_jax import malloc
 from xmodal_jax.config import find_config
 from xmodal_jax.errors import UserError, tell
 
@@ -30,6 +30,8 @@ def run(main, usage, config=None):
       main: function of no arguments, called after the flags were parsed; usage: text for --help;
       config: the config file where --config is not given.
     """
+    if not {"--help", "-h", "--helpfull", "--helpshort"} & set(sys.argv):
+        malloc.restart()
     sys.modules["__main__"].__doc__ = usage
     logging.set_verbosity(logging.INFO)
     logging.set_stderrthreshold("info")
@@ -42,6 +44,8 @@ def run(main, usage, config=None):
     def start(argv):
         if len(argv) > 1:
             raise UserError(f"Unknown argument {argv[1]!r}: settings are given as --config.NAME=VALUE (see --help).")
+        if os.environ.get(malloc.SETTING, "keep") != "keep":
+            logging.info("allocator: %s (%s=keep leaves it as it is)", malloc.in_use(), malloc.SETTING)
         use_compilation_cache()
         join_processes()
         if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
@@ -58,7 +62,7 @@ def run(main, usage, config=None):
             raise
         tell(paragraph)
         # On a full disk, what closes files at the end of a process fails too.
-        os._exit(2) if jax.process_count() > 1 or no_space(error) else sys.exit(2)
+        os._exit(2) if is_joined() or no_space(error) else sys.exit(2)
 
 
 def parse(argv, config=None):
@@ -112,6 +116,8 @@ def explain(error):
 
 def join_processes():
     """Join the other processes of this run, where it has any; only the first one tells how it goes."""
+    import jax
+
     named = "JAX_COORDINATOR_ADDRESS" in os.environ
     if not (named or flags.FLAGS.distributed):
         return
@@ -129,8 +135,15 @@ def join_processes():
         logging.set_verbosity(logging.WARNING)
 
 
+def is_joined():
+    """Whether this is one of several processes, which would wait for each other at their end."""
+    return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
+
+
 def use_compilation_cache():
     """Compiled programs are kept between runs (JAX_COMPILATION_CACHE_DIR chooses where; empty switches it off)."""
+    import jax
+
     place = os.environ.get("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/xmodal_jax/compiled"))
     if place:
         jax.config.update("jax_compilation_cache_dir", place)

@@ -3,7 +3,6 @@
 import os
 import time
 
-import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -19,7 +18,9 @@ WORKDIR = flags.DEFINE_string(
 
 
 def main():
-    from xmodal_jax.api import train  # after the flags: --help answers at once
+    import jax  # after the flags: --help answers at once
+
+    from xmodal_jax.api import train
 
     if CONFIG.value is None:
         raise UserError("Which config? For example: python -m xmodal_jax.main --config=configs/pretrain.py")

@@ -17,10 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from xmodal_jax import malloc
 from xmodal_jax.data.loader import to_device
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.measure import chips
 from xmodal_jax.measure.figures import percent, quartiles, size
+from xmodal_jax.measure.pages import huge_bytes, page_faults
 from xmodal_jax.systems import recipe
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import program
@@ -62,7 +64,7 @@ def measure(config, steps=30, warmup=5, trace=None, keep=lambda found: None):
         buffered = ON_DEVICE + parts.loader.prefetch * max(1, parts.loader.workers)
         pause = 2 * buffered * config.batch_size / pipeline["first_pass_examples_per_s"]
         products = matrix_products(parts.model.dtype, device)
-        state, held, loaded, product_rates = alternate(step, state, batch, batches, steps, products, buffered, pause)
+        state, held, loaded, product_rates, faults = alternate(step, state, batch, batches, steps, products, buffered, pause)
     matrix = matrix_rate(product_rates, parts.model.dtype, device)
     seconds = spread(np.concatenate(held))
     tokens, flops = parts.tokens_per_example(), program.step_flops(parts, shapes)
@@ -80,7 +82,7 @@ def measure(config, steps=30, warmup=5, trace=None, keep=lambda found: None):
         },
         "step": seconds | rates(seconds["median"], config.batch_size, tokens, flops, independent(device, mesh.size), matrix),
         "matrix_product": matrix,
-        "memory": memory,
+        "memory": memory | {"page_faults_per_step": faults},
         "input_pipeline": pipeline,
         "loading": compare(held, loaded),
         "costliest_operations": None,
@@ -148,20 +150,23 @@ def alternate(step, state, batch, batches, steps, products, buffered, pause):
       batch: on the device; batches: iterator of loaded ones; steps: to count of each; products: of `matrix_products`;
       buffered: how many batches are read ahead; pause: seconds that this takes.
     Returns:
-      (state, seconds per step of every held stretch, of every loaded stretch, FLOP/s of matrix products meanwhile).
+      (state, seconds per step of every held stretch, of every loaded stretch, FLOP/s of matrix products meanwhile, page faults
+      of a held step).
     """
-    held, loaded, product_rates = [], [], []
+    held, loaded, product_rates, faults, run = [], [], [], 0, 0
     for number, count in enumerate(stretch_lengths(steps)):
         time.sleep(pause)  # reading ahead comes to rest: held steps have the machine to themselves
         product_rates += [products(), products()]
+        before = page_faults()
         state, seconds = stretch(step, state, lambda: batch, count)
+        faults, run = faults + page_faults() - before, run + SETTLE + count + IN_FLIGHT
         held.append(seconds)
         for _ in range(buffered):  # else a short stretch would live on what was made while nothing was counted
             next(batches)
         state, seconds = stretch(step, state, lambda: next(batches), count)
         loaded.append(seconds)
         logging.info("round %d: %.4g s a step held, %.4g s loaded", number + 1, held[-1].mean(), loaded[-1].mean())
-    return state, held, loaded, product_rates
+    return state, held, loaded, product_rates, faults / run
 
 
 def loader_rate(parts, rows, count):
@@ -269,6 +274,7 @@ def memory_use(compiled):
         "device_limit_bytes": min((s["bytes_limit"] for s in stats if "bytes_limit" in s), default=None),
         **{f"planned_{name}_bytes": size for name, size in planned.items()},
         "process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "process_huge_bytes": huge_bytes(),
     }
 
 
@@ -283,6 +289,8 @@ def machine(device, count, load):
         "load_average_before": load,
         "host": f"{platform.system()} {platform.machine()}",
         "jax": jax.__version__,
+        "allocator": malloc.in_use(),
+        "huge_pages": malloc.huge_pages(),
     }
 
 
@@ -322,6 +330,7 @@ def tables(found):
     mesh = ", ".join(f"{axis} {ways}" for axis, ways in built["mesh"].items())
     busy = f"{host['host_cpus']} host CPUs, load before {host['load_average_before']:.1f}"
     best = f"best of {rate['count']}, {matrix['side']} squared, {matrix['dtype']}; median {rate['median'] / 1e12:.4g}"
+    huge = size(memory["process_huge_bytes"])
     limit, again = size(memory["device_limit_bytes"]), f"{pipeline['again_examples_per_s']:.4g}"
     by_round = quartiles(loading["ratio_by_round"], percent)
     rows = [
@@ -348,6 +357,8 @@ def tables(found):
         ("peak on a device", size(memory["device_peak_bytes"]), f"of {limit}, by its allocator"),
         ("planned on a device", *planned(memory)),
         ("peak of the process", size(memory["process_peak_bytes"]), "resident, compiling and data included"),
+        ("page faults a step", f"{memory['page_faults_per_step']:.0f}", f"{huge} of the process in huge pages"),
+        ("allocator", host["allocator"], f"huge pages of the kernel: {host['huge_pages']}"),
         ("loader alone", f"{pipeline['first_pass_examples_per_s']:.4g} examples/s", f"first pass; same examples again {again}"),
         ("steps/s, batch held", f"{loading['held_steps_per_s']:.4g}", "the same batch, on the device"),
         ("steps/s, with loading", f"{loading['loaded_steps_per_s']:.4g}", "examples of a first pass"),

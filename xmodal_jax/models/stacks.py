@@ -4,6 +4,8 @@ One array suits training and accelerators: one block is compiled, whatever the d
 layers apart spare it the copy of every layer's slice at each call. Modules take both, and compute the same.
 """
 
+import operator
+
 import jax
 import jax.numpy as jnp
 
@@ -50,4 +52,4 @@ def stacked(layers):
 def split(layers):
     """A stack's parameters [L, ...], layer by layer."""
     count = len(jax.tree.leaves(layers)[0])
-    return {str(i): jax.tree.map(lambda leaf: leaf[i], layers) for i in range(count)}
+    return {str(i): jax.tree.map(operator.itemgetter(i), layers) for i in range(count)}
