@@ -110,8 +110,8 @@ def in_use():
     if sys.platform != "linux":
         return f"that of {platform.system()}"
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
-        found = re.search(r"/(lib)?(\w*(?:tc|je|mi)malloc\w*)", file.read())
+        found = re.search(r"/(?:lib)?(\w*(?:tc|je|mi)malloc\w*)\.so", file.read())
     if found:
-        return found.group(2)
+        return found.group(1)
     name = f"glibc {'.'.join(map(str, glibc()))}" if glibc() > (0, 0) else "the C library's"
     return f"{name}, huge pages" if HUGE in os.environ.get(TUNABLES, "") else name

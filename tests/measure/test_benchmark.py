@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from tests.train import small_config
+from xmodal_jax import malloc
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.errors import UserError
 from xmodal_jax.measure import benchmark, figures, scaling
@@ -122,6 +123,7 @@ def test_a_benchmark_of_a_tiny_config(monkeypatch, tmp_path):
     assert built["parameters"] > 1e5 and built["flops_per_step"] > 1e7 and built["compile_seconds"] > 0
     assert found["matrix_product"]["side"] == 64 and found["matrix_product"]["datasheet_flops_per_s"] is None
     assert found["memory"]["device_peak_bytes"] is None and found["memory"]["process_peak_bytes"] > 1e8
+    assert found["memory"]["page_faults_per_step"] >= 0 and found["machine"]["allocator"] == malloc.in_use()
     assert found["memory"]["planned_arguments_bytes"] > 12 * built["parameters"], "parameters and two moments"
     assert all(rate > 0 for rate in found["input_pipeline"].values())
     assert [len(seconds) for seconds in loading["loaded_seconds"]] == [3] and loading["ratio_by_round"]["count"] == 1
@@ -129,7 +131,7 @@ def test_a_benchmark_of_a_tiny_config(monkeypatch, tmp_path):
     assert 0 < len(operations) <= 10 and sum(op["share"] for op in operations) <= 1 + 1e-9
     tables = benchmark.tables(found)
     text = figures.markdown("Benchmark", tables) + figures.console(tables)
-    for said in ("| step time |", "| MFU |", "| speed kept, sums |", "| loader alone |", f"| {operations[0]['operation']} |"):
+    for said in ("| step time |", "| MFU |", "| speed kept, sums |", "| loader alone |", "| page faults a step |", f"| {operations[0]['operation']} |"):
         assert said in text
     for table in tables:
         assert all(len(row) == len(table.headers) and all(isinstance(cell, str) for cell in row) for row in table.rows)
