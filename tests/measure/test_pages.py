@@ -22,7 +22,7 @@ def test_touched_pages_are_counted():
 @pytest.mark.skipif(malloc.huge_pages() != "madvise", reason="no huge pages for who asks")
 def test_huge_pages_are_counted():
     size = 32 << 20
-    with mmap.mmap(-1, size) as memory:
+    with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         before = huge_bytes()
         memory.madvise(mmap.MADV_HUGEPAGE)
         for page in range(0, size, mmap.PAGESIZE):
