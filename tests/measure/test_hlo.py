@@ -68,6 +68,8 @@ def test_a_trip_count_that_the_compiler_notes_is_taken():
     [
         ("all-gather(%x), replica_groups={{0,1},{2,3}}", 2), ("all-gather(%x), replica_groups=[4,2]<=[2,4]T(1,0)", 2),
         ("all-gather(%x), replica_groups=mesh['x'=2,'y'=4] {'x','y'}", 8), ("all-gather(%x)", 1),
+        ("all-gather(%x), replica_groups=mesh['x'=1,'y'=4,'z'=2], device_ids=([2,4]T(1,0)) {'y'}, dimensions={1}", 4),
+        ("all-reduce(%x), replica_groups=a notation to come", 0),
     ],
 )  # fmt: skip
 def test_group_sizes(line, size):

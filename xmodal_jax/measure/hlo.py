@@ -28,7 +28,8 @@ CALLED = re.compile(r"(body|condition|calls|to_apply|called_computations|branch_
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """kind; shapes of its result on one device [(type, dimensions)]; devices in a group; times it runs in one step; op_name."""
+    """kind; shapes of its result on one device [(type, dimensions)]; devices in a group (0: not understood); times it runs in
+    one step; op_name."""
 
     kind: str
     shapes: tuple
@@ -153,8 +154,8 @@ def trip_count(line, bodies, refs):
 
 
 def group_size(line):
-    """Devices that take part in one group of a collective, from any of the notations of replica_groups."""
-    mesh = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line)
+    """Devices that take part in one group of a collective, from any notation of replica_groups; 0 where it is a new one."""
+    mesh = re.search(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\([^{}]*\))? \{([^}]*)\}", line)
     if mesh:
         sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", mesh.group(1))}
         return math.prod(sizes.get(axis, 1) for axis in re.findall(r"'(\w+)'", mesh.group(2)))
@@ -164,4 +165,6 @@ def group_size(line):
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
     if listed:
         return len(listed.group(1).split(","))
-    return 2 if "source_target_pairs" in line else 1
+    if "source_target_pairs" in line:
+        return 2
+    return 0 if "replica_groups=" in line else 1
