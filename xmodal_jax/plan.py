@@ -4,13 +4,13 @@
     python -m xmodal_jax.plan --config=... --topology=v5e:16x16,v5p:8x8x8,v6e:16x16 --mesh=fsdp=64,data=4 --price=1.2
     python -m xmodal_jax.plan --config=... --topology=v5e:16x16 --search --plot=plan.png --json=plan.json
 
-Needs the extra `tpu` (pip install 'xmodal_jax[tpu]'), no TPU.
+Stopped by Ctrl-C or SIGTERM it prints what it has so far. Needs the extra `tpu` (pip install 'xmodal_jax[tpu]'), no TPU.
 """
 
 import json
 import os
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from xmodal_jax import cli
@@ -29,11 +29,12 @@ PLOT = flags.DEFINE_string("plot", None, "PNG file for a search's peak memory ag
 def main():
     if CONFIG.value is None:
         raise UserError("Which config? For example: --config=configs/pretrain.py:size=base --topology=v5e:16x16")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU to ask
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU to ask,
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # nor one to quarrel about with other plans
 
     import jax
 
-    from xmodal_jax.measure import figures, planning
+    from xmodal_jax.measure import planning, searching
 
     jax.config.update("jax_platforms", "cpu")
     config = CONFIG.value
@@ -43,13 +44,34 @@ def main():
             raise UserError(f"--mesh={MESH.value!r}: write sizes as data=4,fsdp=64.")
         with config.unlocked():
             config.mesh = {axis: int(value) for axis, value in sizes.items()}
-    plans = []
-    for name in TOPOLOGY.value:
-        if SEARCH.value:
-            plans += planning.search(config, name, COMPILES.value)
-        else:
-            plans.append(planning.make(config, name))
-    print(figures.console(planning.tables(plans, config, PRICE.value)))
+    plans = []  # as they come: what ends the work early does not lose them
+
+    def work():
+        for name in TOPOLOGY.value:
+            found = searching.search(config, name, COMPILES.value) if SEARCH.value else [planning.make(config, name)]
+            for plan in found:
+                plans.append(plan)
+
+    signal = None
+    try:
+        signal = cli.until_stopped(work)
+    finally:
+        if plans:
+            report(plans[:], config)
+    if signal:
+        logging.warning("Stopped: %s.", "the table holds what was compiled so far" if plans else "nothing was compiled yet")
+        planning.clear()
+        cli.end_by(signal)
+
+
+def report(plans, config):
+    """Print the table of plans, of a search the best first, and write the files that were asked for."""
+    from xmodal_jax.measure import figures, planning, searching
+
+    if SEARCH.value:
+        names = [plan.topology for plan in plans]
+        plans = sorted(searching.ranked(plans), key=lambda plan: names.index(plan.topology))
+    print(figures.console(planning.tables(plans, config, PRICE.value)), flush=True)
     if JSON.value:
         with open(JSON.value, "w", encoding="utf-8") as file:
             json.dump([plan.as_json() for plan in plans], file, indent=2)

@@ -1,10 +1,10 @@
-"""Plans for chips that are not here: the closed form of bytes, figures, advice, search; slow: the TPU compiler itself."""
+"""Plans for chips that are not here: the closed form of bytes, figures, advice; slow: the TPU compiler itself."""
 
 import importlib.util
 import json
-import math
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import types
@@ -49,6 +49,11 @@ def test_rates_and_cost_follow_from_the_longest_bound():
     assert json.loads(json.dumps(plan.as_json()))["bound_s"] == 0.02
 
 
+def test_what_is_recomputed_does_not_count_as_use_of_the_chip():
+    plan = some_plan(remat="full", compute_s=0.02, memory_s=0.01)
+    assert plan.mfu_bound == 0.75 and plan.examples_per_s == 64 / 0.02
+
+
 def test_what_does_not_fit_says_so_and_what_to_change():
     plan = some_plan(fits=False, peak_bytes=20 << 30, compute_s=0, memory_s=0, network_s=0)
     advice = planning.advise(plan)
@@ -78,17 +83,8 @@ def test_contradictions_of_the_layout_are_named():
     layer = hlo.Collective("all-gather", (("f32", (1, 8, 32)),), 4, 6, "jit(step)/c")
     found = planning.contradictions([one, rows, layer], shapes, 64, mesh)
     assert len(found) == 2 and "tower/layers/up/kernel" in found[1] and "whole batch" in found[0]
-
-
-def test_candidates_fill_the_devices_and_differ():
-    config = runpy.run_path(os.path.join(ROOT, "configs", "pretrain.py"))["get_config"]("size=base")
-    found = list(planning.candidates(config, 16))
-    assert len(set(found)) == len(found) > 50
-    for one in found:
-        assert math.prod(one.mesh) == 16 and one.batch_size % (one.mesh[0] * one.mesh[1] * one.accumulate) == 0
-        assert config.model.heads % one.mesh[2] == 0
-    made = found[0].config(config)
-    assert made.batch_size == found[0].batch_size and config.batch_size == 32
+    (unread,) = planning.contradictions([hlo.Collective("all-reduce", (("f32", (8,)),), 0, 1, "jit(step)/d")], shapes, 64, mesh)
+    assert "cannot be read" in unread and "jit(step)/d" in unread
 
 
 def test_unknown_topologies_are_refused():
@@ -97,6 +93,37 @@ def test_unknown_topologies_are_refused():
     with pytest.raises(UserError, match="write GENERATION:SHAPE"):
         planning.open_topology("v5e")
     assert peak_flops("NVIDIA H200") == 989e12 and peak_flops("TPU v5 lite") == 197e12 and peak_flops("cpu") is None
+
+
+STOPPED = """
+import os, signal, sys, threading
+from xmodal_jax import cli, plan
+from xmodal_jax.measure import searching
+from tests.measure.test_planning import some_plan
+
+def search(config, topology, compiles):
+    yield some_plan(topology=topology)
+    if topology == "v5e:4x4":
+        yield some_plan(topology=topology, batch_size=128)
+        os.kill(os.getpid(), signal.{name})
+        threading.Event().wait()  # a compiler that answers nothing
+
+searching.search = search
+cli.run(plan.main, plan.__doc__)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_search_that_is_stopped_tells_what_it_has(tmp_path, name):
+    command = [
+        sys.executable, "-c", STOPPED.replace("{name}", name), "--config=configs/pretrain.py:size=tiny", "--search",
+        "--topology=v5e:2x4,v5e:4x4,v5e:8x8", f"--json={tmp_path}/plan.json",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -getattr(signal, name), done.stderr[-2000:]
+    found = [(plan["topology"], plan["batch_size"]) for plan in json.loads((tmp_path / "plan.json").read_text())]
+    assert found == [("v5e:2x4", 64), ("v5e:4x4", 128), ("v5e:4x4", 64)], "of each search the best first"
+    assert "batch 128" in done.stdout and "Stopped" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What one training step needs on chips that are not here: compiled by their own compiler, measured, priced, searched.
+"""What one training step needs on chips that are not here: compiled by their own compiler, measured, priced.
 
 Times are bounds from the chip's published rates, not predictions of a real run: `bound_s` is the longest of arithmetic, memory
 traffic and network (perfectly overlapped), `serial_s` their sum.
@@ -9,11 +9,11 @@ import glob
 import math
 import os
 import re
+import shutil
 import tempfile
 import time
 
 import jax
-from absl import logging
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
@@ -21,10 +21,12 @@ from xmodal_jax.draw.blocks import Table
 from xmodal_jax.errors import UserError
 from xmodal_jax.measure import chips, hlo
 from xmodal_jax.measure.figures import size
-from xmodal_jax.models.transformer import REMAT
 from xmodal_jax.systems import recipe
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import program
+
+RECOMPUTED = {"none": 1.0, "dots": 1.0, "full": 4 / 3}  # matrix products done over those that count, at most
+DUMPS = f"xmodal-plan-{os.getpid()}-"  # folders of the compiler's texts
 
 
 @dataclasses.dataclass
@@ -69,8 +71,8 @@ class Plan:
 
     @property
     def mfu_bound(self):
-        """Share of the peak arithmetic rate that the bound leaves."""
-        return self.compute_s / self.bound_s if self.bound_s else 0.0
+        """Share of the peak arithmetic rate that the bound leaves to the model; what is done twice does not count."""
+        return self.compute_s / RECOMPUTED[self.remat] / self.bound_s if self.bound_s else 0.0
 
     @property
     def examples_per_s(self):
@@ -103,14 +105,19 @@ def open_topology(name):
     return chip, math.prod(map(int, shape.split("x"))), list(devices)
 
 
+def sections(config):
+    """The sections of a config that are transformers: the model's own, or those of its towers."""
+    own = [section for section in (config.model, *config.model.values()) if isinstance(section, ConfigDict)]
+    return [section for section in own if "remat" in section]
+
+
 def make(config, topology):
     """Lower and compile the training step of `config` for `topology` -> Plan. UserError for a config that cannot be."""
     chip, count, devices = open_topology(topology)
     parts, mesh = recipe.make(config), layout.make_mesh(config.mesh, devices)
     layout.check_rows(mesh, config.batch_size)
-    plan = Plan(
-        topology, count, len(devices), dict(mesh.shape), config.batch_size, config.accumulate, config.model.get("remat", "none")
-    )
+    remat = max((section.remat for section in sections(config)), key=RECOMPUTED.get, default="none")
+    plan = Plan(topology, count, len(devices), dict(mesh.shape), config.batch_size, config.accumulate, remat)
     share = plan.devices_per_chip
     with jax.set_mesh(mesh):
         _, shapes = program.state_maker(parts, mesh)
@@ -139,8 +146,7 @@ def make(config, topology):
     plan.fits = plan.peak_bytes <= plan.hbm_bytes
     found = hlo.collectives(text)
     plan.collectives = hlo.by_kind(found)
-    recomputed = 4 / 3 if plan.remat == "full" else 1.0
-    plan.compute_s = recomputed * plan.flops * share / chip.flops
+    plan.compute_s = RECOMPUTED[plan.remat] * plan.flops * share / chip.flops
     state = plan.parameter_bytes + plan.optimizer_bytes
     plan.memory_s = (2 * state + plan.batch_bytes + 2 * plan.temporary_bytes) * share / chip.bandwidth
     plan.network_s = sum(one.sent_bytes for one in found) * share / chip.network
@@ -161,11 +167,17 @@ def compile_with_text(lowered):
 
 
 def compile_anew(lowered):
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=DUMPS) as folder:
         compiled = lowered.compile(compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
         (path,) = glob.glob(os.path.join(folder, "*.after_codegen.txt"))
         with open(path, encoding="utf-8") as file:
             return compiled, file.read()
+
+
+def clear():
+    """Remove what compiles that were not waited for leave."""
+    for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{DUMPS}*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def device_bytes(tree):
@@ -184,7 +196,7 @@ def wanted_bytes(message):
 
 
 def contradictions(found, shapes, batch_size, mesh):
-    """Sentences on what the compiled text does against the layout.
+    """Sentences on what the compiled text does against the layout, or what of it was not understood.
 
     A whole stack of layers gathered at once (hoisted out of the loop over them), and an activation of the whole batch's rows
     on every device.
@@ -197,7 +209,11 @@ def contradictions(found, shapes, batch_size, mesh):
         if leaf.ndim > 2 and leaf.shape[0] > 1 and not leaf.sharding.is_fully_replicated:
             stacks.setdefault(tuple(sorted(leaf.shape)), layout.path_of(path))
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    out = []
+    out = [
+        f"the groups of a {one.kind} cannot be read, its traffic is not counted ({one.op_name[-80:]})"
+        for one in found
+        if not one.group
+    ]
     for one in found:
         if one.kind != "all-gather":
             continue
@@ -275,99 +291,6 @@ def plot(plans, path):
     axes.legend()
     figure.savefig(path, dpi=150, bbox_inches="tight")
     pyplot.close(figure)
-
-
-# -- search
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """A way to run the config: mesh sizes, remat policy, global batch, accumulation."""
-
-    mesh: tuple
-    remat: str
-    batch_size: int
-    accumulate: int
-
-    def config(self, base):
-        """A copy of `base` with this candidate's settings."""
-        config = ConfigDict(base.to_dict())
-        config.mesh = dict(zip(layout.AXES, self.mesh, strict=True))
-        config.model.remat, config.batch_size, config.accumulate = self.remat, self.batch_size, self.accumulate
-        return config
-
-
-def candidates(config, devices):
-    """All that are worth a thought: fsdp and data and tensor sizes, policies, batches from one example a device upwards."""
-    meshes = []
-    for tensor in (1, 2, 4, 8):
-        rest = devices // tensor
-        if devices % tensor or config.model.heads % tensor:
-            continue
-        fsdp = rest
-        while fsdp >= 1 and rest % fsdp == 0:
-            meshes.append((rest // fsdp, fsdp, tensor))
-            fsdp //= 4
-    for mesh in meshes:
-        rows = mesh[0] * mesh[1]
-        for per_row in (1, 4, 16, 64):
-            for accumulate in (1, 4):
-                for remat in REMAT:
-                    if per_row % accumulate == 0:
-                        yield Candidate(mesh, remat, rows * per_row, accumulate)
-
-
-def search(config, topology, compiles):
-    """Compile the most promising candidates, at most `compiles` of them -> plans, best first among those that fit.
-
-    Promise is the rate by a simple estimate of time and memory that each compiled plan corrects.
-    """
-    chip, count, devices = open_topology(topology)
-    left, plans, known = list(candidates(config, len(devices))), [], {}
-    start = time.monotonic()
-    while left and len(plans) < compiles:
-        left.sort(key=lambda one: promise(one, config, chip, len(devices) // count, known), reverse=True)
-        one = left.pop(0)
-        try:
-            plan = make(one.config(config), topology)
-        except UserError as error:
-            logging.info("left out %s: %s", one, error)
-            continue
-        if not known:  # first: activation bytes of an example without recomputation, as that policy would have them
-            known["state"] = plan.parameter_bytes * math.prod(used_ways(one)), plan.optimizer_bytes * math.prod(used_ways(one))
-        rows = one.batch_size / (one.mesh[0] * one.mesh[1]) / one.accumulate
-        known[one.remat] = max(1.0, plan.temporary_bytes / rows * one.mesh[2])
-        known["flops"] = plan.flops * len(devices) / one.batch_size
-        plans.append(plan)
-        spent = time.monotonic() - start
-        logging.info(
-            "%d/%d %s: %s of %s%s, %.3g examples/s, ETA %d s", len(plans), compiles, describe(plan), size(plan.peak_bytes),
-            size(plan.hbm_bytes), "" if plan.fits else " does not fit", plan.examples_per_s,
-            spent / len(plans) * (compiles - len(plans)),
-        )  # fmt: skip
-    return sorted(plans, key=lambda plan: (plan.fits, plan.examples_per_s), reverse=True)
-
-
-def used_ways(one):
-    """Ways that weight matrices are split."""
-    return one.mesh[1], one.mesh[2]
-
-
-def promise(one, config, chip, share, known):
-    """(whether it should fit, estimated examples/s with half a millisecond of fixed cost a microbatch)."""
-    if not known:  # nothing is known yet: the most careful one is sure to tell
-        return one.remat == "full", one.mesh[1], -one.batch_size
-    ways = math.prod(used_ways(one))
-    state = sum(known["state"]) / ways
-    per_row = (
-        known.get(one.remat) or known["full"] * {"none": 8.0, "dots": 3.0, "full": 1.0}[one.remat] if "full" in known else 0.0
-    )
-    rows = one.batch_size / (one.mesh[0] * one.mesh[1])
-    memory = state + per_row * rows / one.accumulate / one.mesh[2]
-    flops = known["flops"] * one.batch_size / math.prod(one.mesh) * (4 / 3 if one.remat == "full" else 1.0)
-    sent = 3 * known["state"][0] / one.mesh[2] * one.accumulate + (one.mesh[2] > 1) * per_row * rows
-    seconds = max(flops * share / chip.flops, sent * share / chip.network) + 5e-4 * one.accumulate
-    return memory < 0.9 * chip.hbm / share, one.batch_size / seconds, -one.batch_size
 
 
 def describe(plan):
