@@ -8,8 +8,8 @@
         from pretrained ViT and GPT-2 checkpoints, as the paper does
 
 Arguments (all optional): method (baseline, vae, vae_cl, dual_encoder); latent (cls, patch, patch_concat) and size (of a latent:
-64, 128, 768); scale (tiny, small, paper); data, path, images, name, lang as in configs/pretrain.py; image (convit, vit, beit,
-vgg, resnet); text (of a dual encoder: bert, roberta, deberta_v3); init_image, init_text, init_dual (folders or names of
+64, 128, 768); scale (tiny, small, paper, large); data, path, images, name, lang as in configs/pretrain.py; image (convit, vit,
+beit, vgg, resnet); text (of a dual encoder: bert, roberta, deberta_v3); init_image, init_text, init_dual (folders or names of
 checkpoints: of the image encoder, the GPT-2, a dual encoder's text encoder); image_size; views (side, or above for pictures
 without an upside); debug (a run of seconds).
 """
@@ -45,6 +45,11 @@ SCALES = {
         image=dict(width=768, heads=12, layers=12, patch=16), decoder=dict(width=768, heads=12, layers=12),
         shared_width=256, batch_size=48, total_steps=31250, learning_rate=1e-5,
     ),
+    "large": dict(  # ViT-L/16 and GPT-2 large, or BERT large
+        image=dict(width=1024, heads=16, layers=24, patch=16), decoder=dict(width=1280, heads=20, layers=36),
+        text=dict(width=1024, heads=16, layers=24),
+        shared_width=256, batch_size=48, total_steps=31250, learning_rate=1e-5,
+    ),
 }  # fmt: skip
 
 
@@ -57,7 +62,8 @@ def get_config(arg=""):
     scale = choose(SCALES, args.scale, "config argument scale")
     choose(SOURCES, args.data, "config argument data")
     flips = choose({"side": "horizontal", "above": "all"}, args.views, "config argument views")
-    image_size = args.image_size or {"tiny": 64, "small": 128, "paper": 224}[args.scale]
+    image_size = args.image_size or {"tiny": 64, "small": 128}.get(args.scale, 224)
+    pretrained = args.scale in ("paper", "large")  # the sizes of checkpoints
     scenes = args.data == "scenes"
     data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
     if args.path:
@@ -79,20 +85,21 @@ def get_config(arg=""):
         shared_width=scale["shared_width"], mean=0.8 if scenes else 0.45,
     )  # fmt: skip
     del config.model.names
-    usual, patch = ("vit", 16) if args.scale == "paper" else ("convit", 8)
+    usual, patch = ("vit", 16) if pretrained else ("convit", 8)
     image = args.image or usual
-    blocks = {**scale["decoder"], "patch": patch} if image in ("vit", "beit") else {}
+    encoder = scale.get("text", scale["decoder"])
+    blocks = {**encoder, "patch": patch} if image in ("vit", "beit") else {}
     config.model.image = section(
         IMAGE_ENCODERS, image, args.init_image, scale["image"] if image == usual else blocks, "config argument image"
     )
     if dual:
         choose(dict.fromkeys(("bert", "roberta", "deberta_v3")), args.text, "config argument text")
-        blocks = scale["decoder"] | ({"pad_positions": 0} if args.text == "roberta" else {})
+        blocks = encoder | ({"pad_positions": 0} if args.text == "roberta" else {})
         config.model.text = section(TEXT_ENCODERS, args.text, args.init_dual, blocks, "config argument text")
     else:
         config.model.decoder = section(DECODERS, "gpt2", args.init_text, scale["decoder"], "config argument decoder")
     # What starts from nothing must see before the prior may press: else the latents collapse in the first hundred steps.
-    new = not (args.init_image or args.scale == "paper")
+    new = not (args.init_image or pretrained)
     config.objectives = ConfigDict({
         "captioning": {"weight": alpha, "label_smoothing": 0.0},
         "kl": {"weight": beta, "warmup": config.get_ref("total_steps") // 2 if new else 0, "free_bits": 0.0, "mean": False},

@@ -6,9 +6,9 @@
         init_text=FOLDER,init_image=FOLDER start from pretrained checkpoints, as the paper does
 
 Arguments (all optional): fusion (ume, evc, attention, product, concatenation, bilinear); text (lstm, gru, bert, roberta,
-deberta_v3); image (vgg, resnet, vit, beit, convit); scale (tiny, small, paper); data (scenes, questions, easy_vqa, vqa2, gqa)
-with path, images, lang; init_text, init_image (folders or names of checkpoints); image_size; third (caption, sound: one more
-modality of the built-in scenes); blind (image, question: a control); debug (a run of seconds).
+deberta_v3); image (vgg, resnet, vit, beit, convit); scale (tiny, small, paper, large); data (scenes, questions, easy_vqa, vqa2,
+gqa) with path, images, lang; init_text, init_image (folders or names of checkpoints); image_size; third (caption, sound: one
+more modality of the built-in scenes); blind (image, question: a control); debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -24,28 +24,30 @@ from xmodal_jax.systems.recipe import run_defaults
 from xmodal_jax.systems.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
 from xmodal_jax.train.optimizers import OptimizerConfig
 
-SCALES = {  # the paper's: 10 epochs of VQA v2
-    "tiny": dict(width=96, image_size=64, batch_size=64, total_steps=2000, learning_rate=1e-3, answers=1000),
-    "small": dict(width=192, image_size=128, batch_size=64, total_steps=10000, learning_rate=1e-3, answers=1000),
-    "paper": dict(width=768, image_size=384, batch_size=16, total_steps=277000, learning_rate=2e-5, answers=3128),
+PAPER = dict(image_size=384, batch_size=16, total_steps=277000, learning_rate=2e-5, answers=3128)  # 10 epochs of VQA v2
+NEW = dict(heads=4, layers=3, batch_size=64, learning_rate=1e-3, answers=1000)
+SCALES = {
+    "tiny": dict(width=96, image_size=64, total_steps=2000, **NEW),
+    "small": dict(width=192, image_size=128, total_steps=10000, **NEW),
+    "paper": dict(width=768, heads=12, layers=12, **PAPER),
+    "large": dict(width=1024, heads=16, layers=24, **PAPER),
 }
-VGGS = {
-    "tiny": (16, 0, 32, 0, 64, 64, 0), "small": (48, 48, 0, 96, 96, 0, 192, 192, 0, 192, 192, 0), "paper": VGG16,
-}  # fmt: skip
+PRETRAINED = ("paper", "large")  # the sizes of checkpoints
+VGGS = {"tiny": (16, 0, 32, 0, 64, 64, 0), "small": (48, 48, 0, 96, 96, 0, 192, 192, 0, 192, 192, 0)}
 
 
-def encoder(name, scale, width):
+def encoder(name, scale):
     """The settings of an encoder that starts from nothing."""
-    paper = scale == "paper"
+    width, pretrained = SCALES[scale]["width"], scale in PRETRAINED
     if name in ("lstm", "gru"):
         return {"cell": name, "width": width}
     if name == "vgg":
-        return {"channels": VGGS[scale]}
+        return {"channels": VGGS.get(scale, VGG16)}
     if name in ("convit", "resnet"):
         return {"convit": {"widths": (width // 4, width // 2, width), "depths": (1, 1, 1), "layers": 1}}.get(name, {})
-    blocks = {"width": width, "heads": 12 if paper else 4, "layers": 12 if paper else 3}
+    blocks = {key: SCALES[scale][key] for key in ("width", "heads", "layers")}
     if name in ("vit", "beit"):
-        return {**blocks, "patch": 16 if paper else 8}
+        return {**blocks, "patch": 16 if pretrained else 8}
     return {**blocks, "pad_positions": 0} if name == "roberta" else blocks
 
 
@@ -74,15 +76,15 @@ def get_config(arg=""):
     config.model = defaults(VQA, name="vqa", hidden=scale["width"], mean=0.8 if scenes else 0.5)
     del config.model.names
     config.model.image = section(
-        IMAGE_ENCODERS, args.image, args.init_image, encoder(args.image, args.scale, scale["width"]), "config argument image"
+        IMAGE_ENCODERS, args.image, args.init_image, encoder(args.image, args.scale), "config argument image"
     )
     config.model.text = section(
-        TEXT_ENCODERS, args.text, args.init_text, encoder(args.text, args.scale, scale["width"]), "config argument text"
+        TEXT_ENCODERS, args.text, args.init_text, encoder(args.text, args.scale), "config argument text"
     )
     fusion = choose(FUSIONS, args.fusion, "config argument fusion")
     config.model.fusion = ConfigDict({"name": args.fusion} | defaults(fusion, width=scale["width"]).to_dict())
     config.model.sound = defaults(Spectrogram, width=scale["width"])
-    config.objectives = ConfigDict({"answering": {"weight": 1.0, "targets": "hard" if args.scale == "paper" else "soft"}})
+    config.objectives = ConfigDict({"answering": {"weight": 1.0, "targets": "hard" if args.scale in PRETRAINED else "soft"}})
     if scenes:  # an encoder that starts from nothing learns what things are before answers can teach it
         config.objectives.naming = ConfigDict({"weight": 1.0})
     config.optimizer = defaults(

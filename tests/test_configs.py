@@ -137,6 +137,18 @@ def test_captioners_train_as_long_as_the_paper_did(method):
     assert config.examples.image_size == 224
 
 
+def test_large_scales_have_the_sizes_of_large_checkpoints():
+    def sizes(section):
+        return section.width, section.heads, section.layers
+
+    caption, dual = (load_config(str(CAPTION), f"{method},scale=large").model for method in ("vae_cl", "dual_encoder"))
+    assert (caption.image.name, caption.image.patch) == ("vit", 16) and sizes(caption.decoder) == (1280, 20, 36)
+    vqa = load_config(str(VQA), "data=vqa2,scale=large,text=deberta_v3,image=beit")
+    assert vqa.model.image.patch == 16 and vqa.examples.image_size == 384 and vqa.objectives.answering.targets == "hard"
+    for section in (caption.image, dual.image, dual.text, vqa.model.image, vqa.model.text):
+        assert sizes(section) == (1024, 16, 24)
+
+
 @pytest.mark.parametrize(
     ("text", "batch_size", "steps", "answers", "optimizer"),
     [("lstm", 32, 138_500, 1000, "adam"), ("gru", 32, 138_500, 1000, "adam")]
