@@ -77,6 +77,14 @@ def random_params(model, *args, **kwargs):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+@pytest.fixture
+def gpu():
+    """The NVIDIA GPU that tests marked `gpu` need."""
+    if jax.default_backend() != "gpu":
+        pytest.skip("there is no GPU, or JAX is told not to use it (JAX_PLATFORMS=cuda,cpu)")
+    return jax.local_devices()[0]
+
+
 @pytest.fixture(scope="session")
 def make_params():
     return random_params

@@ -79,6 +79,24 @@ def test_what_stands_in_padding_on_a_gpu_does_not_pass(rng):
     assert error(GPU, *inputs(rng, 3, 2, 6, 9, 8), spoilt=True) < 1e-5
 
 
+def by_cudnn(q, k, v, kept, scale):
+    return flash.on_gpu(*(x.astype(jnp.bfloat16) for x in (q, k, v)), kept, scale).astype(jnp.float32)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "queries, keys, width, masked",
+    [(6, 8, 32, 1), (131, 259, 64, 1), (129, 129, 128, 0), (1025, 1370, 64, 1), (256, 128, 64, 0)],
+)
+def test_cudnn_gives_what_plain_attention_gives(rng, gpu, queries, keys, width, masked):
+    """The kernel in bfloat16 against plain attention in float32 on the same, rounded numbers."""
+    *arrays, kept = inputs(rng, 3, 2, queries, keys, width)
+    arrays = [np.asarray(x.astype(jnp.bfloat16).astype(np.float32)) for x in arrays]
+    with jax.default_matmul_precision("highest"):
+        assert error(by_cudnn, *arrays, kept if masked else None) < 0.03
+        assert not masked or error(by_cudnn, *arrays, kept, spoilt=True) < 0.03
+
+
 def test_blocks_are_whole_and_few():
     assert [flash.block(tokens) for tokens in (1, 128, 197, 513, 1025, 8192)] == [128, 128, 256, 384, 384, 512]
 
