@@ -92,7 +92,7 @@ def test_what_was_compiled_corrects_those_like_it(estimates, monkeypatch):
 
 
 def test_a_search_goes_on_from_what_it_compiled(estimates, monkeypatch):
-    """What was compiled and is too big costs its kind the promise to fit; what is refused does not count."""
+    """What was compiled and is too big costs its kind the promise to fit; what is refused or breaks is left out."""
     monkeypatch.setattr(estimates, "factors", {})
     monkeypatch.setattr(estimates, "devices", 8)
     monkeypatch.setattr(estimates, "chip", dataclasses.replace(estimates.chip, flops=1e9, bandwidth=1e18))  # arithmetic alone
@@ -104,6 +104,8 @@ def test_a_search_goes_on_from_what_it_compiled(estimates, monkeypatch):
         tried.append(one)
         if len(tried) == 1:
             raise UserError("not this one")
+        if len(tried) == 4:
+            raise jax.errors.JaxRuntimeError("INTERNAL: nor this")
         fits = one.remat != "none"
         figures = dict(temporary_bytes=estimates.temporaries(one) if fits else 10**15, network_s=0.0, memory_s=0.0)
         seconds = estimates.seconds(one) if fits else 0.0
@@ -111,8 +113,19 @@ def test_a_search_goes_on_from_what_it_compiled(estimates, monkeypatch):
 
     monkeypatch.setattr(planning, "make", make)
     plans = list(searching.search(config_of("pretrain", "size=tiny"), "v5e:2x4", 4))
-    assert len(plans) == 4 and len(tried) == len(set(tried)) == 5
+    assert len(plans) == 3 and len(tried) == len(set(tried)) == 5
     too_big = [one.mesh[2] > 1 for one in tried if one.remat == "none"]
     assert 1 <= len(too_big) == len(set(too_big)), "of its kind none is tried again"
     assert {one.batch_size for one in tried} == {8}, "arithmetic alone: a larger batch is not faster"
     assert [plan.fits for plan in searching.ranked(plans)] == sorted((plan.fits for plan in plans), reverse=True)
+
+
+def test_a_search_that_finds_nothing_says_so(estimates, monkeypatch):
+    def make(config, topology):
+        raise UserError("not this one")
+
+    monkeypatch.setattr(estimates, "devices", 1)
+    monkeypatch.setattr(searching, "Estimates", lambda config, topology: estimates)
+    monkeypatch.setattr(planning, "make", make)
+    with pytest.raises(UserError, match="None of the candidates for v5e:1x1"):
+        list(searching.search(config_of("pretrain", "size=tiny"), "v5e:1x1", 2))

@@ -172,8 +172,11 @@ def kept_bytes(parts, params, rows):
 
 
 def search(config, topology, compiles):
-    """Compile the most promising candidates, at most `compiles` of them; yields their plans as they come."""
-    estimates, start, done = Estimates(config, topology), time.monotonic(), 0
+    """Compile the most promising candidates, at most `compiles` of them; yields their plans as they come.
+
+    UserError where there are none to compile. One that the compiler breaks on is told and left out.
+    """
+    estimates, start, done, found = Estimates(config, topology), time.monotonic(), 0, False
     left = list(candidates(config, estimates.devices))
     usable = {mesh for mesh in {one.mesh for one in left} if estimates.divides(mesh)}
     left = [one for one in left if one.mesh in usable]
@@ -185,14 +188,20 @@ def search(config, topology, compiles):
         except UserError as error:
             logging.info("left out %s: %s", one, error)
             continue
+        except jax.errors.JaxRuntimeError as error:
+            logging.warning("the compiler breaks on %s: %s", one, str(error).splitlines()[0][:300])
+            done += 1
+            continue
         estimates.correct(one, plan)
-        done += 1
+        done, found = done + 1, True
         spent = time.monotonic() - start
         logging.info(
             "%d/%d %s: %s of %s%s, %.3g examples/s, ETA %d s", done, compiles, planning.describe(plan), size(plan.peak_bytes),
             size(plan.hbm_bytes), "" if plan.fits else " does not fit", plan.examples_per_s, spent / done * (compiles - done),
         )  # fmt: skip
         yield plan
+    if not found:
+        raise UserError(f"None of the candidates for {topology} could be compiled; the lines above say why.")
 
 
 def ranked(plans):
