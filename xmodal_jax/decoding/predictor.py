@@ -41,12 +41,14 @@ class Predictor:
 
     @property
     def params(self):
-        """The parameters in the form that they are read fastest (`models.stacks`)."""
+        """The parameters in the form that they are read fastest (`models.stacks`), which they are brought into at first use."""
+        if self._given is not None:
+            self._params, self._given = to_read(self._given), None
         return self._params
 
     @params.setter
     def params(self, params):
-        self._params = to_read(params)
+        self._params, self._given = None, params
 
     def __repr__(self):
         lines = [self.title, *(f"  .{verb}{VERBS[verb]}" for verb in VERBS if verb in self.verbs)]
