@@ -13,7 +13,7 @@ import os
 from absl import flags, logging
 from ml_collections import config_flags
 
-from xmodal_jax import cli
+from xmodal_jax import cli, stopping
 from xmodal_jax.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with arguments after a colon.", lock_config=True)
@@ -54,14 +54,14 @@ def main():
 
     signal = None
     try:
-        signal = cli.until_stopped(work)
+        signal = stopping.until_stopped(work)
     finally:
         if plans:
             report(plans[:], config)
     if signal:
         logging.warning("Stopped: %s.", "the table holds what was compiled so far" if plans else "nothing was compiled yet")
         planning.clear()
-        cli.end_by(signal)
+        stopping.end_by(signal)
 
 
 def report(plans, config):
