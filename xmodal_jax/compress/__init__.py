@@ -1,0 +1,1 @@
+"""Sharing and pruning of a text and a vision transformer's weights: pure functions of parameter trees, which know no model."""

@@ -1,0 +1,69 @@
+"""Structures that nobody learned, to compare with."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xmodal_jax.compress.decide import decided
+from xmodal_jax.compress.effective import arrays, norm
+from xmodal_jax.compress.hypernetwork import BIAS
+from xmodal_jax.compress.pair import get
+from xmodal_jax.compress.structure import PRUNED, TOWERS, constrained, fixed, kept, shapes, whole
+from xmodal_jax.errors import UserError
+
+
+def random(key, pair, p, multiple=0):
+    """A structure of the wanted size whose vectors are pruned and shared at random."""
+    leaves, tree = jax.tree.flatten(shapes(pair))
+    logits = [jax.random.normal(jax.random.fold_in(key, i), leaf.shape) - BIAS for i, leaf in enumerate(leaves)]
+    return decided(jax.tree.unflatten(tree, logits), pair, p, multiple)
+
+
+def magnitude(params, pair, p, multiple=0):
+    """Uniform magnitude pruning: of every head and every MLP the same share of vectors, those of the greatest length.
+
+    A vector's length is that of all its weights. Raises UserError where pruning alone cannot reach p.
+    """
+    lengths = {}
+    for name in TOWERS:
+        sizes = getattr(pair, name)
+        found = arrays(get(params, sizes.path))
+        squares = {path: norm(w, -1 if path.startswith("down") else 1) ** 2 for path, w in found.items() if "kernel" in path}
+        qkv = squares.pop("attention/qkv/kernel")  # [L, 3, H, d]
+        lengths[name] = {"qk": qkv[:, 0] + qkv[:, 1], "ff": sum(squares.values())[:, None]}
+
+    def at(ratio):
+        structure = whole(pair)
+        for name in TOWERS:
+            for group in PRUNED:
+                size = lengths[name][group].shape[-1]
+                number = max(0, round(ratio * size / (multiple or 1)) * (multiple or 1))
+                order = jnp.argsort(jnp.argsort(-lengths[name][group], axis=-1), axis=-1)
+                made = (order < number).astype(jnp.float32)
+                structure[name]["m"][group] = made.reshape(made.shape[0], -1)
+        return structure
+
+    ratios = np.linspace(0, 1, 201)
+    shares = [float(kept(at(ratio), pair)) for ratio in ratios]
+    best = int(np.argmin(np.abs(np.array(shares) - p)))
+    if abs(shares[best] / p - 1) > 0.01:
+        raise UserError(
+            f"Pruning alone reaches {100 * shares[0]:.1f} % at least, and {100 * shares[best]:.1f} % nearest {100 * p:.1f} %."
+        )
+    return constrained(at(ratios[best]), pair)
+
+
+def layers(pair, p):
+    """Whole layers of the vision stack that are those of the text stack, the deepest first; with blocks, whole text layers
+    too, once all of these are: the nearest size that can be reached."""
+    structure = fixed(whole(pair), pair)
+    best, candidates = structure, []
+    if pair.across:
+        candidates += [("vision", layer) for layer in reversed(range(pair.vision.layers))]
+    candidates += [("text", layer) for layer in reversed(range(pair.text.layers)) if not pair.is_base[layer, 0]]
+    for tower, layer in candidates:
+        s = jax.tree.map(lambda x, layer=layer: x.at[layer].set(0.0), structure[tower]["s"])
+        structure = {**structure, tower: {**structure[tower], "s": s}}
+        if abs(float(kept(structure, pair)) - p) < abs(float(kept(best, pair)) - p):
+            best = structure
+    return constrained(best, pair)
