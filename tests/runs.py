@@ -57,9 +57,9 @@ def counted_steps():
     def counted(*args):
         step, *rest = compile_step(*args)
 
-        def counting(state, batch):
+        def counting(state, batch, number):
             seen.append(compilations[0])
-            return step(state, batch)
+            return step(state, batch, number)
 
         return counting, *rest
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.compress.small import PATHS, both, drawn
 from xmodal_jax.compress.effective import alignment, effective
-from xmodal_jax.compress.pair import get
 from xmodal_jax.compress.structure import constrained
+from xmodal_jax.interop.trees import get
 
 CASES = [dict(blocks=0), dict(blocks=1), dict(blocks=2, gated=True), dict(blocks=3, bias=False)]
 APART = dict(blocks=2, text=dict(D=6), vision=dict(D=9, L=3))

@@ -149,10 +149,10 @@ def test_nan_guard_names_step_and_examples_and_keeps_the_last_good_checkpoint(wh
     def poisoned(*args):
         step, *rest = compile_step(*args)
 
-        def run(state, batch):
+        def run(state, batch, number):
             if int(state.step) == bad:
                 state = state.replace(params=spoil(state.params))
-            return step(state, batch)
+            return step(state, batch, number)
 
         return run, *rest
 

@@ -7,9 +7,9 @@ import numpy as np
 from xmodal_jax.compress.decide import decided
 from xmodal_jax.compress.effective import arrays, norm
 from xmodal_jax.compress.hypernetwork import BIAS
-from xmodal_jax.compress.pair import get
 from xmodal_jax.compress.structure import PRUNED, TOWERS, constrained, fixed, kept, shapes, whole
 from xmodal_jax.errors import UserError
+from xmodal_jax.interop.trees import get
 
 
 def random(key, pair, p, multiple=0):

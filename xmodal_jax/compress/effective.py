@@ -6,7 +6,8 @@ Letters: L layers, D width, H heads, d width of a head, F hidden units.
 import jax
 import jax.numpy as jnp
 
-from xmodal_jax.compress.pair import KNOWN, get, has, put
+from xmodal_jax.compress.pair import KNOWN, has, put
+from xmodal_jax.interop.trees import get
 
 
 def over(sizes, qk, v, ff):

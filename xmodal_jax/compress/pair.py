@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.interop.trees import get
 
 KNOWN = (  # of a layer's arrays, those that are compressed; what else it has stays as it is
     "attention/qkv/kernel", "attention/qkv/bias", "up/kernel", "up/bias", "gate/kernel", "gate/bias", "down/kernel",
@@ -77,13 +78,6 @@ class Pair:
     def total(self):
         """P_total of both stacks."""
         return self.text.total() + self.vision.total()
-
-
-def get(tree, path):
-    """The subtree at "a/b/c"."""
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
 
 
 def put(tree, path, value):

@@ -3,11 +3,16 @@
 import dataclasses
 from typing import Any
 
+import jax
+
+from xmodal_jax.compress.pair import pair_of
 from xmodal_jax.config import build
 from xmodal_jax.errors import UserError
+from xmodal_jax.models import lora
 from xmodal_jax.models.lora import LoraConfig
 from xmodal_jax.systems import system_of
 from xmodal_jax.systems.base import System
+from xmodal_jax.systems.compression import CompressConfig, Compression
 
 
 @dataclasses.dataclass
@@ -19,6 +24,7 @@ class Built:
     maker: Any  # (example, position) -> arrays
     model: Any
     towers: dict  # {field of the model: Tower}
+    compression: Compression | None = None
 
     def example_batch(self, rows):
         """A batch of zeros with the shapes and types of `rows` examples, without reading any data."""
@@ -33,10 +39,14 @@ class Built:
         aligned = self.config.objectives.get("contrastive", {}).get("weight", 0.0) > 0
         return self.system.predictor(self.model, params, self.maker, aligned=aligned, **others)
 
-    @property
-    def adapters(self):
-        """The low-rank adapters of its parameters."""
-        return build(LoraConfig, self.config.get("lora", {}), "lora")
+    def extended(self, key, params):
+        """Fresh parameters with what is trained beside the model's own: adapters, a structure."""
+        params = lora.add_adapters(key, params, build(LoraConfig, self.config.get("lora", {}), "lora"))
+        return self.compression.extended(key, params) if self.compression else params
+
+    def used(self, params):
+        """Parameters as the model computes with them once they are trained."""
+        return self.compression.used(params) if self.compression else lora.merge(params)
 
 
 def examples_of(config):
@@ -49,7 +59,16 @@ def build_model(config, source=None, kept=None, open_scorer=None):
     system = system_of(config)
     maker = system.maker(config, examples_of(config), source, kept, open_scorer)
     model, towers = system.model(config, maker, parse_precision(config.precision)["compute"], kept)
-    return Built(config, system, maker, model, towers)
+    return Built(config, system, maker, model, towers, compression_of(config, model, maker))
+
+
+def compression_of(config, model, maker):
+    """How the config compresses the model, or None."""
+    if not config.get("compress"):
+        return None
+    settings = build(CompressConfig, config.compress, "compress")
+    params = jax.eval_shape(lambda: model.init(jax.random.PRNGKey(0), maker.example_batch(1))["params"])
+    return Compression(settings, pair_of(params, settings.blocks, settings.text, settings.vision))
 
 
 def parse_precision(text):

@@ -11,15 +11,16 @@ from xmodal_jax.data.loader import Batches, LoaderConfig
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.lora import LoraConfig
-from xmodal_jax.systems import kept
+from xmodal_jax.systems import kept, starting
 from xmodal_jax.systems.model import Built, build_model, examples_of
 from xmodal_jax.systems.towers import frozen, grafted
+from xmodal_jax.train import stages
 from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
 from xmodal_jax.train.workdir import check_workdir
 
 KEYS = (
     "seed total_steps batch_size accumulate log_every eval_every eval_at_start checkpoint_every keep_checkpoints precision ema "
-    "mesh data examples inventory scorer loader model lora objectives optimizer evaluators"
+    "mesh data examples inventory scorer loader model lora objectives optimizer evaluators init stages compress"
 ).split()
 
 
@@ -34,7 +35,7 @@ def run_defaults(total_steps, batch_size, checkpoint_every, log_every=20, debug=
     })  # fmt: skip
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Recipe(Built):
     """The parts of a run, made once from its config."""
 
@@ -46,10 +47,13 @@ class Recipe(Built):
     optimizer: Any
     schedule: Any
     frozen: tuple  # patterns of parameters that stay as they are
+    stages: stages.Stages
 
     def started(self, state):
-        """A fresh state with the arrays of the checkpoints that its towers start from."""
-        return grafted(state, self.towers)
+        """A fresh state with the arrays of the run that it starts from, or of the checkpoints that its towers start from."""
+        init = self.config.get("init", "")
+        state = starting.started(state, init) if init else grafted(state, self.towers)
+        return self.compression.started(state) if self.compression else state
 
     def keep(self, workdir):
         """Write what using the model takes into the folder of the run, once."""
@@ -74,18 +78,36 @@ def make(config, workdir=None, split="val", open_scorer=None):
         check_workdir(config, workdir)
     examples = examples_of(config)
     train, held_out = (open_source(config.data, examples, part) for part in ("train", split))
-    built = build_model(config, train, kept.kept_of(workdir) if workdir else None, open_scorer)
+    own = kept.kept_of(workdir) if workdir else None
+    if own is None and config.get("init", ""):
+        own = starting.kept_by(config.init)
+    built = build_model(config, train, own, open_scorer)
     chosen = {name: settings.to_dict() for name, settings in config.objectives.items()}
     objectives.check(built.model, chosen, built.example_batch(1))
     optimizer_config = build(OptimizerConfig, config.optimizer, "optimizer")
     optimizer_config = dataclasses.replace(optimizer_config, freeze=(*optimizer_config.freeze, *frozen(built.towers)))
-    optimizer, schedule = make_optimizer(optimizer_config, config.total_steps)
+    compression, total = built.compression, config.total_steps
+    if compression is None:
+        order = stages.from_config(config.get("stages"), chosen)
+        optimizer, schedule = make_optimizer(optimizer_config, total)
+    else:
+        refuse_beside_compression(config)
+        order = compression.stages(total)
+        optimizer, schedule = make_optimizer(optimizer_config, compression.weight_steps(total))
+        optimizer = compression.optimizer(optimizer)
     loader = build(LoaderConfig, config.loader, "loader")
     batches = Batches(train, built.maker, config.batch_size, config.seed, loader.shuffle)
     return Recipe(
         **vars(built), train=train, held_out=held_out, batches=batches, loader=loader, objectives=chosen, optimizer=optimizer,
-        schedule=schedule, frozen=tuple(optimizer_config.freeze),
+        schedule=schedule, frozen=tuple(optimizer_config.freeze), stages=order,
     )  # fmt: skip
+
+
+def refuse_beside_compression(config):
+    """Raise a UserError for what does not go together with config.compress."""
+    for name in ("ema", "stages"):
+        if config.get(name):
+            raise UserError(f"config.{name} does not go together with config.compress: leave it out.")
 
 
 def open_source(data, examples, split):

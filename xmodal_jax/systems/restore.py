@@ -8,12 +8,9 @@ from absl import logging
 
 from xmodal_jax.data.senses import FrozenLMScorer
 from xmodal_jax.errors import UserError
-from xmodal_jax.models import lora
 from xmodal_jax.systems import kept, recipe, whole
 from xmodal_jax.systems.model import build_model
-from xmodal_jax.train import checkpoints
-from xmodal_jax.train import mesh as layout
-from xmodal_jax.train.step import init_params
+from xmodal_jax.systems.starting import parameters
 from xmodal_jax.train.workdir import run_config
 
 
@@ -54,28 +51,6 @@ def completed(config, workdir):
     except OSError as error:
         logging.warning("it could not be kept (%s): the data will be needed again.", error)
     return built
-
-
-def parameters(built, workdir, step=None):
-    """(parameters, step number) of a run's checkpoint: the averaged ones where it keeps some, adapters taken in.
-
-    They lie over the devices here, by the run's mesh where it fits them.
-    """
-    config = built.config
-    try:
-        mesh = layout.make_mesh(config.mesh)
-    except UserError:  # trained on more devices, or on fewer
-        mesh = layout.make_mesh({"fsdp": -1})
-    with jax.set_mesh(mesh):
-        shapes = jax.eval_shape(lambda: init_params(built.model, built.example_batch(1), jax.random.PRNGKey(0), built.adapters))
-        places = layout.shardings(shapes, mesh)
-        shapes = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, places)
-        part = "ema" if config.ema else "params"
-        found = checkpoints.read(os.path.join(workdir, "checkpoints"), {part: shapes}, step)
-    if found is None:
-        raise UserError(f"{workdir} holds no checkpoint yet: train first, or give the folder of a run that has saved one.")
-    state, meta = found
-    return lora.merge(state[part]), meta["next_step"]
 
 
 def frozen_scorer(workdir):

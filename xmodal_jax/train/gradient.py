@@ -46,25 +46,33 @@ def join_batch(batch):
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), batch)
 
 
-def loss_and_gradient(model, objectives, params, batch, key, accumulate, step=None):
+def loss_and_gradient(model, objectives, params, batch, key, accumulate, step=None, view=None):
     """Gradient of sum_o weight_o * mean loss_o over the whole batch -> (loss, ({objective: Sum}, {metric: Sum}), gradient).
 
-    step: number of the training step, for objectives whose weight warms up.
+    step: number of the training step, for objectives whose weight warms up. view: (params, key) -> the parameters that the
+    model computes with, the same in all microbatches.
     """
     objectives = active(objectives)
+
+    def verbs(params, key=key, train=True):
+        return Verbs(model, view(params, jax.random.fold_in(view_key, 999)) if view else params, key, train)
+
+    view_key = key
     if accumulate > 1:
-        return accumulated(model, objectives, params, batch, key, accumulate, step)
+        return accumulated(verbs, objectives, params, batch, key, accumulate, step)
 
     def loss(params):
-        losses, metrics = evaluate_with(Verbs(model, params, key, train=True), objectives, batch, key)
+        losses, metrics = evaluate_with(verbs(params), objectives, batch, key)
         return weighted_mean(objectives, losses, step=step), (losses, metrics)
 
     (total, sums), grads = jax.value_and_grad(loss, has_aux=True)(params)
     return total, sums, grads
 
 
-def accumulated(model, objectives, params, batch, key, accumulate, step=None):
+def accumulated(verbs_of, objectives, params, batch, key, accumulate, step=None):
     """The same in microbatches, exact for objectives of single rows and for those that compare the rows of a batch.
+
+    verbs_of: (params, key, train) -> Verbs.
 
     Means are over the whole batch: the weights (target bytes) of all microbatches are added up first, which costs nothing,
     since they depend on the batch alone and the compiler drops the rest of that pass.
@@ -82,10 +90,10 @@ def accumulated(model, objectives, params, batch, key, accumulate, step=None):
 
     def first_pass(part):
         part, number = part
-        return represent(Verbs(model, params, jax.random.fold_in(key, number), train=True), part)
+        return represent(verbs_of(params, jax.random.fold_in(key, number)), part)
 
     def compare(params, representations):
-        verbs, losses, metrics = Verbs(model, params), {}, {}
+        verbs, losses, metrics = verbs_of(params, None, train=False), {}, {}
         for name, settings in compared.items():
             losses[name], more = OBJECTIVES[name].compare(verbs, representations[name], settings)
             metrics |= more
@@ -95,14 +103,14 @@ def accumulated(model, objectives, params, batch, key, accumulate, step=None):
     (total, sums), (grads, pulls) = jax.value_and_grad(compare, (0, 1), has_aux=True)(params, representations)
 
     def weights(part):
-        losses, _ = evaluate_with(Verbs(model, params, key, train=True), summed, part, key)
+        losses, _ = evaluate_with(verbs_of(params), summed, part, key)
         return {name: loss.weight for name, loss in losses.items()}
 
     totals = jax.tree.map(lambda count: count.sum(0), jax.vmap(weights)(parts))
 
     def second_pass(params, part, pull, number):
         part_key = jax.random.fold_in(key, number)
-        verbs = Verbs(model, params, part_key, train=True)
+        verbs = verbs_of(params, part_key)
         rows = represent(verbs, part)  # before all else, as in the first pass: the same dropout
         losses, metrics = evaluate_with(verbs, summed, part, part_key)
         loss = jnp.asarray(weighted_mean(summed, losses, totals, step), jnp.float32)

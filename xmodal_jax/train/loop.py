@@ -70,12 +70,12 @@ def train(parts, workdir, is_stopped=None):
 
         if config.eval_at_start and not restored:
             with clock.paused():
-                board.write(0, evaluate(judge, averaged(state), 0)[0])
+                board.write(0, evaluate(judge, parts.used(averaged(state)), 0)[0])
         for number in range(first, config.total_steps):
             stopped = is_stopped(number)
             if config.eval_every and number > first and number % config.eval_every == 0:
                 with clock.paused():
-                    board.write(number, evaluate(judge, averaged(state), number)[0])
+                    board.write(number, evaluate(judge, parts.used(averaged(state)), number)[0])
             if number and number != saved and (number % config.checkpoint_every == 0 or stopped):
                 if pending:  # a run that goes on from here has all its lines up to here
                     write(*pending)
@@ -85,7 +85,7 @@ def train(parts, workdir, is_stopped=None):
                 break
             with clock.waiting():
                 batch = next(batches)
-            state, values = step(state, batch)
+            state, values = step(state, batch, number)
             if pending:
                 write(*pending)
                 pending = None
@@ -100,7 +100,7 @@ def train(parts, workdir, is_stopped=None):
                 write(*pending)
             if config.total_steps != saved:
                 save(config.total_steps)
-            results, samples = evaluate(judge, averaged(state), config.total_steps)
+            results, samples = evaluate(judge, parts.used(averaged(state)), config.total_steps)
             board.write(config.total_steps, results)
             results |= progress.before(workdir, ("retrieval/gap",))
             board.close()

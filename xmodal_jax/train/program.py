@@ -21,7 +21,7 @@ def state_maker(parts, mesh):
     batch = parts.example_batch(1)  # parameters do not depend on the rows
 
     def fresh():
-        return init_state(parts.model, parts.optimizer, batch, parts.config.seed, parts.config.ema, parts.adapters)
+        return init_state(parts.model, parts.optimizer, batch, parts.config.seed, parts.config.ema, parts.extended)
 
     shapes = jax.eval_shape(fresh)
     shardings = layout.shardings(shapes, mesh)
@@ -39,12 +39,16 @@ def batch_shapes(parts, mesh):
     }
 
 
-def lower_step(parts, mesh, shapes):
-    """Trace and lower the training step for `mesh`, whose devices need not be here. Call within `jax.set_mesh(mesh)`."""
+def lower_step(parts, mesh, shapes, stage=0):
+    """Trace and lower the training step for `mesh`, whose devices need not be here. Call within `jax.set_mesh(mesh)`.
+
+    stage: number of the stage whose step it is.
+    """
     config = parts.config
     step = make_step(
-        parts.model, parts.objectives, parts.optimizer, parts.schedule, config.accumulate, config.ema, parts.frozen
-    )
+        parts.model, parts.objectives, parts.optimizer, parts.schedule, config.accumulate, config.ema, parts.frozen,
+        parts.stages.stages[stage],
+    )  # fmt: skip
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).lower(shapes, batch_shapes(parts, mesh))
 
@@ -53,23 +57,32 @@ def step_flops(parts, shapes):
     """Floating-point operations of one step on a global batch: three times those of the forward pass, remat not counted."""
 
     def forward(params, batch):
-        return evaluate_objectives(parts.model, parts.objectives, params, batch, jax.random.PRNGKey(0), train=False)
+        key = jax.random.PRNGKey(0)
+        return evaluate_objectives(parts.model, parts.objectives, parts.used(params), batch, key, train=False)
 
     return 3 * count_flops(forward, shapes.params, parts.example_batch(parts.config.batch_size))
 
 
 def compile_step(parts, mesh, shapes):
-    """Compile the step ahead of time, so that it cannot recompile, and print what it is.
+    """Compile the step of every stage ahead of time, so that it cannot recompile, and print what it is.
 
-    -> (compiled step, its FLOPs, facts for the report: parameters, FLOPs, compile time, memory, devices).
+    -> (step(state, batch, number), its FLOPs, facts for the report: parameters, FLOPs, compile time, memory, devices).
     """
     for line in progress.parameter_table(shapes.params):
         logging.info("%s", line)
     start = time.monotonic()
     options = COMPILER_OPTIONS.get(mesh.devices.flat[0].platform)
-    compiled = lower_step(parts, mesh, shapes).compile(compiler_options=options)
-    seconds, memory = time.monotonic() - start, progress.memory_line(compiled)
-    logging.info("compiled the training step in %.1f s; %s", seconds, memory)
+    compiled = []
+    for number, stage in enumerate(parts.stages.stages):
+        begin = time.monotonic()
+        compiled.append(lower_step(parts, mesh, shapes, number).compile(compiler_options=options))
+        memory = progress.memory_line(compiled[-1])
+        logging.info("compiled the %s step in %.1f s; %s", stage.name, time.monotonic() - begin, memory)
+    seconds = time.monotonic() - start
+
+    def step(state, batch, number=0):
+        return compiled[parts.stages.at(number)](state, batch)
+
     flops = step_flops(parts, shapes)
     facts = {
         "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(shapes.params)):,}",
@@ -78,4 +91,4 @@ def compile_step(parts, mesh, shapes):
         "memory": memory,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {jax.process_count()} process(es)",
     }
-    return compiled, flops, facts
+    return step, flops, facts

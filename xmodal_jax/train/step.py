@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from xmodal_jax.models import lora
 from xmodal_jax.train.by_path import without_frozen
 from xmodal_jax.train.gradient import loss_and_gradient
+from xmodal_jax.train.stages import Stage
 
 
 @flax.struct.dataclass
@@ -28,40 +28,49 @@ class State:
 
 
 def averaged(state):
-    """The parameters to use: their moving average where the run keeps one, with adapters taken in."""
-    return lora.merge(state.ema if state.ema is not None else state.params)
+    """The parameters to use: their moving average where the run keeps one."""
+    return state.ema if state.ema is not None else state.params
 
 
-def init_params(model, batch, key, adapters=lora.LoraConfig()):
-    """Fresh parameters, adapters among them."""
-    return lora.add_adapters(jax.random.fold_in(key, 1), model.init(key, batch)["params"], adapters)
+def init_params(model, batch, key, extend=None):
+    """Fresh parameters. extend: (key, params) -> params with what is trained beside the model's own: adapters, ..."""
+    params = model.init(key, batch)["params"]
+    return extend(jax.random.fold_in(key, 1), params) if extend else params
 
 
-def init_state(model, optimizer, batch, seed, ema, adapters=lora.LoraConfig()):
+def init_state(model, optimizer, batch, seed, ema, extend=None):
     """A fresh state; jit it with out_shardings so that no device ever holds more than its part."""
     key, init_key = jax.random.split(jax.random.PRNGKey(seed))
-    params = init_params(model, batch, init_key, adapters)
+    params = init_params(model, batch, init_key, extend)
     copy = jax.tree.map(jnp.copy, params) if ema else None
     return State(jnp.int32(0), params, optimizer.init(params), copy, key, jnp.int32(-1))
 
 
-def make_step(model, objectives, optimizer, schedule, accumulate=1, ema=0.0, freeze=()):
-    """-> step(state, batch) -> (state, {metric: float32 []}). Jit with the state donated."""
+def make_step(model, objectives, optimizer, schedule, accumulate=1, ema=0.0, freeze=(), stage=Stage()):
+    """-> step(state, batch) -> (state, {metric: float32 []}), of one stage. Jit with the state donated."""
+    objectives, optimizer = stage.of(objectives), optax.with_extra_args_support(optimizer)
 
     def step(state, batch):
         key = jax.random.fold_in(state.key, state.step)
-        total, (losses, metrics), grads = loss_and_gradient(model, objectives, state.params, batch, key, accumulate, state.step)
-        grads = without_frozen(grads, freeze)
+        total, (losses, metrics), grads = loss_and_gradient(
+            model, objectives, state.params, batch, key, accumulate, state.step, stage.view
+        )
+        if stage.penalty:
+            (penalty, penalties), more = jax.value_and_grad(stage.penalty, has_aux=True)(state.params)
+            total, grads = total + penalty, jax.tree.map(jnp.add, grads, more)
+        grads = without_frozen(grads, (*freeze, *stage.freeze))
         norm = optax.global_norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, **dict(stage.arguments))
+        updates = without_frozen(updates, stage.freeze)
         params = optax.apply_updates(state.params, updates)
+        params = stage.after(params, state.step) if stage.after else params
         average = jax.tree.map(lambda e, p: ema * e + (1 - ema) * p, state.ema, params) if state.ema is not None else None
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         bad_step = jnp.where(finite | (state.bad_step >= 0), state.bad_step, state.step)
         new = State(state.step + 1, params, opt_state, average, state.key, bad_step)
         new = jax.tree.map(lambda old, new: jnp.where(bad_step < 0, new, old), state, new).replace(bad_step=bad_step)
         report = {"loss": total, "gradient_norm": norm, "learning_rate": schedule(state.step), "bad_step": bad_step}
-        report |= {name: value.mean() for name, value in (losses | metrics).items()}
+        report |= {name: value.mean() for name, value in (losses | metrics).items()} | (penalties if stage.penalty else {})
         return new, report
 
     return step
