@@ -60,7 +60,8 @@ class Attention(nn.Module):
     `apply(..., mutable="attention")` also returns its weights [B, H, N, M], "weights".
 
     Attributes: width D, heads H, dtype of the computation; head_width d (0: D / H); use_bias: of the projections; scale: of
-    the scores (None: 1 / sqrt d); kernel: "plain", "flash" or "auto", see `flash.attention`.
+    the scores (None: 1 / sqrt d); kernel: "plain", "flash" or "auto", see `flash.attention`; qk_width: of a head's q and k,
+    where vectors of them were pruned (0: d), which then have a projection apart from that of v.
     """
 
     width: int
@@ -70,6 +71,7 @@ class Attention(nn.Module):
     use_bias: bool = True
     scale: float | None = None
     kernel: str = "auto"
+    qk_width: int = 0
 
     @nn.compact
     def __call__(self, x, mask=None, context=None, cache=None, index=None, relation=None):
@@ -82,20 +84,24 @@ class Attention(nn.Module):
         """
         size = self.head_width or self.width // self.heads
 
-        def project(inputs, parts, name):  # [B, N, D] -> parts x [B, H, N, d]
+        def project(inputs, parts, name, size=size):  # [B, N, D] -> parts x [B, H, N, d]
             y = Dense((parts, self.heads, size), use_bias=self.use_bias, dtype=self.dtype, name=name)(inputs)
             return heads_first(y)
 
-        if context is None:
+        if context is None and self.qk_width:
+            (q, k), (v,) = project(x, 2, "qk", self.qk_width), project(x, 1, "v")
+        elif context is None:
             q, k, v = project(x, 3, "qkv")
         elif isinstance(context, dict):
             (q,), (k, v) = project(x, 1, "q"), (context["k"], context["v"])
         else:
             (q,), (k, v) = project(x, 1, "q"), project(context, 2, "kv")
         if cache is not None:
+            k = jnp.pad(k, ((0, 0),) * 3 + ((0, cache["k"].shape[-1] - k.shape[-1]),))  # layers share a cache, the widest's
             k = jax.lax.dynamic_update_slice_in_dim(cache["k"], k.astype(cache["k"].dtype), index, axis=2)
             v = jax.lax.dynamic_update_slice_in_dim(cache["v"], v.astype(cache["v"].dtype), index, axis=2)
             cache = {"k": k, "v": v}
+            k = k[..., : q.shape[-1]]
         bias, scale = self.relate(q, k, relation)
         if self.is_mutable_collection("attention"):
             self.sow("attention", "weights", attention_weights(fold(q, len(k)), k, mask, bias, scale))  # [B, H, N, M]

@@ -36,7 +36,9 @@ def attention(kind, q, k, v, mask=None, bias=None, scale=None):
     if kind not in KINDS:
         raise UserError(f"attention={kind!r}: must be one of {', '.join(KINDS)}.")
     reason = "asked for" if kind == "plain" else None
-    if kind == "auto":
+    if kind == "auto" and q.shape[-1] != v.shape[-1]:
+        reason = "queries and values differ in width"
+    elif kind == "auto":
         reason = usable(platform(), q, k, mask, bias)
         if not reason and q.shape[2] * k.shape[2] < LONG:
             reason = f"fewer than {LONG} scores a head"

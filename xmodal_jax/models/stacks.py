@@ -25,8 +25,8 @@ def apart(params):
 
 
 def together(params):
-    """The inverse of `apart`: every stack with a leading axis. A tree that has them already is returned as it is."""
-    return changed(params, stacked)
+    """The inverse of `apart`: every stack with a leading axis. What has one already, or was pruned, stays as it is."""
+    return changed(params, lambda layers: layers if is_pruned(layers) else stacked(layers))
 
 
 def changed(tree, change):
@@ -39,6 +39,11 @@ def changed(tree, change):
 def is_apart(layers):
     """Whether the parameters of a stack are {"0": of its first layer, "1": ...}."""
     return "0" in layers
+
+
+def is_pruned(layers):
+    """Whether they are those of a stack whose layers differ in width (`transformer.Layers`)."""
+    return is_apart(layers) and "qk" in layers["0"]["attention"]
 
 
 def stacked(layers):

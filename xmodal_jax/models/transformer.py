@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from xmodal_jax.errors import UserError
 from xmodal_jax.models.attention import Attention
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.perturb import perturbed
@@ -62,6 +63,8 @@ class Style:
       closing_norm: whether a norm closes a stack that normalises before each sub-layer.
       attention: makes the self-attention from (width, heads, dtype, head_width, use_bias, scale, kernel).
       kernel: "plain", "flash" or "auto", see `flash.attention`.
+      widths: ((width of a head's q and k, hidden units), ...), one pair a layer, of a stack whose layers were pruned to
+        different sizes (`compress.materialise`): they are apart, and not scanned.
     """
 
     post_norm: bool = False
@@ -76,6 +79,7 @@ class Style:
     closing_norm: bool = True
     attention: Callable = Attention
     kernel: str = "auto"
+    widths: tuple = ()
 
     def norm(self, dtype, name):
         """The normalisation as a module. The variance is taken about the mean: E[x^2] - E[x]^2 loses half of the digits."""
@@ -95,6 +99,7 @@ class Block(nn.Module):
     dtype: str = "float32"
     sequence: bool = False
     style: Style = Style()
+    qk_width: int = 0
 
     @nn.compact
     def __call__(self, x, cache, mask, context, context_mask, index, relation, train):
@@ -109,13 +114,15 @@ class Block(nn.Module):
                 y = nn.Dropout(self.dropout, deterministic=not train)(y)
             return norm(x + y) if style.post_norm else x + y
 
-        def attention(kind, name):
-            widths = (self.width, self.heads, self.dtype, style.head_width)
-            return kind(*widths, style.use_bias, style.scale, style.kernel, name=name)
+        def attention(kind, name, qk_width=0):
+            widths, scale = (self.width, self.heads, self.dtype, style.head_width), style.scale
+            if qk_width and scale is None:  # that of the width before pruning
+                scale = (style.head_width or self.width // self.heads) ** -0.5
+            return kind(*widths, style.use_bias, scale, style.kernel, qk_width, name=name)
 
         def attend_self(y):
             nonlocal cache
-            attend = attention(style.attention, "attention")
+            attend = attention(style.attention, "attention", self.qk_width)
             y, cache = attend(y, mask, cache=cache, index=index, relation=relation)
             return y
 
@@ -133,6 +140,29 @@ class Block(nn.Module):
             x = add(x, "cross", lambda y: attention(Attention, "cross")(y, context_mask, context=context)[0])
         x = lay_out(add(x, "mlp", mlp), self.sequence)
         return perturbed(self, "hidden", x), cache
+
+
+class Layers(nn.Module):
+    """Blocks "0", "1", ... of different widths: (of q and k, hidden units) each. kind: `Block`; settings: what they share."""
+
+    kind: Callable
+    widths: tuple
+    settings: dict
+
+    @nn.compact
+    def __call__(self, x, cache, mask, context, *others):
+        caches = []
+        for number, (qk_width, hidden) in enumerate(self.widths):
+            block = self.kind(**self.settings, mlp_width=hidden, qk_width=qk_width, name=str(number))
+            own, seen = (jax.tree.map(lambda c, number=number: c[number], part) for part in (cache, by_layer(context)))
+            x, own = block(x, own, mask, context if seen is None else seen, *others)
+            caches.append(own)
+        return x, None if cache is None else jax.tree.map(lambda *parts: jnp.stack(parts), *caches)
+
+
+def by_layer(context):
+    """A context that was projected for every layer, [L, ...], or None."""
+    return context if isinstance(context, dict) else None
 
 
 class Stack(nn.Module):
@@ -168,6 +198,8 @@ class Stack(nn.Module):
             block = Block
             if REMAT[self.remat] is not None:
                 block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(8,))
+            if self.style.widths:
+                return self.finish(*self.apart(block)(x, cache, mask, context, context_mask, index, relation, train))
             stack = nn.scan(
                 block,
                 variable_axes={"params": 0, "intermediates": 0, "attention": 0, "perturbations": 0},
@@ -185,6 +217,16 @@ class Stack(nn.Module):
                 self.style, name="layers",
             )  # fmt: skip
             x, cache = stack(x, cache, mask, context, context_mask, index, relation, train)
+        return self.finish(x, cache)
+
+    def apart(self, block):
+        """Its blocks, of different widths."""
+        if len(self.style.widths) != self.layers:
+            raise UserError(f"A stack of {self.layers} layers was given the widths of {len(self.style.widths)}.")
+        names = ("width", "heads", "cross", "dropout", "dtype", "sequence", "style")
+        return Layers(block, self.style.widths, {name: getattr(self, name) for name in names}, name="layers")
+
+    def finish(self, x, cache):
         if self.style.closing_norm and not self.style.post_norm:
             x = self.style.norm(self.dtype, "norm")(x)
         return x, cache

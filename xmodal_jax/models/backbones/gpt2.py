@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.attention import project_context
 from xmodal_jax.models.backbones.encoded import Encoded
-from xmodal_jax.models.stacks import stacked
+from xmodal_jax.models.stacks import is_apart, stacked
 from xmodal_jax.models.transformer import Stack, Style, empty_cache
 
 
@@ -95,7 +95,10 @@ class GPT2(nn.Module):
 
     def project_context(self, context):
         """Context [B, M, D] -> its k and v in every cross-attention, {"k", "v": [L, B, H, M, d]}: once for a whole text."""
-        made = stacked(self.variables["params"]["decoder"]["layers"])["cross"]["kv"]
+        layers = self.variables["params"]["decoder"]["layers"]
+        if is_apart(layers):
+            layers = stacked({name: {"cross": layer["cross"]} for name, layer in layers.items()})
+        made = layers["cross"]["kv"]
         return project_context(made["kernel"], made.get("bias"), context, self.dtype)
 
     def cache(self, batch, length):
