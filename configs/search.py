@@ -67,7 +67,7 @@ def get_config(arg=""):
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.data = ConfigDict(data)
     config.examples = defaults(
-        CaptionExamples, image_size=args.image_size or own.pop("image_size", scale["image_size"]),
+        CaptionExamples, length=16 if scenes else 32, image_size=args.image_size or own.get("image_size", scale["image_size"]),
         tokenizer=args.init or args.init_text or ("words:1" if scenes else "words"), flips="none" if scenes else flips,
         zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1,
     )  # fmt: skip

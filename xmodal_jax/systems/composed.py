@@ -36,10 +36,9 @@ def make_model(config, maker, dtype, kept=None):
     settings = {name: value for name, value in config.model.items() if name != "name"}
     parts, init = {name: dict(settings.pop(name)) for name in ("image", "text")}, settings.pop("init", "")
     beside = BESIDE if init else {}
-    for name, part in parts.items() if init else ():
-        if part["name"] != "clip" or part.get("init") not in (None, "", init):
+    for name, part in parts.items():
+        if init and (part["name"] != "clip" or part.get("init", init) != init):
             raise UserError(f"config.model.init={init!r} is a whole CLIP: config.model.{name} must be its tower, 'clip'.")
-        parts[name] = {key: part[key] for key in ("name", "freeze", "dropout", "remat") if key in part} | {"init": init}
     size, places = maker.config.image_size, maker.config.length + 2
     image = tower(parts["image"], IMAGE_ENCODERS, "image", dtype, kept, image_size=size, beside=beside.get("image"))
     text = text_tower(parts["text"], maker, dtype, places, kept, beside.get("text"))

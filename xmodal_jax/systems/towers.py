@@ -82,15 +82,10 @@ def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, im
     def opened():
         size = image_size if kind in (ViT, BEiT, VisionTower) else None
         whole = open_checkpoint(init, size, (), (r"(^|/)cross/|norm_cross/",), changes, **free, dtype=dtype)
-        part = PARTS.get(kind) if isinstance(whole.module, CLIP) else None
-        if beside and not part:
+        is_clip = isinstance(whole.module, CLIP)
+        if beside and not is_clip:
             raise UserError(f"{where}: {init} holds a {type(whole.module).__name__}, not a whole CLIP.")
-        checkpoint = whole.parts({part or "": field} | (beside or {}))
-        if part:
-            config = getattr(whole.settings.config, f"{part}_config")
-            config.projection_dim = whole.settings.config.projection_dim  # the part's own means nothing there
-            settings = dataclasses.replace(whole.settings, config=config)
-            checkpoint = dataclasses.replace(checkpoint, module=getattr(whole.module, part), settings=settings)
+        checkpoint = tower_of_clip(whole, kind, field, beside or {}) if is_clip and kind in PARTS else whole.parts({"": field})
         if not isinstance(checkpoint.module, kind):
             raise UserError(f"{where}: {init} holds a {type(checkpoint.module).__name__}, not a {kind.__name__}.")
         logging.info("%s: %d arrays from %s", where, len(checkpoint.entries), init)
@@ -101,6 +96,15 @@ def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, im
         return Tower(module_of(own, **free, dtype=dtype), freeze, own, opened)
     checkpoint = opened()
     return Tower(checkpoint.module, freeze, checkpoint.settings, lambda: checkpoint)
+
+
+def tower_of_clip(whole, kind, field, beside):
+    """The checkpoint of a tower within that of a whole CLIP, its paths those of a model that calls it `field`."""
+    part, theirs = PARTS[kind], whole.settings.config
+    own = getattr(theirs, f"{part}_config")
+    own.projection_dim = theirs.projection_dim  # the part's own means nothing there
+    settings = dataclasses.replace(whole.settings, config=own)
+    return dataclasses.replace(whole.parts({part: field} | beside), module=getattr(whole.module, part), settings=settings)
 
 
 def frozen(towers):
