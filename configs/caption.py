@@ -9,9 +9,9 @@
 
 Arguments (all optional): method (baseline, vae, vae_cl, dual_encoder); latent (cls, patch, patch_concat) and size (of a latent:
 64, 128, 768); scale (tiny, small, paper, large); data, path, images, name, lang as in configs/pretrain.py; image (convit, vit,
-beit, vgg, resnet); text (of a dual encoder: bert, roberta, deberta_v3); init_image, init_text, init_dual (folders or names of
-checkpoints: of the image encoder, the GPT-2, a dual encoder's text encoder); image_size; views (side, or above for pictures
-without an upside); debug (a run of seconds).
+beit, clip, vgg, resnet); text (of a dual encoder: bert, roberta, deberta_v3); init_image, init_text, init_dual (folders or
+names of checkpoints: of the image encoder, the GPT-2, a dual encoder's text encoder); image_size; views (side, or above for
+pictures without an upside); debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -88,7 +88,7 @@ def get_config(arg=""):
     usual, patch = ("vit", 16) if pretrained else ("convit", 8)
     image = args.image or usual
     encoder = scale.get("text", scale["decoder"])
-    blocks = {**encoder, "patch": patch} if image in ("vit", "beit") else {}
+    blocks = {**encoder, "patch": patch} if image in ("vit", "beit", "clip") else {}
     config.model.image = section(
         IMAGE_ENCODERS, image, args.init_image, scale["image"] if image == usual else blocks, "config argument image"
     )

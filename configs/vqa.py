@@ -5,10 +5,10 @@
     python -m xmodal_jax.main --config=configs/vqa.py:text=deberta_v3,image=beit,fusion=ume,data=vqa2,path=DIR,scale=paper,...
         init_text=FOLDER,init_image=FOLDER start from pretrained checkpoints, as the paper does
 
-Arguments (all optional): fusion (ume, evc, attention, product, concatenation, bilinear); text (lstm, gru, bert, roberta,
-deberta_v3); image (vgg, resnet, vit, beit, convit); scale (tiny, small, paper, large); data (scenes, questions, easy_vqa, vqa2,
-gqa) with path, images, lang; init_text, init_image (folders or names of checkpoints); image_size; third (caption, sound: one
-more modality of the built-in scenes); blind (image, question: a control); debug (a run of seconds).
+Arguments (all optional): fusion (ume, evc, attention, product, concatenation, bilinear); text (lstm, gru, bert, clip,
+roberta, deberta_v3); image (vgg, resnet, vit, beit, clip, convit); scale (tiny, small, paper, large); data (scenes, questions,
+easy_vqa, vqa2, gqa) with path, images, lang; init_text, init_image (folders or names of checkpoints); image_size; third
+(caption, sound: one more modality of the built-in scenes); blind (image, question: a control); debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -76,8 +76,9 @@ def get_config(arg=""):
     config.model = defaults(VQA, name="vqa", hidden=scale["width"], mean=0.8 if scenes else 0.5)
     del config.model.names
     config.model.image = section(
-        IMAGE_ENCODERS, args.image, args.init_image, encoder(args.image, args.scale), "config argument image"
-    )
+        IMAGE_ENCODERS, args.image, args.init_image, encoder({"clip": "vit"}.get(args.image, args.image), args.scale),
+        "config argument image",
+    )  # fmt: skip
     config.model.text = section(
         TEXT_ENCODERS, args.text, args.init_text, encoder(args.text, args.scale), "config argument text"
     )

@@ -83,7 +83,7 @@ def settings():
         found |= {f"evaluators.{name}.{key}" for key in inspect.signature(kind).parameters}
     texts = ("lstm", "bert", "roberta", "deberta_v3")
     for file in (
-        "pretrain", *(f"caption:{method}" for method in ("vae_cl", "dual_encoder")),
+        "pretrain", "search", *(f"caption:{method}" for method in ("vae_cl", "dual_encoder")),
         *(f"vqa:fusion={fusion}" for fusion in FUSIONS), *(f"vqa:text={text}" for text in texts),
     ):  # fmt: skip
         name, _, arguments = file.partition(":")
@@ -175,7 +175,9 @@ def test_flags_and_settings_that_are_mentioned_exist(page):
             assert text.partition("=")[0] in settings(), text
 
 
-@pytest.mark.parametrize(("name", "page"), [("pretrain", "crossmodal-bytes"), ("caption", "captioning"), ("vqa", "vqa")])
+@pytest.mark.parametrize(
+    ("name", "page"), [("pretrain", "crossmodal-bytes"), ("caption", "captioning"), ("search", "search"), ("vqa", "vqa")]
+)
 def test_every_argument_of_a_config_is_listed(name, page):
     with pytest.raises(UserError) as caught:
         config_of(f"configs/{name}.py:no_such_argument=1")

@@ -2,8 +2,9 @@
 
     python -m xmodal_jax.export --workdir=DIR --tower=image|text|decoder --to=FOLDER [--step=N]
 
-Towers are what config.model names so: of a captioner image and decoder, of a question answerer image and text. The folder holds
-config.json and model.safetensors, and preprocessor_config.json or the tokeniser's files, which make its inputs as in the run:
+Towers are what config.model names so: of a captioner image and decoder, of what searches or answers image and text. The folder
+holds config.json and model.safetensors, and preprocessor_config.json or the tokeniser's files, which make its inputs as in the
+run:
 
     encoder = transformers.AutoModel.from_pretrained(FOLDER)        # ViT, BEiT, ResNet, BERT, RoBERTa, DeBERTa
     decoder = transformers.GPT2LMHeadModel.from_pretrained(FOLDER)  # encoder_hidden_states=... is what it describes

@@ -66,6 +66,18 @@ def test_the_gap_is_the_distance_between_the_centroids_of_both_modalities():
     assert RetrievalEvaluator(recipe(held_out), rows=2).run(same)[0]["retrieval/gap"] == 0
 
 
+def test_mean_recall_counts_captions_as_they_are_listed_and_a_pictures_own_alone():
+    """Three pictures and five captions: at 5 and 10 all are found, at 1 a third and three fifths."""
+    held_out = examples(["a", "b"], ["a"], ["c", "c"])
+    vectors = {"a": (1.0, 0.0), "b": (0.0, 1.0), "c": (0.6, 0.8)}  # of the pictures too
+    found, _ = RetrievalEvaluator(recipe(held_out), rows=2).run(Given(list(vectors.values()), vectors))
+    # drawn in any order; the first picture's "a" ties with the second's, its "b" and the second's "a" are nearest to others
+    assert found["retrieval/mean_recall"] == pytest.approx(100 * (1 / 3 + 3 / 5 + 4) / 6)
+    # both pictures' "a" are hits of both, and "c" counts once
+    assert found["retrieval/mean_recall_equal"] == pytest.approx(100 * (2 / 3 + 3 / 4 + 4) / 6)
+    assert (found["retrieval/i2t_r1"], found["retrieval/t2i_r1"]) == (pytest.approx(2 / 3), 3 / 4)
+
+
 def test_a_unit_is_active_where_its_mean_varies_from_picture_to_picture():
     """Two tokens, four units each; every unit's mean is at its level minus or plus its swing in half of the pictures each."""
     swing = np.array([[0.0, 0.09, 0.11, 2.0], [0.0, 0.0, 0.0, 0.0]])  # [n, Z]: variances 0, .0081, .0121, 4: two of 8 above .01

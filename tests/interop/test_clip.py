@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from tests.interop.oracle import check_family, close, hidden_states, numbered, randomise, torch, transformers
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop import clip, pretrained
-from xmodal_jax.interop.pretrained import load_pretrained
+from xmodal_jax.interop.pretrained import load_pretrained, save_pretrained
 
 END = 29
 VISION = dict(hidden_size=24, num_hidden_layers=3, num_attention_heads=3, intermediate_size=40, image_size=24, patch_size=8)
@@ -103,6 +104,30 @@ def test_another_image_size(call, tmp_path, rng, size):
     found = call(module, "encode_image", params, x)
     close(found.x, expected.last_hidden_state.detach(), 1e-4, "last")
     close(found.pooled, expected.pooler_output.detach(), 1e-4, "pooled")
+
+
+@pytest.mark.parametrize("prefixed", [False, True])
+@pytest.mark.parametrize("kind", ["Vision", "Text"])
+def test_a_tower_alone(call, tmp_path, rng, kind, prefixed):
+    """As its own model, its names with the prefix of transformers before 5 and without, and back."""
+    config = getattr(transformers, f"CLIP{kind}Config")(**{"Vision": VISION, "Text": TEXT}[kind])
+    model = randomise(getattr(transformers, f"CLIP{kind}Model")(config), rng)
+    first, back = tmp_path / "first", tmp_path / "back"
+    model.save_pretrained(first)
+    plain = {name: value.contiguous() for name, value in model.state_dict().items()}
+    prefix = f"{kind.lower()}_model." if prefixed else ""
+    save_file({prefix + name: value for name, value in plain.items()}, first / "model.safetensors", {"format": "pt"})
+    module, params, settings = load_pretrained(first)
+    x, (ids, mask) = pictures(rng), texts(rng)
+    given = (x,) if kind == "Vision" else (ids, mask)
+    found = call(module, "__call__", params, *given)
+    with torch.no_grad():
+        theirs = model(channels_first(x)) if kind == "Vision" else model(torch.tensor(ids), torch.tensor(mask).long())
+    close(found.x, theirs.last_hidden_state, 1e-4, "last")
+    close(found.pooled, theirs.pooler_output, 1e-4, "pooled")
+    save_pretrained(back, module, params, settings)
+    again = type(model).from_pretrained(back)
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in plain.items())
 
 
 def test_wrong_sizes_are_refused(tmp_path, rng):

@@ -1,5 +1,7 @@
 """A module of ours -> the config of transformers that means the same -> the same module; what no config says is refused."""
 
+import dataclasses
+
 import pytest
 import transformers
 
@@ -7,6 +9,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import FAMILIES, from_config, settings_of
 from xmodal_jax.models.backbones.beit import BEiT
 from xmodal_jax.models.backbones.bert import BERT
+from xmodal_jax.models.backbones.clip import LAST, TextTower, VisionTower
 from xmodal_jax.models.backbones.convit import ConvViT
 from xmodal_jax.models.backbones.deberta import DeBERTa
 from xmodal_jax.models.backbones.gpt2 import GPT2
@@ -33,6 +36,9 @@ MODULES = [  # (model_type, module), no setting at its default in all of a famil
     ("deberta-v2", DeBERTa(**BLOCKS, distances=False, terms=(), masked_lm=True)),
     ("gpt2", GPT2(**BLOCKS, vocabulary=99, positions=40, cross=True, style=EXACT)),
     ("gpt2", GPT2(**BLOCKS)),
+    ("clip_vision_model", VisionTower(**BLOCKS, patch=4, grid=(3, 5), style=dataclasses.replace(EXACT, closing_norm=False))),
+    ("clip_text_model", TextTower(**BLOCKS, vocabulary=99, positions=40, end=7, style=EXACT)),
+    ("clip_text_model", TextTower(**BLOCKS, end=None)),
     ("vgg", VGG(channels=(4, 0, 8), batch_norm=True, hidden=7, labels=3)),
     ("resnet", ResNet(8, (8, 16), (1, 2), False, first_stage_halves=True, labels=3)),
     ("resnet", ResNet(first_strides=True)),
@@ -76,6 +82,7 @@ def test_settings_of_a_config_are_those_of_its_module():
         (BERT(**BLOCKS, head_hidden=True), "bert has no counterpart to head_hidden=True"),
         (BEiT(**BLOCKS, mean=False), "beit has no counterpart to style.closing_norm=False"),
         (Recurrent("lstm", width=8), "lstm without a table of words"),
+        (TextTower(**BLOCKS, end=LAST), "clip_text_model has no counterpart to end=-1"),
         (ConvViT(), "ConvViT has no counterpart in PyTorch. These have one: BERT, BEiT, DeBERTa, GPT2, .*ViT"),
     ],
     ids=lambda value: type(value).__name__,

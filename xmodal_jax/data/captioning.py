@@ -57,9 +57,9 @@ class CaptionMaker:
 
     def __init__(self, config, tokenizer, source, seed=0, content=None):
         self.config, self.tokenizer, self.seed, self.source = config, tokenizer, seed, source
-        first, ends = tokenizer.cls_token_id, (tokenizer.eos_token_id, tokenizer.sep_token_id)
-        self.end = next(i for i in ends if i is not None)
-        self.begin = self.end if first is None else first  # GPT-2 begins with its end mark, BERT with [CLS]
+        self.end = next(i for i in (tokenizer.eos_token_id, tokenizer.sep_token_id) if i is not None)
+        # BERT begins with [CLS], CLIP with a mark of its own, GPT-2 and what is learned here with the end mark.
+        self.begin = next(i for i in (tokenizer.cls_token_id, tokenizer.bos_token_id, self.end) if i is not None)
         self.vocabulary = len(tokenizer)
         self._ids = {}
         if content is None:

@@ -9,23 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xmodal_jax.decoding.predictor import ALIGNED, Predictor, round_up_rows
 from xmodal_jax.decoding.search import Generation, generate
+from xmodal_jax.decoding.vectors import VectorPredictor
 from xmodal_jax.errors import UserError
-from xmodal_jax.models.vectors import unit
 
 
-class CaptionPredictor(Predictor):
+class CaptionPredictor(VectorPredictor):
     """Captions and vectors of a shared space.
 
-    Args: model, params: a `Captioner` and its parameters; maker: the `CaptionMaker` of its training. others: as `Predictor`.
+    Args: model, params: a `Captioner` and its parameters; others: as `VectorPredictor`.
     """
 
     more = ("candidates", "features", "latents", "look")
 
     @property
     def verbs(self):
-        return (*["caption"] * (self.model.decoder is not None), *ALIGNED * self.aligned)
+        return (*["caption"] * (self.model.decoder is not None), *super().verbs)
 
     def write_captions(self, images, lang=None, returned=1, seed=0, **settings):
         """n-best captions of every picture, lists of strings."""
@@ -48,26 +47,6 @@ class CaptionPredictor(Predictor):
         made = {"length": self.maker.config.length + 1, "end": end, "pad": end, "suppress": suppress}
         return Generation(**made | settings)
 
-    def pooled(self, seconds=None, texts=None):
-        """Unit vectors of the shared space: (pictures [B, P] or None, texts [B, P] or None).
-
-        Of a model whose captions have vectors only beside an image (eos_source "decoder_final") they are of the text alone.
-        """
-        left = right = None
-        if seconds is not None:
-            left = np.asarray(self._encode(self.params, self._stack(seconds)).pooled)[: len(seconds)]
-        if texts is not None:
-            made = [self.maker.caption(text) for text in texts]
-            made += made[:1] * (round_up_rows(len(made)) - len(made))
-            right = self._encode_text(self.params, np.stack([ids for ids, _ in made]), np.stack([n for _, n in made]))
-            right = np.asarray(right.pooled)[: len(texts)]
-        return left, right
-
-    def features(self, images):
-        """Unit vectors of what the image encoder sees, the mean of its tokens: float32 [B, W]."""
-        x = self._encode(self.params, self._stack(images)).x.mean(1)
-        return np.asarray(unit(x))[: len(images)]
-
     def latents(self, images):
         """(mu, log_variance), float32 [B, n, Z] each, or None of a model without latents."""
         found = self._encode(self.params, self._stack(images)).latents
@@ -83,22 +62,10 @@ class CaptionPredictor(Predictor):
         words = [self.maker.tokenizer.decode([i]) for i in ids[1:length]]
         return [*words, "."], weights
 
-    def as_example(self, picture):
-        """A picture in the form that batches are made of; raises UserError for a file that is none."""
-        return self.maker.picture(picture)
-
-    def _stack(self, images):
-        made = [self.as_example(image) for image in images]
-        return np.stack(made + made[:1] * (round_up_rows(len(made)) - len(made)))
-
-    @functools.cached_property
-    def _encode(self):
-        return jax.jit(lambda params, images: self.model.apply({"params": params}, images, method="encode_image"))
-
-    @functools.cached_property
-    def _encode_text(self):
-        model = self.model.clone(eos_source="text_only") if self.model.eos_source == "decoder_final" else self.model
-        return jax.jit(lambda params, ids, length: model.apply({"params": params}, ids, length, method="encode_text"))
+    @property
+    def text_model(self):
+        """Of a model whose captions have vectors only beside an image (eos_source "decoder_final"): that of the text alone."""
+        return self.model.clone(eos_source="text_only") if self.model.eos_source == "decoder_final" else self.model
 
     @functools.cached_property
     def _look(self):

@@ -90,7 +90,7 @@ def sizes(module):
 
 def classes(module):
     """The number of classes of a module that has a head for them."""
-    return {"num_labels": module.labels} if module.labels else {}
+    return {"num_labels": module.labels} if getattr(module, "labels", 0) else {}
 
 
 def image_size_of(module):

@@ -23,12 +23,14 @@ from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
 from xmodal_jax.interop.processing import read_json
-from xmodal_jax.interop.trees import get, leaves, nest
+from xmodal_jax.interop.trees import get, leaves, moved, nest
 
 FAMILIES = {
     "beit": beit.FAMILY,
     "bert": bert.BERT_FAMILY,
     "clip": clip.FAMILY,
+    "clip_text_model": clip.TEXT_FAMILY,
+    "clip_vision_model": clip.VISION_FAMILY,
     "deberta-v2": deberta.FAMILY,
     "gpt2": gpt2.FAMILY,
     "gru": recurrent.FAMILY,
@@ -95,6 +97,16 @@ class Checkpoint:
                 array = reader.read(entry, get(self.shapes, entry.ours).shape)
             params[entry.ours] = jax.device_put(array, sharding(entry.ours) if sharding else None, may_alias=True)
         return params
+
+    def parts(self, places):
+        """The same, of which only the parts in `places`, {path: path in a larger model}, are read, and under those paths."""
+        paths = {path: new for path in leaves(self.shapes) if (new := moved(path, places))}
+        return dataclasses.replace(
+            self,
+            shapes=nest({new: get(self.shapes, path) for path, new in paths.items()}),
+            entries=[dataclasses.replace(e, ours=paths[e.ours]) for e in self.entries if e.ours in paths],
+            grids={paths[path]: grid for path, grid in self.grids.items() if path in paths},
+        )
 
 
 def open_checkpoint(name_or_folder, image_size=None, heads=None, new=(), changes=None, **settings):

@@ -27,3 +27,13 @@ def nest(flat):
             tree = tree.setdefault(folder, {})
         tree[last] = value
     return out
+
+
+def moved(path, places):
+    """Where a path lies by {path of a leaf or a subtree ("": of all): its new path}; None of one that is in none of them."""
+    for old, new in places.items():
+        if not old:
+            return f"{new}/{path}"
+        if path == old or path.startswith(f"{old}/"):
+            return new + path[len(old) :]
+    return None

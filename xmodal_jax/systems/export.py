@@ -24,7 +24,7 @@ def export(predictor, towers, name, folder):
     if not towers:
         raise UserError(
             f"A {type(predictor.model).__name__} is made of blocks of its own, without a counterpart in PyTorch. What can be "
-            "exported are the image, the text and the decoder of runs of configs/caption.py and configs/vqa.py."
+            "exported are the image, the text and the decoder of runs of configs/caption.py, search.py and vqa.py."
         )
     tower, params, maker = choose(towers, name, "tower"), together(predictor.params[name]), predictor.maker
     module, settings = tower.module, tower.settings

@@ -6,6 +6,7 @@ import os
 from xmodal_jax.data.tokenizers import learn_tokenizer
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.processing import load_tokenizer
+from xmodal_jax.models.backbones.clip import LAST
 from xmodal_jax.systems.towers import TEXT_ENCODERS, tower
 
 
@@ -30,16 +31,18 @@ def read_list(folder, name):
         return json.load(file)
 
 
-def text_tower(settings, maker, dtype, places, kept=None):
-    """The text encoder of a model whose texts have `places` ids."""
+def text_tower(settings, maker, dtype, places, kept=None, beside=None):
+    """The text encoder of a model whose texts have `places` ids. kept, beside: as `tower`."""
 
     def positions(pad):  # RoBERTa's begin behind that of its pads
         return places if pad is None else places + pad + 1
 
     fixed = {"vocabulary": maker.vocabulary}
-    if settings["name"] in ("bert", "roberta"):
+    if settings["name"] in ("bert", "roberta", "clip"):
         fixed["positions"] = positions(settings.get("pad_positions"))
-    text = tower(settings, TEXT_ENCODERS, "text", dtype, kept, fixed)
+    if settings["name"] == "clip":
+        fixed["end"] = LAST  # a learned tokeniser's end mark begins a text too
+    text = tower(settings, TEXT_ENCODERS, "text", dtype, kept, fixed, beside=beside)
     check_words(text, "text encoder", maker, positions(getattr(text.module, "pad_positions", None)))
     return text
 

@@ -17,6 +17,7 @@ from xmodal_jax.interop.pretrained import module_of, open_checkpoint, read_setti
 from xmodal_jax.interop.trees import leaves, nest
 from xmodal_jax.models.backbones.beit import BEiT
 from xmodal_jax.models.backbones.bert import BERT
+from xmodal_jax.models.backbones.clip import CLIP, TextTower, VisionTower
 from xmodal_jax.models.backbones.convit import ConvViT
 from xmodal_jax.models.backbones.deberta import DeBERTa
 from xmodal_jax.models.backbones.gpt2 import GPT2
@@ -25,15 +26,18 @@ from xmodal_jax.models.backbones.resnet import ResNet
 from xmodal_jax.models.backbones.vgg import VGG
 from xmodal_jax.models.backbones.vit import ViT
 
-IMAGE_ENCODERS = {"beit": BEiT, "convit": ConvViT, "resnet": ResNet, "vgg": VGG, "vit": ViT}
-TEXT_ENCODERS = {"bert": BERT, "roberta": BERT, "deberta_v3": DeBERTa, "lstm": Recurrent, "gru": Recurrent}
+IMAGE_ENCODERS = {"beit": BEiT, "clip": VisionTower, "convit": ConvViT, "resnet": ResNet, "vgg": VGG, "vit": ViT}
+TEXT_ENCODERS = {
+    "bert": BERT, "clip": TextTower, "roberta": BERT, "deberta_v3": DeBERTa, "lstm": Recurrent, "gru": Recurrent,
+}  # fmt: skip
 DECODERS = {"gpt2": GPT2}
+PARTS = {VisionTower: "vision", TextTower: "text"}  # of a whole CLIP
 
 
 @dataclasses.dataclass(frozen=True)
 class Tower:
     """module; freeze: patterns of its parameters that stay as they are. One that starts from a checkpoint: its settings, and
-    `checkpoint`, a function that opens it."""
+    `checkpoint`, a function that opens it, its paths those of the whole model."""
 
     module: Any
     freeze: tuple = ()
@@ -47,11 +51,11 @@ def section(table, name, init, settings, where):
     if init:
         return ConfigDict({"name": name, "init": init, "freeze": ()})
     own = defaults(kind, **settings).to_dict()
-    derived = ("style", "grid", "vocabulary", "positions", "cross", "labels")  # from the rest of the config
+    derived = ("style", "grid", "vocabulary", "positions", "end", "cross", "labels")  # from the rest of the config
     return ConfigDict({"name": name, "init": "", "freeze": ()} | {key: own[key] for key in own if key not in derived})
 
 
-def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, image_size=None):
+def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, image_size=None, beside=None):
     """Build one tower.
 
     Args:
@@ -60,6 +64,7 @@ def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, im
       field: of the model, as in config.model.FIELD. kept: folder of a run's own copy of the checkpoint's settings, in FIELD/:
         the checkpoint itself is opened only where its arrays are asked for.
       fixed: fields of a new module that follow from the rest of the config; changes: of a checkpoint's config.
+      beside: {path in a whole CLIP: path in the model} of what else of the checkpoint is taken.
     """
     where, settings = f"config.model.{field}", {name: value for name, value in dict(settings).items() if value is not None}
     kind = choose(table, settings.pop("name"), f"{where}.name")
@@ -75,8 +80,12 @@ def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, im
         raise UserError(f"{where}: {', '.join(settings)} cannot be chosen: they follow from the checkpoint {init}.")
 
     def opened():
-        size = image_size if kind in (ViT, BEiT) else None
-        checkpoint = open_checkpoint(init, size, (), (r"(^|/)cross/|norm_cross/",), changes, **free, dtype=dtype)
+        size = image_size if kind in (ViT, BEiT, VisionTower) else None
+        whole = open_checkpoint(init, size, (), (r"(^|/)cross/|norm_cross/",), changes, **free, dtype=dtype)
+        is_clip = isinstance(whole.module, CLIP)
+        if beside and not is_clip:
+            raise UserError(f"{where}: {init} holds a {type(whole.module).__name__}, not a whole CLIP.")
+        checkpoint = tower_of_clip(whole, kind, field, beside or {}) if is_clip and kind in PARTS else whole.parts({"": field})
         if not isinstance(checkpoint.module, kind):
             raise UserError(f"{where}: {init} holds a {type(checkpoint.module).__name__}, not a {kind.__name__}.")
         logging.info("%s: %d arrays from %s", where, len(checkpoint.entries), init)
@@ -89,6 +98,15 @@ def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, im
     return Tower(checkpoint.module, freeze, checkpoint.settings, lambda: checkpoint)
 
 
+def tower_of_clip(whole, kind, field, beside):
+    """The checkpoint of a tower within that of a whole CLIP, its paths those of a model that calls it `field`."""
+    part, theirs = PARTS[kind], whole.settings.config
+    own = getattr(theirs, f"{part}_config")
+    own.projection_dim = theirs.projection_dim  # the part's own means nothing there
+    settings = dataclasses.replace(whole.settings, config=own)
+    return dataclasses.replace(whole.parts({part: field} | beside), module=getattr(whole.module, part), settings=settings)
+
+
 def frozen(towers):
     """Patterns over the whole model's paths of what its towers freeze."""
     return tuple(f"^{name}/.*(?:{pattern})" for name, tower in towers.items() for pattern in tower.freeze)
@@ -97,12 +115,10 @@ def frozen(towers):
 def graft(params, towers):
     """Parameters with those of the towers' checkpoints in place of the new ones, laid out as those are."""
     flat = leaves(params)
-    for name, tower in towers.items():
-        if tower.checkpoint is None:
-            continue
-        places = {path.removeprefix(f"{name}/"): leaf.sharding for path, leaf in flat.items() if path.startswith(f"{name}/")}
-        for path, array in tower.checkpoint().read("float32", places.get).items():
-            flat[f"{name}/{path}"] = array
+    places = {path: leaf.sharding for path, leaf in flat.items()}
+    for tower in towers.values():
+        if tower.checkpoint is not None:
+            flat |= tower.checkpoint().read("float32", places.get)
     return nest(flat)
 
 

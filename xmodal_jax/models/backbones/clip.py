@@ -11,6 +11,9 @@ from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.backbones.vit import PatchEmbed, behind_class_token, check_grid
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.transformer import Style, encoder_of
+from xmodal_jax.models.vectors import at
+
+LAST = -1
 
 
 class VisionTower(nn.Module):
@@ -48,7 +51,7 @@ class TextTower(nn.Module):
 
     Attributes:
       positions: longest text. end: id of the token that ends a text, of which the first counts; None: the highest id of a text
-        is its end, as in checkpoints whose config says 2, wrongly.
+        is its end, as in checkpoints whose config says 2, wrongly; LAST: the last token that the mask shows.
       remat: see `Stack`.
     """
 
@@ -75,8 +78,11 @@ class TextTower(nn.Module):
         mask = mask_of(x, mask)
         seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None]  # [T, 1, M, M]
         x, _ = encoder_of(self)(x, seen, train=train)
-        end = jnp.argmax(ids if self.end is None else ids == self.end, axis=1)
-        return Encoded(x, mask, jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0])
+        if self.end == LAST:
+            end = mask.sum(1) - 1
+        else:
+            end = jnp.argmax(ids if self.end is None else ids == self.end, axis=1)
+        return Encoded(x, mask, at(x, end))
 
 
 class CLIP(nn.Module):

@@ -1,0 +1,93 @@
+"""Systems 3 and 5: a dual encoder for search in pictures, of two transformers that are built alike.
+
+    python -m xmodal_jax.main --config=configs/search.py
+        a ViT and a BERT on the built-in scenes, a few minutes on 2 CPU cores
+    python -m xmodal_jax.main --config=configs/search.py:data=captions,path=DIR,scale=small
+        your own pictures: a folder and a JSONL or CSV of captions
+    python -m xmodal_jax.main --config=configs/search.py:init=openai/clip-vit-base-patch32,scale=paper,...
+        from a whole CLIP; init_image=FOLDER,init_text=FOLDER start from two encoders that have never met
+
+Arguments (all optional): scale (tiny, small, paper, large: at tiny and small both encoders have the same width, heads, hidden
+width and number of layers); data, path, images, name, lang as in configs/pretrain.py; image (vit, beit, clip, convit, vgg,
+resnet); text (bert, roberta, deberta_v3, clip); init (folder or name of a whole CLIP: encoders, projections, temperature,
+tokeniser, image size, mean and deviation of the pixels are its own); init_image, init_text (of checkpoints of one encoder);
+image_size; views (side, or above for pictures without an upside); debug (a run of seconds).
+"""
+
+from ml_collections import ConfigDict
+
+from xmodal_jax.config import choose, defaults, parse_arg
+from xmodal_jax.data.captioning import CaptionExamples
+from xmodal_jax.data.sources import SOURCES, source_defaults
+from xmodal_jax.models import Composed
+from xmodal_jax.systems.composed import inputs_of
+from xmodal_jax.systems.recipe import run_defaults
+from xmodal_jax.systems.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
+from xmodal_jax.train.optimizers import OptimizerConfig
+
+SCALES = {
+    "tiny": dict(
+        blocks=dict(width=64, heads=4, layers=4), patch=8, image_size=64, shared_width=64, batch_size=64, total_steps=1500,
+        learning_rate=1e-3,
+    ),
+    "small": dict(
+        blocks=dict(width=192, heads=4, layers=6), patch=16, image_size=128, shared_width=128, batch_size=128,
+        total_steps=10_000, learning_rate=5e-4,
+    ),
+    "paper": dict(
+        blocks=dict(width=768, heads=12, layers=12), patch=16, image_size=224, shared_width=256, batch_size=256,
+        total_steps=30_000, learning_rate=1e-5,
+    ),
+    "large": dict(  # ViT-L/16 and BERT large
+        blocks=dict(width=1024, heads=16, layers=24), patch=16, image_size=224, shared_width=256, batch_size=256,
+        total_steps=30_000, learning_rate=1e-5,
+    ),
+}  # fmt: skip
+OTHERS = {  # encoders that are no stack of blocks
+    "convit": dict(widths=(24, 48, 64), depths=(0, 1, 1), layers=1, heads=2), "vgg": {}, "resnet": {},
+}  # fmt: skip
+TEXTS = ("bert", "roberta", "deberta_v3", "clip")
+
+
+def get_config(arg=""):
+    args = parse_arg(
+        arg, scale="tiny", data="scenes", path="", images="", name="", lang="", image="", text="", init="", init_image="",
+        init_text="", image_size=0, views="side", debug=False,
+    )  # fmt: skip
+    scale = choose(SCALES, args.scale, "config argument scale")
+    choose(SOURCES, args.data, "config argument data")
+    flips = choose({"side": "horizontal", "above": "all"}, args.views, "config argument views")
+    scenes, pretrained = args.data == "scenes", args.scale in ("paper", "large")
+    data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
+    if args.path:
+        data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
+    data |= {name: args[name] for name in ("images", "name", "lang") if args[name]}
+    own = inputs_of(args.init) if args.init else {"mean": 0.8 if scenes else 0.45, "std": 0.25}
+
+    config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
+    config.data = ConfigDict(data)
+    config.examples = defaults(
+        CaptionExamples, length=16 if scenes else 32, image_size=args.image_size or own.get("image_size", scale["image_size"]),
+        tokenizer=args.init or args.init_text or ("words:1" if scenes else "words"), flips="none" if scenes else flips,
+        zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1,
+    )  # fmt: skip
+    config.model = defaults(
+        Composed, name="composed", image=None, text=None, shared_width=scale["shared_width"],
+        aggregate="first" if args.init else "weighted", mean=own["mean"], std=own["std"],
+    )  # fmt: skip
+    del config.model.names
+    config.model.init = args.init
+    usual = ("clip", "clip") if args.init else ("vit", "bert")
+    image, text = args.image or usual[0], args.text or usual[1]
+    choose(dict.fromkeys(TEXTS), text, "config argument text")
+    blocks = scale["blocks"]
+    for field, table, kind, init, settings in (
+        ("image", IMAGE_ENCODERS, image, args.init_image, OTHERS.get(image, {**blocks, "patch": scale["patch"]})),
+        ("text", TEXT_ENCODERS, text, args.init_text, blocks | ({"pad_positions": 0} if text == "roberta" else {})),
+    ):
+        config.model[field] = section(table, kind, args.init or init, settings, f"config argument {field}")
+    new = not (args.init or args.init_image or pretrained)
+    config.objectives = ConfigDict({"contrastive": {"weight": 1.0, "summed": False}, "naming": {"weight": 1.0 if new else 0.0}})
+    config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
+    config.evaluators = ConfigDict({"retrieval": {"count": 16 if args.debug else 256}})
+    return config

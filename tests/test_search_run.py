@@ -1,0 +1,166 @@
+"""A dual encoder's run of seconds, what its folder offers, and its start from a whole CLIP that is gone afterwards."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from transformers import CLIPConfig
+
+from configs.search import get_config
+from xmodal_jax import api
+from xmodal_jax.data.tokenizers import END, learn_tokenizer
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop.pretrained import from_config, load_pretrained, save_pretrained
+from xmodal_jax.interop.processing import OPENAI, defaults
+from xmodal_jax.interop.trees import leaves
+from xmodal_jax.models.backbones.clip import direction
+from xmodal_jax.systems import recipe
+from xmodal_jax.systems.export import export
+from xmodal_jax.systems.model import build_model
+from xmodal_jax.train import mesh as layout
+from xmodal_jax.train.program import state_maker
+
+BLOCKS = {"width": 16, "heads": 2, "layers": 1}
+TEXTS = ["a dog", "two red cars and a cat", "a dog"]
+
+
+def small(arguments="debug,image_size=32"):
+    config = get_config(arguments)
+    config.total_steps, config.checkpoint_every, config.log_every, config.batch_size = 4, 2, 2, 4
+    config.data.count, config.examples.length, config.ema = 24, 10, 0.5
+    for section in (config.model.image, config.model.text):
+        if not section.init:
+            section.update(BLOCKS)
+    config.evaluators = {"retrieval": {"count": 5}}
+    return config
+
+
+def test_results_and_what_a_loaded_model_offers(run, model, held_out, tmp_path):
+    _, results = run
+    for name in ("i2t_r1", "t2i_r10", "mean_recall", "mean_recall_equal"):
+        assert np.isfinite(results[f"retrieval/{name}"]), name
+    assert model.verbs == ("embed_images", "embed_texts", "similarity", "classify")
+    pictures = [held_out[i] for i in range(3)]
+    found = model.similarity(pictures, TEXTS)
+    assert found.shape == (3, 3) and np.ptp(found[:, :2]) > 1e-3
+    np.testing.assert_array_equal(found[:, 0], found[:, 2])
+    np.testing.assert_allclose(np.linalg.norm(model.embed_texts(TEXTS), axis=1), 1, rtol=1e-5)
+    assert model.features(pictures).shape == (3, 64)
+    with pytest.raises(UserError, match="has no caption. It has embed_images"):
+        model.caption(pictures[0])
+    model.save_pretrained(tmp_path / "whole")
+    np.testing.assert_array_equal(api.load(tmp_path / "whole").similarity(pictures, TEXTS), found)
+
+
+def test_small_scales_have_two_encoders_of_the_same_blocks():
+    for scale in ("tiny", "small"):
+        config = get_config(f"scale={scale}").model
+        for name in ("width", "heads", "layers", "mlp_ratio"):
+            assert config.image[name] == config.text[name], name
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """(folder, module, parameters) of a tiny CLIP, its tokeniser with a mark before a text, its processor's own mean."""
+    folder = str(tmp_path_factory.mktemp("clip") / "clip")
+    sizes = dict(num_hidden_layers=1, num_attention_heads=2, hidden_size=16, intermediate_size=24)
+    words = learn_tokenizer("words:1", [*TEXTS, "a blue boat near the green tree"])
+    words.add_special_tokens({"bos_token": "<|startoftext|>"})
+    text = dict(sizes, vocab_size=len(words), max_position_embeddings=20, eos_token_id=words.convert_tokens_to_ids(END))
+    config = CLIPConfig(vision_config=dict(sizes, image_size=24, patch_size=8), text_config=text, projection_dim=12)
+    module, params, settings = from_config(config, key=jax.random.PRNGKey(5))
+    params = jax.tree.map(lambda x: x * 3 if x.ndim > 1 else x, params)  # vectors that tell texts and pictures apart
+    save_pretrained(folder, module, params | {"log_scale": np.float32(3.5)}, settings)
+    words.save_pretrained(folder)
+    defaults("clip").to_folder(folder)
+    return folder, *load_pretrained(folder)[:2]
+
+
+@pytest.fixture(scope="module")
+def started(checkpoint):
+    """(recipe, parameters) of a run that starts from it."""
+    parts = recipe.make(small(f"debug,init={checkpoint[0]}"))
+    mesh = layout.make_mesh({}, jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        return parts, state_maker(parts, mesh)[0]().params
+
+
+@pytest.fixture(scope="module")
+def similarity(started, pictures):
+    """Of three pictures and three texts, by the model as it starts."""
+    return started[0].predictor(started[1]).similarity(pictures, TEXTS)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return list(np.random.default_rng(1).integers(0, 256, (3, 24, 24, 3)).astype(np.uint8))
+
+
+def test_a_start_from_clip_is_that_clip(call, checkpoint, started, similarity, pictures):
+    """Pictures of its size, by its mean and deviation; its marks around a text; its vectors and its temperature."""
+    _, module, params = checkpoint
+    parts, ours = started
+    pixels = np.float32((np.stack(pictures) / 255 - OPENAI["image_mean"]) / OPENAI["image_std"])
+    words = parts.maker.tokenizer
+    ids = np.full((3, 9), words.eos_token_id, np.int32)
+    for row, text in zip(ids, TEXTS, strict=True):
+        found = [words.bos_token_id, *words(text)["input_ids"]]
+        row[: len(found)] = found
+    image, text = (call(module, verb, params, x).pooled for verb, x in (("encode_image", pixels), ("encode_text", ids)))
+    cosines = direction(image) @ direction(text).T
+    assert np.ptp(cosines, axis=0).max() > 1e-2 and np.ptp(cosines, axis=1).max() > 1e-2
+    np.testing.assert_allclose(similarity, cosines, atol=1e-6)
+    np.testing.assert_allclose(parts.predictor(ours).scale(), np.exp(params["log_scale"]), rtol=1e-6)
+    assert parts.config.examples.image_size == 24 and parts.model.shared_width == 12
+
+
+def test_a_run_from_clip_needs_its_folder_no_more(checkpoint, started, similarity, pictures, tmp_path):
+    folder, _, params = checkpoint
+    parts, ours = started
+    parts.keep(str(tmp_path))
+    shutil.move(folder, f"{folder}.aside")
+    try:
+        built = build_model(parts.config, kept=str(tmp_path / "model"))
+    finally:
+        shutil.move(f"{folder}.aside", folder)
+    assert built.model == parts.model
+    predictor = built.predictor(ours)
+    np.testing.assert_array_equal(predictor.similarity(pictures, TEXTS), similarity)
+    for name, part, kind in (("image", "vision", "clip_vision_model"), ("text", "text", "clip_text_model")):
+        assert export(predictor, built.towers, name, str(tmp_path / name)) == kind
+        written = load_pretrained(tmp_path / name)
+        assert written.module == getattr(parts.model, name)
+        jax.tree.map(np.testing.assert_array_equal, written.params, params[part])
+
+
+def test_one_tower_of_a_clip_alone(checkpoint):
+    """Beside a text encoder that is new: nothing but the tower comes from there."""
+    folder, module, params = checkpoint
+    config = small(f"debug,image=clip,init_image={folder},image_size=24")
+    tower = recipe.make(config).towers["image"]
+    found = tower.checkpoint().read()
+    assert set(found) == {f"image/{path}" for path in leaves(params["vision"])} and tower.module == module.vision
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model.image.name": "vit"}, "config.model.image must be its tower, 'clip'"),
+        ({"model.interaction": "single"}, "config.model.interaction='single': must be one of dual"),
+        ({"model.aggregate": "last"}, "config.model.aggregate='last': must be one of first, mean, weighted"),
+    ],
+)
+def test_mistakes_are_named(checkpoint, changes, told):
+    config = small(f"debug,init={checkpoint[0]}")
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=told):
+        parts = recipe.make(config)
+        jax.eval_shape(parts.model.init, jax.random.PRNGKey(0), parts.example_batch(1))
+
+
+def test_what_is_no_whole_clip_is_refused(started, tmp_path):
+    parts, ours = started
+    export(parts.predictor(ours), parts.towers, "image", str(tmp_path / "image"))
+    with pytest.raises(UserError, match="holds a clip_vision_model, not a whole CLIP"):
+        get_config(f"init={tmp_path / 'image'}")

@@ -1,0 +1,94 @@
+"""A model composed of encoders: each modality's tokens carried into one space, weighed, and brought together to one vector.
+
+The search model of US 12,386,873 B2 (figures 8 and 9): feature extraction by an encoder, transformation by a projection into
+the shared space, weighting of each token, aggregation. Letters: B batch, N image tokens, T text length with both end marks,
+P width of the shared space, V vocabulary.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.backbones.encoded import Encoded
+from xmodal_jax.models.dense import Dense
+from xmodal_jax.models.vectors import masked_mean, unit
+
+INTERACTIONS = ("dual",)
+AGGREGATES = ("first", "mean", "weighted")
+
+
+class Composed(nn.Module):
+    """uint8 images and ids of captions -> unit vectors of both, in one space.
+
+    Attributes:
+      image, text: modules that give `Encoded`. interaction: "dual": they meet in their vectors alone.
+      aggregate: what a modality's vector is: "first", the projection of the encoder's own pooled vector, as CLIP; "mean" of the
+        projected tokens that the mask shows; "weighted", their mean by a learned importance w of each:
+        v = sum_n softmax_n(w . x_n) x_n, x the projected tokens.
+      shared_width: P. names: predict the words of the captions from the image alone (0: no such head; else V).
+      mean, std: of the pixels, 0..1, of red, green, blue or of all.
+    """
+
+    image: nn.Module
+    text: nn.Module
+    interaction: str = "dual"
+    aggregate: str = "weighted"
+    shared_width: int = 256
+    names: int = 0
+    mean: Any = 0.5
+    std: Any = 0.25
+    dtype: str = "float32"
+
+    def setup(self):
+        for name, valid in {"interaction": INTERACTIONS, "aggregate": AGGREGATES}.items():
+            if getattr(self, name) not in valid:
+                raise UserError(f"config.model.{name}={getattr(self, name)!r}: must be one of {', '.join(valid)}.")
+        self.to_shared_image = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+        self.to_shared_text = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+        if self.aggregate == "weighted":
+            self.weigh_image = Dense(1, use_bias=False, dtype=self.dtype)
+            self.weigh_text = Dense(1, use_bias=False, dtype=self.dtype)
+        if self.names:
+            self.to_names = Dense(self.names, dtype=self.dtype)
+        self.log_scale = self.param("log_scale", nn.initializers.constant(2.659), ())  # log(1 / 0.07), as CLIP
+
+    def encode_image(self, images, train=False):
+        """images uint8 [B, H, W, 3] -> Encoded with x [B, N, P] projected, pooled [B, P], names [B, V] or None."""
+        pixels = (images.astype(self.dtype) / 255 - jnp.asarray(self.mean, self.dtype)) / jnp.asarray(self.std, self.dtype)
+        encoded = self.image(pixels, train=train)
+        names = self.to_names(encoded.x.mean(1)).astype(jnp.float32) if self.names else None
+        return self._shared(encoded, "image").replace(names=names)
+
+    def encode_text(self, ids, length, seen=None, train=False):
+        """ids int32 [B, T] from end mark to end mark, length [B]: the place of the closing one -> Encoded with x [B, T, P]
+        projected and pooled [B, P]. seen: what objectives have of the image, which a text's vector does not depend on."""
+        del seen
+        mask = jnp.arange(ids.shape[1])[None] <= length[:, None]
+        return self._shared(self.text(ids, mask, train=train), "text")
+
+    def _shared(self, encoded, modality):
+        """Encoded of a tower -> Encoded in the shared space, pooled float32 of unit length."""
+        project = getattr(self, f"to_shared_{modality}")
+        x = project(encoded.x)  # [B, N, P]
+        if self.aggregate == "first":
+            pooled = project(encoded.pooled)
+        elif self.aggregate == "mean":
+            pooled = masked_mean(x, encoded.mask)
+        else:
+            scores = getattr(self, f"weigh_{modality}")(x)[..., 0].astype(jnp.float32)  # [B, N]
+            weights = jax.nn.softmax(jnp.where(encoded.mask, scores, -1e9))
+            pooled = jnp.einsum("bn,bnp->bp", weights, x.astype(jnp.float32))
+        return Encoded(x, encoded.mask, unit(pooled), class_tokens=encoded.class_tokens)
+
+    def scale(self):
+        """1 / temperature of the retrieval similarities, at most 100."""
+        return jnp.exp(jnp.minimum(self.log_scale, jnp.log(100.0)))
+
+    def __call__(self, batch, train=False):
+        """Touches every parameter once (initialisation)."""
+        seen = self.encode_image(batch["image"], train)
+        text = self.encode_text(batch["caption"], batch["caption_length"], seen, train)
+        return text.pooled, seen.pooled, self.scale()

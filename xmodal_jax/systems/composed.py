@@ -1,0 +1,53 @@
+"""Systems 3 and 5: models composed of an image encoder, a text encoder, and a way in which they meet."""
+
+import os
+
+from xmodal_jax.config import build
+from xmodal_jax.data.captioning import CaptionExamples
+from xmodal_jax.decoding.vectors import VectorPredictor
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop.pretrained import fetch, read_config
+from xmodal_jax.interop.processing import FILE, OUTER_FILE, ImageProcessor
+from xmodal_jax.interop.processing import defaults as usual
+from xmodal_jax.models.composed import Composed
+from xmodal_jax.systems.base import System
+from xmodal_jax.systems.captioner import keep, make_maker, tokens
+from xmodal_jax.systems.texts import text_tower
+from xmodal_jax.systems.towers import IMAGE_ENCODERS, tower
+
+BESIDE = {  # of a whole CLIP, what belongs to neither tower: its path there and here
+    "image": {"image_projection": "to_shared_image"},
+    "text": {"text_projection": "to_shared_text", "log_scale": "log_scale"},
+}
+
+
+def inputs_of(init):
+    """What a whole CLIP sees, of its folder or name: {"image_size": pixels, "mean", "std": of red, green, blue}."""
+    folder = fetch(init)
+    config = read_config(folder)
+    if config.model_type != "clip":
+        raise UserError(f"{init} holds a {config.model_type}, not a whole CLIP.")
+    told = any(os.path.exists(os.path.join(folder, name)) for name in (FILE, OUTER_FILE))
+    processor = ImageProcessor.from_folder(folder) if told else usual("clip")
+    return {"image_size": config.vision_config.image_size, "mean": processor.image_mean, "std": processor.image_std}
+
+
+def make_model(config, maker, dtype, kept=None):
+    settings = {name: value for name, value in config.model.items() if name != "name"}
+    parts, init = {name: dict(settings.pop(name)) for name in ("image", "text")}, settings.pop("init", "")
+    beside = BESIDE if init else {}
+    for name, part in parts.items():
+        if init and (part["name"] != "clip" or part.get("init", init) != init):
+            raise UserError(f"config.model.init={init!r} is a whole CLIP: config.model.{name} must be its tower, 'clip'.")
+    size, places = maker.config.image_size, maker.config.length + 2
+    image = tower(parts["image"], IMAGE_ENCODERS, "image", dtype, kept, image_size=size, beside=beside.get("image"))
+    text = text_tower(parts["text"], maker, dtype, places, kept, beside.get("text"))
+    if init:
+        settings["shared_width"] = image.settings.config.projection_dim
+    if config.objectives.get("naming", {}).get("weight", 0.0):
+        settings["names"] = maker.vocabulary
+    modules = {"image": image.module, "text": text.module}
+    return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), {"image": image, "text": text}
+
+
+SYSTEM = System("Search in pictures", CaptionExamples, make_maker, keep, make_model, tokens, VectorPredictor)
