@@ -107,7 +107,12 @@ def test_gradients_of_compact_parameters_are_the_masked_ones(rng):
 
 def test_a_structure_is_read_back_and_takes_a_bit_an_entry(rng, tmp_path):
     model = model_of("bert-vit")
-    pair = pair_of(random_params(model, inputs(rng)))
+    params = random_params(model, inputs(rng))
+    pair = pair_of(params, blocks=2)
     structure = jax.device_get(structure_of("ragged", rng, pair))
-    materialise.save(tmp_path / materialise.FILE, structure)
-    jax.tree.map(np.testing.assert_array_equal, materialise.load(tmp_path / materialise.FILE), structure)
+    materialise.save(tmp_path / materialise.FILE, Materialised(pair, structure))
+    found, about = materialise.load(tmp_path / materialise.FILE)
+    jax.tree.map(np.testing.assert_array_equal, found, structure)
+    assert pair_of(params, **about) == pair
+    entries = sum(vectors.size for vectors in jax.tree.leaves(structure))
+    assert (tmp_path / materialise.FILE).stat().st_size < entries / 8 + 8000

@@ -10,14 +10,13 @@ Letters: L layers, D width, H heads, d width of a head, A = H d, F hidden units,
 import dataclasses
 import functools
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
 from xmodal_jax.compress.pair import Pair, put
 from xmodal_jax.compress.structure import SHARED, TOWERS
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.trees import get, leaves
+from xmodal_jax.interop.trees import get, leaves, nest
 
 ABSENT = 2**30  # of an index: beyond every array, where a gather finds 0
 FILE = "structure.npz"
@@ -159,21 +158,38 @@ class Materialised:
 
     def compressed(self, model):
         """The model that computes with compact parameters, gathering them as it runs."""
-        kind = type(model)
-        methods = [name for name in METHODS if hasattr(kind, name)]
-        return nn.map_variables(kind, "params", self.lifted, methods=methods)(**fields(self.pruned(model)))
-
-    def lifted(self, variables):
-        return {"params": self.gathered(variables["params"])}
+        return Compressed(model, self)
 
 
-METHODS = ("__call__", "encode_image", "encode_text", "decode", "project_context", "step", "scale", "cache", "fuse")
+class Compressed:
+    """A model of compact parameters, with all verbs and settings of the model that it was made of.
 
+    Args: model: as it was before, with stacks [L, ...]; made: what became of its parameters.
+    """
 
-def fields(module):
-    """The settings of a linen module."""
-    names = [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name")]
-    return {name: getattr(module, name) for name in names}
+    def __init__(self, model, made):
+        self.before, self.made, self.pruned = model, made, made.pruned(model)
+
+    def __getattr__(self, name):
+        return getattr(self.pruned, name)
+
+    def init(self, *args, **kwargs):
+        """New variables: compact, of new ones of the model before."""
+        variables = self.before.init(*args, **kwargs)
+        return {**variables, "params": self.made.compact(variables["params"])}
+
+    def init_with_output(self, *args, **kwargs):
+        """The same with the output of the model before."""
+        output, variables = self.before.init_with_output(*args, **kwargs)
+        return output, {**variables, "params": self.made.compact(variables["params"])}
+
+    def apply(self, variables, *args, **kwargs):
+        """As of every module."""
+        return self.pruned.apply({**variables, "params": self.made.gathered(variables["params"])}, *args, **kwargs)
+
+    def clone(self, **changes):
+        """The model with other settings."""
+        return Compressed(self.before.clone(**changes), self.made)
 
 
 def layer_of(stack, layer):
@@ -202,22 +218,22 @@ def with_widths(model, widths):
     return model
 
 
-def save(file, structure):
-    """Write a structure of 0 and 1, a bit an entry."""
-    flat = {path: np.asarray(vectors) for path, vectors in leaves(structure).items()}
+def save(file, made):
+    """Write what a `Materialised` is made of: its structure with a bit an entry, and what it is of."""
+    flat = {path: np.asarray(vectors) for path, vectors in leaves(made.structure).items()}
     shapes = {f"{path}/shape": np.array(vectors.shape) for path, vectors in flat.items()}
-    np.savez_compressed(file, **{path: np.packbits(vectors > 0) for path, vectors in flat.items()}, **shapes)
+    about = {"blocks": made.pair.blocks, "text": made.pair.text.path, "vision": made.pair.vision.path}
+    np.savez_compressed(file, **{path: np.packbits(vectors > 0) for path, vectors in flat.items()}, **shapes, **about)
 
 
 def load(file):
-    """Read it."""
-    structure = {}
+    """Read it -> (structure, {"blocks", "text", "vision"} as `pair_of` takes them)."""
     with np.load(file) as found:
+        about = {"blocks": int(found["blocks"]), "text": str(found["text"]), "vision": str(found["vision"])}
+        structure = {}
         for path in found.files:
-            if path.endswith("/shape"):
-                continue
-            tower, kind, group = path.split("/")
-            shape = found[f"{path}/shape"]
-            bits = np.unpackbits(found[path], count=int(np.prod(shape))).reshape(shape).astype(np.float32)
-            structure.setdefault(tower, {}).setdefault(kind, {})[group] = bits
-    return structure
+            if path.count("/") == 2:
+                shape = found[f"{path}/shape"]
+                bits = np.unpackbits(found[path], count=int(np.prod(shape)))
+                structure[path] = bits.reshape(shape).astype(np.float32)
+    return nest(structure), about

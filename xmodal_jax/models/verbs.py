@@ -20,7 +20,7 @@ class Verbs:
         self._done = {}
 
     def __getattr__(self, verb):
-        if verb.startswith("_") or not hasattr(type(self.model), verb):
+        if verb.startswith("_") or not hasattr(self.model, verb):
             raise UserError(f"The model {type(self.model).__name__} offers no verb {verb!r}; it has {offered(self.model)}.")
 
         def call(*args, **kwargs):
@@ -42,4 +42,4 @@ class Verbs:
 
 def offered(model):
     """The verbs that an architecture has."""
-    return tuple(verb for verb in VERBS if hasattr(type(model), verb))
+    return tuple(verb for verb in VERBS if hasattr(model, verb))

@@ -9,6 +9,7 @@ import shutil
 
 import jax
 
+from xmodal_jax.compress import materialise
 from xmodal_jax.interop.pretrained import save_settings
 
 FOLDER = "model"
@@ -36,6 +37,8 @@ def keep(built, workdir):
 def write(built, folder):
     """Write the same into any folder."""
     built.system.keep(built.maker, folder)
+    if built.materialised is not None:
+        materialise.save(os.path.join(folder, materialise.FILE), built.materialised)
     for name, tower in built.towers.items():
         if tower.settings is not None:
             save_settings(os.path.join(folder, name), tower.settings)

@@ -1,10 +1,12 @@
 """From a config to a model without its parameters: what training and use have in common."""
 
 import dataclasses
+import os
 from typing import Any
 
 import jax
 
+from xmodal_jax.compress import materialise
 from xmodal_jax.compress.pair import pair_of
 from xmodal_jax.config import build
 from xmodal_jax.errors import UserError
@@ -25,6 +27,7 @@ class Built:
     model: Any
     towers: dict  # {field of the model: Tower}
     compression: Compression | None = None
+    materialised: materialise.Materialised | None = None
 
     def example_batch(self, rows):
         """A batch of zeros with the shapes and types of `rows` examples, without reading any data."""
@@ -59,7 +62,17 @@ def build_model(config, source=None, kept=None, open_scorer=None):
     system = system_of(config)
     maker = system.maker(config, examples_of(config), source, kept, open_scorer)
     model, towers = system.model(config, maker, parse_precision(config.precision)["compute"], kept)
-    return Built(config, system, maker, model, towers, compression_of(config, model, maker))
+    made = materialised_of(model, maker, kept)
+    if made is None:
+        return Built(config, system, maker, model, towers, compression_of(config, model, maker))
+    if config.get("compress"):
+        raise UserError("config.compress: the model that this run starts from was compressed already.")
+    return Built(config, system, maker, made.compressed(model), towers, materialised=made)
+
+
+def shapes_of(model, maker):
+    """Tree of ShapeDtypeStructs of a model's parameters."""
+    return jax.eval_shape(lambda: model.init(jax.random.PRNGKey(0), maker.example_batch(1))["params"])
 
 
 def compression_of(config, model, maker):
@@ -67,8 +80,16 @@ def compression_of(config, model, maker):
     if not config.get("compress"):
         return None
     settings = build(CompressConfig, config.compress, "compress")
-    params = jax.eval_shape(lambda: model.init(jax.random.PRNGKey(0), maker.example_batch(1))["params"])
-    return Compression(settings, pair_of(params, settings.blocks, settings.text, settings.vision))
+    return Compression(settings, pair_of(shapes_of(model, maker), settings.blocks, settings.text, settings.vision))
+
+
+def materialised_of(model, maker, kept):
+    """What was made of a model that has been compressed, or None."""
+    file = kept and os.path.join(kept, materialise.FILE)
+    if not file or not os.path.exists(file):
+        return None
+    structure, about = materialise.load(file)
+    return materialise.Materialised(pair_of(shapes_of(model, maker), **about), structure)
 
 
 def parse_precision(text):

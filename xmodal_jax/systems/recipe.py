@@ -11,7 +11,7 @@ from xmodal_jax.data.loader import Batches, LoaderConfig
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.lora import LoraConfig
-from xmodal_jax.systems import kept, starting
+from xmodal_jax.systems import compressed, kept, starting
 from xmodal_jax.systems.model import Built, build_model, examples_of
 from xmodal_jax.systems.towers import frozen, grafted
 from xmodal_jax.train import stages
@@ -54,6 +54,10 @@ class Recipe(Built):
         init = self.config.get("init", "")
         state = starting.started(state, init) if init else grafted(state, self.towers)
         return self.compression.started(state) if self.compression else state
+
+    def conclude(self, params, workdir):
+        """What a run does with its last parameters -> (results, tables and drawings for its report)."""
+        return compressed.conclude(self, params, workdir) if self.compression else ({}, (), ())
 
     def keep(self, workdir):
         """Write what using the model takes into the folder of the run, once."""

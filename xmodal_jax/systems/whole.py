@@ -26,6 +26,11 @@ def is_checkpoint(folder):
     return "model_type" in read_json(folder, "config.json")
 
 
+def is_own(folder):
+    """Whether it holds a whole model of this library."""
+    return read_json(folder, "config.json").get("model_type") == TYPE
+
+
 def write(built, params, step, folder, place):
     """Write a model with its parameters (adapters taken in) into a new folder. place: where it comes from, a run's folder."""
     from safetensors.numpy import save_file

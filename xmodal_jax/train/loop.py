@@ -103,9 +103,10 @@ def train(parts, workdir, is_stopped=None):
             results, samples = evaluate(judge, parts.used(averaged(state)), config.total_steps)
             board.write(config.total_steps, results)
             results |= progress.before(workdir, ("retrieval/gap",))
+            more, *shown = parts.conclude(averaged(state), workdir)
             board.close()
             checkpoints.close()
-            return report.finish(parts, workdir, results, samples, facts)
+            return report.finish(parts, workdir, results | more, samples, facts, *shown)
         board.close()
         checkpoints.close()
         if number:

@@ -28,6 +28,9 @@ HEADLINES = {
     ),
     "masked/right_image/word": ("masked words, right image", "held-out masked words restored byte for byte", "", None),
     "masked/no_image/word": ("masked words, no image", "the same without the picture", "", None),
+    "compress/kept": ("weights kept", "of the self-attention and the MLPs of both transformers", "", None),
+    "compress/latency_ratio/image": ("time, a picture", "of the compressed model, by the full one's; batch 1", "", None),
+    "compress/latency_ratio/text": ("time, a text", "of the compressed model, by the full one's; batch 1", "", None),
     "retrieval/i2t_r1": ("image to text R@1", "the nearest caption is one of the picture's own", "", None),
     "captioning/bleu4": ("BLEU-4", "n-grams of the captions that stand in a reference", "", None),
     "captioning/ciderD": ("CIDEr-D", "likeness to the references, rare words count more; may pass 100 %", "", None),
@@ -44,8 +47,11 @@ CONDITIONS = (
 )
 
 
-def finish(parts, workdir, results, samples, facts):
-    """Write results.json, samples.jsonl and report.html (first process alone) and say where they are; returns the results."""
+def finish(parts, workdir, results, samples, facts, tables=(), drawings=()):
+    """Write results.json, samples.jsonl and report.html (first process alone) and say where they are; returns the results.
+
+    tables, drawings: what else the report shows, `draw.blocks.Table`s and SVG texts.
+    """
     if jax.process_index() == 0:
         replace_text(os.path.join(workdir, "results.json"), json.dumps(results, indent=2, sort_keys=True) + "\n")
         lines = [json.dumps(told(sample), ensure_ascii=False) + "\n" for sample in samples]
@@ -61,6 +67,8 @@ def finish(parts, workdir, results, samples, facts):
             samples=samples,
             ablation=ablation(results),
             facts=facts,
+            tables=tables,
+            drawings=drawings,
         )
         logging.info("report: %s", path)
     return results

@@ -1,0 +1,172 @@
+"""What a run that shares and prunes leaves behind: a smaller model as a run of its own, and what it is worth.
+
+WORKDIR/compressed is opened, evaluated, trained further and stored as every run is; of its model the pruned vectors are gone
+and the shared ones stand once.
+"""
+
+import json
+import os
+import time
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from xmodal_jax.compress import materialise
+from xmodal_jax.compress.pair import count
+from xmodal_jax.compress.structure import kept as kept_share
+from xmodal_jax.config import to_json
+from xmodal_jax.draw.blocks import Table
+from xmodal_jax.draw.structure import draw_size, draw_structure
+from xmodal_jax.files import replace_text
+from xmodal_jax.interop.processing import read_json
+from xmodal_jax.models.stacks import to_read
+from xmodal_jax.systems import kept
+from xmodal_jax.systems.model import build_model
+from xmodal_jax.train import progress
+from xmodal_jax.train.checkpoints import Checkpoints
+from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
+from xmodal_jax.train.step import State
+
+FOLDER = "compressed"
+MODES = {"loaded": "shared vectors gathered once, when it is loaded", "running": "shared vectors gathered whenever it runs"}
+DEFAULT = "loaded"  # as a run is opened
+
+
+def conclude(parts, params, workdir):
+    """Materialise, measure, write -> (results, tables, drawings). Of several processes the first one does it."""
+    if jax.process_count() > 1:
+        params = multihost_utils.process_allgather(params, tiled=True)
+        if jax.process_index():
+            return {}, (), ()
+    compression = parts.compression
+    structure = jax.device_get(params["compress"]["decision"])
+    made = materialise.Materialised(compression.pair, structure)
+    before = jax.device_get(compression.plain(params))
+    masked, compact = compression.used(params), jax.device_get(made.compact(before))
+    folder = os.path.join(workdir, FOLDER)
+    write(parts, made, compact, folder, kept.kept_of(workdir))
+    small = build_model(run_config_of(parts), kept=kept.kept_of(folder))
+    results, table = compare(parts, small, before, masked, compact)
+    results |= {"kept": float(kept_share(structure, compression.pair))} | accuracy_before(parts)
+    metrics = progress.read_jsonl(os.path.join(workdir, "metrics.jsonl"))
+    drawings = [draw_structure(compression.pair, structure), draw_size(metrics, compression.config.keep)]
+    logging.info("the compressed model is the run %s", folder)
+    return {f"compress/{name}": value for name, value in results.items()}, (table,), [one for one in drawings if one]
+
+
+def run_config_of(parts):
+    """The config of the run that the compressed model is: without what compressed it."""
+    config = json.loads(to_json(parts.config))
+    return ConfigDict({name: value for name, value in config.items() if name not in ("compress", "init", "lora")})
+
+
+def write(parts, made, compact, folder, own):
+    """The compressed model as a finished run. own: folder of what the run keeps of its model."""
+    config = run_config_of(parts)
+    built = build_model(config, kept=own)
+    built.materialised = made
+    os.makedirs(folder, exist_ok=True)
+    replace_text(os.path.join(folder, "config.json"), to_json(config) + "\n")
+    kept.keep(built, folder)
+    optimizer, _ = make_optimizer(OptimizerConfig(**parts.config.optimizer.to_dict()), config.total_steps)
+    step = config.total_steps
+    state = State(np.int32(step), compact, optimizer.init(compact), None, jax.random.PRNGKey(config.seed), np.int32(-1))
+    checkpoints = Checkpoints(os.path.join(folder, "checkpoints"), asynchronous=False)
+    if step not in checkpoints.manager.all_steps():
+        checkpoints.save(step, state, {"next_step": step, "seconds": 0.0})
+    checkpoints.close()
+
+
+def compare(parts, small, before, masked, compact):
+    """Sizes, times and outputs of the full model and the compressed one in both modes -> (results, Table)."""
+    rows = rows_of(parts)
+    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    models = {
+        "full": (parts.model, to_read(before)),
+        "loaded": (small.model.pruned, jax.device_get(small.materialised.gathered(compact))),
+        "running": (small.model, compact),
+    }
+    wanted = jax.jit(parts.model.apply)({"params": masked}, batch)
+    differences = {
+        mode: max(jax.tree.leaves(jax.tree.map(difference, wanted, jax.jit(model.apply)({"params": params}, batch))))
+        for mode, (model, params) in models.items() if mode != "full"
+    }  # fmt: skip
+    times = {name: timed(programs(models, name, batch)) for name in VERBS}
+    stored = {"full": before, "loaded": compact, "running": compact}
+    rows = [
+        [
+            {"full": "full"}.get(mode, f"compressed, {MODES.get(mode, '')}"), count(stored[mode]), megabytes(stored[mode]),
+            megabytes(models[mode][1]), *(1e3 * times[name].get(mode, float("nan")) for name in VERBS), differences.get(mode),
+        ]
+        for mode in models
+    ]  # fmt: skip
+    headers = ["model", "parameters", "file, MB", "on the device, MB", "a picture, ms", "a text, ms", "largest difference"]
+    note = "Times of batch 1, medians of rounds in turn. The difference is that of its outputs from the masked model's."
+    results = {
+        "parameters": count(compact), "parameters_before": count(before),
+        "file_ratio": megabytes(compact) / megabytes(before), "masked_difference": max(differences.values()),
+    }  # fmt: skip
+    for mode in MODES:
+        results[f"device_ratio/{mode}"] = megabytes(models[mode][1]) / megabytes(before)
+        results |= {f"latency_ratio/{name}/{mode}": found[mode] / found["full"] for name, found in times.items() if found}
+    results |= {f"latency_ratio/{name}": results[f"latency_ratio/{name}/{DEFAULT}"] for name, found in times.items() if found}
+    return results, Table("Full and compressed", headers, rows, note)
+
+
+VERBS = {"image": "encode_image", "text": "encode_text"}
+
+
+def rows_of(parts, most=4):
+    """A few held-out examples as a batch's rows."""
+    return [parts.maker(parts.held_out[i], i) for i in range(min(most, len(parts.held_out)))]
+
+
+def programs(models, name, batch):
+    """{mode: a function of nothing that encodes one picture, or one text}, none where the examples have no such thing.
+
+    models: {mode: (model, parameters)}.
+    """
+    row = {key: value[:1] for key, value in batch.items()}
+    keys = ("image",) if name == "image" else ("caption", "question")
+    key = next((key for key in keys if key in row), None)
+    if key is None:
+        return {}
+    inputs = jax.device_put((row[key],) if name == "image" else (row[key], row[f"{key}_length"]))
+
+    def program(model, params):
+        params = jax.device_put(params)
+        encode = jax.jit(lambda params, inputs: model.apply({"params": params}, *inputs, method=VERBS[name]))
+        return lambda: jax.block_until_ready(encode(params, inputs))
+
+    return {mode: program(model, params) for mode, (model, params) in models.items()}
+
+
+def timed(programs, rounds=7, calls=5):
+    """{mode: seconds of a call}, the median of rounds in turn."""
+    found = {mode: [] for mode in programs}
+    for call in programs.values():
+        call()
+    for _ in range(rounds):
+        for mode, call in programs.items():
+            begin = time.monotonic()
+            for _ in range(calls):
+                call()
+            found[mode].append((time.monotonic() - begin) / calls)
+    return {mode: float(np.median(times)) for mode, times in found.items()}
+
+
+def difference(a, b):
+    return float(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)).max()) if np.size(a) else 0.0
+
+
+def megabytes(tree):
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) / 1e6
+
+
+def accuracy_before(parts):
+    """{"before/NAME": figure} of the run that this one started from, of what both have measured."""
+    found = read_json(parts.config.init, "results.json") if parts.config.get("init", "") else {}
+    return {f"before/{name}": value for name, value in found.items() if name.startswith(tuple(parts.config.evaluators))}
