@@ -57,7 +57,7 @@ def get_config(arg=""):
     scale = choose(SCALES, args.scale, "config argument scale")
     choose(SOURCES, args.data, "config argument data")
     flips = choose({"side": "horizontal", "above": "all"}, args.views, "config argument views")
-    scenes, pretrained = args.data == "scenes", args.scale in ("paper", "large")
+    scenes = args.data == "scenes"
     data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
     if args.path:
         data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
@@ -86,8 +86,7 @@ def get_config(arg=""):
         ("text", TEXT_ENCODERS, text, args.init_text, blocks | ({"pad_positions": 0} if text == "roberta" else {})),
     ):
         config.model[field] = section(table, kind, args.init or init, settings, f"config argument {field}")
-    new = not (args.init or args.init_image or pretrained)
-    config.objectives = ConfigDict({"contrastive": {"weight": 1.0, "summed": False}, "naming": {"weight": 1.0 if new else 0.0}})
+    config.objectives = ConfigDict({"contrastive": {"weight": 1.0, "summed": False}, "naming": {"weight": 0.0}})
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"retrieval": {"count": 16 if args.debug else 256}})
     return config

@@ -8,10 +8,12 @@ import pytest
 from transformers import CLIPConfig
 
 from configs.search import get_config
+from tests.conftest import random_params
 from xmodal_jax import api
 from xmodal_jax.data.tokenizers import END, learn_tokenizer
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.pretrained import from_config, load_pretrained, save_pretrained
+from xmodal_jax.interop import clip
+from xmodal_jax.interop.pretrained import load_pretrained, new_settings, save_pretrained
 from xmodal_jax.interop.processing import OPENAI, defaults
 from xmodal_jax.interop.trees import leaves
 from xmodal_jax.models.backbones.clip import direction
@@ -69,9 +71,9 @@ def checkpoint(tmp_path_factory):
     words.add_special_tokens({"bos_token": "<|startoftext|>"})
     text = dict(sizes, vocab_size=len(words), max_position_embeddings=20, eos_token_id=words.convert_tokens_to_ids(END))
     config = CLIPConfig(vision_config=dict(sizes, image_size=24, patch_size=8), text_config=text, projection_dim=12)
-    module, params, settings = from_config(config, key=jax.random.PRNGKey(5))
-    params = jax.tree.map(lambda x: x * 3 if x.ndim > 1 else x, params)  # vectors that tell texts and pictures apart
-    save_pretrained(folder, module, params | {"log_scale": np.float32(3.5)}, settings)
+    module = clip.module(config, ())
+    params = random_params(module, *clip.FAMILY.example(config))
+    save_pretrained(folder, module, params | {"log_scale": np.float32(3.5)}, new_settings(clip.FAMILY, config, ()))
     words.save_pretrained(folder)
     defaults("clip").to_folder(folder)
     return folder, *load_pretrained(folder)[:2]
@@ -80,7 +82,9 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def started(checkpoint):
     """(recipe, parameters) of a run that starts from it."""
-    parts = recipe.make(small(f"debug,init={checkpoint[0]}"))
+    config = small(f"debug,init={checkpoint[0]}")
+    config.optimizer.name, config.ema = "sgd", 0.0  # less to compile
+    parts = recipe.make(config)
     mesh = layout.make_mesh({}, jax.devices()[:1])
     with jax.set_mesh(mesh):
         return parts, state_maker(parts, mesh)[0]().params
