@@ -7,8 +7,8 @@
 
 The smaller model is the run WORKDIR/compressed: evaluate it, search with it, train it further (its folder as init).
 
-Arguments: keep (p, the share of the weights that stays), init; method (hypernetwork, direct, magnitude, random, layers); prune,
-share (true or false); blocks (of text layers that share with their first: 0 to 4); even (multiple of a layer's vectors: 8, 128
+Arguments: keep (p, the share of the weights that stays), init; method (hypernetwork, direct, magnitude, random, layers; full:
+nothing is compressed, the same steps all the same); prune, share (true or false); blocks (of text layers that share with their first: 0 to 4); even (multiple of a layer's vectors: 8, 128
 for TPUs, 0 for ragged heads); steps (of the whole run); data, path, images, name, lang, image_size as in configs/search.py;
 debug (a run of seconds).
 """
@@ -33,13 +33,15 @@ def get_config(arg=""):
     config.total_steps = args.steps or (20 if args.debug else max(40, config.total_steps * 3 // 5))
     search_steps = config.total_steps // 2  # the rest trains what is left
     epochs = 2 if args.debug else 4
+    config.ema, config.eval_at_start = 0.0, False
+    if args.debug:
+        config.checkpoint_every, config.log_every = 10, 5
+    if args.method == "full":
+        return config
     config.compress = defaults(
         CompressConfig, keep=args.keep, method=args.method, prune=args.prune, share=args.share, blocks=args.blocks,
         even=args.even, epochs=epochs, weight_steps=search_steps // (2 * epochs), structure_steps=search_steps // (2 * epochs),
     )  # fmt: skip
-    config.ema, config.eval_at_start = 0.0, False
-    if args.debug:
-        config.checkpoint_every, config.log_every = 10, 5
     return config
 
 

@@ -6,6 +6,8 @@
         Transformer-VAE-CL captioning: tables 1-4, latents, controls
     python -m xmodal_jax.reproduce --table=vqa_ume [--data=easy_vqa,path=DIR] [--seeds=3] [--scale=tiny|small|paper]
         UME: all fusions of LSTM and VGG, three text by two image transformers, controls without picture or question
+    python -m xmodal_jax.reproduce --table=share_prune [--data=captions,path=DIR] [--seeds=3]
+        sharing and pruning a dual encoder: the hypernetwork, its parts, baselines, the full model and a small one
 
 `--config=FILE:ARGS --config.NAME=VALUE` change what all cells start from; `--cells` takes some of them. Started again with the
 same --workdir it goes on, cell by cell.
@@ -48,9 +50,10 @@ def main():
         config = load_config(path, ",".join(arguments))
     logging.info("table %s of %s in %s", TABLE.value, path, workdir)
 
-    def make(more):
-        """The config with further arguments, and with the overrides of what it has."""
-        made = load_config(path, ",".join(filter(None, [given, *arguments, more])))
+    def make(more, file=None):
+        """The config with further arguments, or that of another file, and with the overrides of what it has."""
+        here = [more] if file else [given, *arguments, more]
+        made = load_config(find_config(file) if file else path, ",".join(filter(None, here)))
         known = flat(made.to_dict())
         made.update_from_flattened_dict({key: value for key, value in overrides.items() if key in known})
         return made

@@ -8,9 +8,12 @@ from collections.abc import Callable
 class Grid:
     """cells: base config -> {cell: {dotted config key: value}}; columns: {header: metric of results.json}.
 
-    Among a cell's changes "arguments" stands for further arguments of the config file, where whole sections differ.
+    Among a cell's changes "arguments" stands for further arguments of the config file, where whole sections differ; "file" for
+    another config file; "start" for the cell whose run of the same seed it starts from, its argument init.
     Figures are given in percent, but in the columns of `plain`.
     tables: cells -> {title: {row label: cell}}; published: {cell: {header: figure as printed}}.
+    against: (cell, metric): every row also tells how much less it has than this cell, seed by seed, with a 95 % interval.
+    once: cells of which one seed is enough. drawings: {cell: {metric: [value per seed]}} -> SVG texts of the report.
     """
 
     title: str
@@ -21,6 +24,9 @@ class Grid:
     tables: Callable = lambda cells: {"All cells": {cell: cell for cell in cells}}
     plain: tuple = ()
     published: dict = dataclasses.field(default_factory=dict)
+    against: tuple = ()
+    once: tuple = ()
+    drawings: Callable = lambda values: ()
 
 
 def of_known(tables, cells):

@@ -22,12 +22,13 @@ from xmodal_jax.train.report import SAMPLES
 from xmodal_jax.train.workdir import check_workdir
 
 FIRST = 0  # seed whose samples are shown
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % of t with 1, 2, ... degrees of freedom
 
 
 def run(grid, config, workdir, seeds, chosen=(), make=None):
     """Train every cell (or those chosen) for `seeds` seeds below `workdir`; returns {cell: {metric: [value per seed]}}.
 
-    make: further arguments of the config file -> config; of the grids that have cells with "arguments".
+    make: (further arguments, another config file or None) -> config; of the grids that have cells with "arguments" or "file".
 
     A finished cell is read from its results.json; an unfinished one goes on from its checkpoint. Writes table.md,
     table.json and report.html, anew after each cell.
@@ -39,10 +40,10 @@ def run(grid, config, workdir, seeds, chosen=(), make=None):
     values = {cell: {} for cell in cells}
     with stop_on_sigterm() as is_stopped:  # of the whole table: noticed between cells too
         for seed, (cell, changes) in itertools.product(range(seeds), cells.items()):
+            if seed and cell in grid.once:
+                continue
             folder = os.path.join(workdir, f"{cell}-{seed}")
-            given = {**changes, "seed": config.seed + seed}
-            arguments = given.pop("arguments", None)
-            cell_config = changed(config if arguments is None else make(arguments), given)
+            cell_config = config_of(changes, config, make, workdir, seed)
             results = finished(folder, cell_config)
             if results is None:
                 logging.info("cell %s, seed %d of %d", cell, seed + 1, seeds)
@@ -53,6 +54,15 @@ def run(grid, config, workdir, seeds, chosen=(), make=None):
                 values[cell].setdefault(name, []).append(value)
             write(grid, values, workdir, config)
     return values
+
+
+def config_of(changes, config, make, workdir, seed):
+    """The config of one run of a cell."""
+    given = {**changes, "seed": config.seed + seed}
+    arguments, file, start = (given.pop(name, None) for name in ("arguments", "file", "start"))
+    if start:
+        arguments = ",".join(filter(None, [arguments, f"init={os.path.join(workdir, f'{start}-{seed}')}"]))
+    return changed(config if arguments is None and file is None else make(arguments or "", file), given)
 
 
 def finished(folder, config):
@@ -86,6 +96,7 @@ def write(grid, values, workdir, config):
         title=grid.title,
         config=config.to_dict(),
         tables=[*tables, *([shown] if shown else [])],
+        drawings=grid.drawings(values),
     )
     logging.info("\n%s", text)
 
@@ -95,11 +106,12 @@ def table_of(grid, title, rows, values):
     lines = []
     for label, cell in rows.items():
         found = {header: values[cell].get(metric) for header, metric in grid.columns.items()}
-        lines.append([label, *(spread(given, 1 if header in grid.plain else 100) for header, given in found.items())])
+        line = [label, *(spread(given, 1 if header in grid.plain else 100) for header, given in found.items())]
+        lines.append([*line, *([lost(values, cell, *grid.against)] if grid.against else [])])
         if cell in grid.published:
             given = grid.published[cell]
             lines.append(["  published", *(given.get(column, "") for column in grid.columns)])
-    return Table(title, ["", *grid.columns], lines, grid.note)
+    return Table(title, ["", *grid.columns, *([f"less than {grid.against[0]}"] if grid.against else [])], lines, grid.note)
 
 
 def samples_of(values, workdir, count=3):
@@ -114,6 +126,19 @@ def samples_of(values, workdir, count=3):
     if not rows or len(references) < 2:
         return None
     return Table("Samples", ["", *(f"example {number + 1}" for number in range(len(references) - 1))], [references, *rows])
+
+
+def lost(values, cell, other, metric):
+    """ "0.42 (-0.10 to 0.94)": how much less a cell has than another, the mean over seeds paired, and its 95 % interval."""
+    pairs = list(zip(values.get(other, {}).get(metric, ()), values[cell].get(metric, ()), strict=False))
+    if not pairs or cell == other:
+        return "-"
+    differences = np.array([theirs - own for theirs, own in pairs])
+    mean = differences.mean()
+    if len(pairs) < 2:
+        return f"{mean:.2f}"
+    half = STUDENT[min(len(pairs), len(STUDENT)) - 2] * differences.std(ddof=1) / np.sqrt(len(pairs))
+    return f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f})"
 
 
 def markdown(table):
