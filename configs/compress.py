@@ -8,9 +8,9 @@
 The smaller model is the run WORKDIR/compressed: evaluate it, search with it, train it further (its folder as init).
 
 Arguments: keep (p, the share of the weights that stays), init; method (hypernetwork, direct, magnitude, random, layers; full:
-nothing is compressed, the same steps all the same); prune, share (true or false); blocks (of text layers that share with their first: 0 to 4); even (multiple of a layer's vectors: 8, 128
-for TPUs, 0 for ragged heads); steps (of the whole run); data, path, images, name, lang, image_size as in configs/search.py;
-debug (a run of seconds).
+nothing is compressed, the same steps all the same); prune, share (true or false); blocks (of text layers that share with their
+first: 0 to 4); even (multiple of a layer's vectors: 8, 128 for TPUs, 0 for ragged heads); steps (of the whole run); data, path,
+images, name, lang, image_size as in configs/search.py; debug (a run of seconds).
 """
 
 import os

@@ -47,7 +47,7 @@ def run(grid, config, workdir, seeds, chosen=(), make=None):
             results = finished(folder, cell_config)
             if results is None:
                 logging.info("cell %s, seed %d of %d", cell, seed + 1, seeds)
-                results = train(recipe.make(cell_config, folder, open_scorer=frozen_scorer), folder, is_stopped)
+                results = train(recipe.make(cell_config, folder, grid.split, frozen_scorer), folder, is_stopped)
             if results is None:  # stopped: the cell was saved, and goes on next time
                 break
             for name, value in results.items():
