@@ -13,7 +13,8 @@ class Grid:
     Figures are given in percent, but in the columns of `plain`.
     tables: cells -> {title: {row label: cell}}; published: {cell: {header: figure as printed}}.
     against: (cell, metric): every row also tells how much less it has than this cell, seed by seed, with a 95 % interval.
-    once: cells of which one seed is enough. split: of the data that figures are of. drawings: {cell: {metric: [value per seed]}} -> SVG texts of the report.
+    once: cells of which one seed is enough. split: of the data that figures are of.
+    drawings: {cell: {metric: [value per seed]}} -> SVG texts of the report.
     """
 
     title: str
