@@ -45,11 +45,9 @@ def magnitude(params, pair, p, multiple=0):
 
     ratios = np.linspace(0, 1, 201)
     shares = [float(kept(at(ratio), pair)) for ratio in ratios]
+    if shares[0] > p:
+        raise UserError(f"Pruning alone leaves {100 * shares[0]:.1f} % of the weights at least, more than {100 * p:.1f} %.")
     best = int(np.argmin(np.abs(np.array(shares) - p)))
-    if abs(shares[best] / p - 1) > 0.01:
-        raise UserError(
-            f"Pruning alone reaches {100 * shares[0]:.1f} % at least, and {100 * shares[best]:.1f} % nearest {100 * p:.1f} %."
-        )
     return constrained(at(ratios[best]), pair)
 
 

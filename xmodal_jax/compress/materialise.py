@@ -178,11 +178,6 @@ class Compressed:
         variables = self.before.init(*args, **kwargs)
         return {**variables, "params": self.made.compact(variables["params"])}
 
-    def init_with_output(self, *args, **kwargs):
-        """The same with the output of the model before."""
-        output, variables = self.before.init_with_output(*args, **kwargs)
-        return output, {**variables, "params": self.made.compact(variables["params"])}
-
     def apply(self, variables, *args, **kwargs):
         """As of every module."""
         return self.pruned.apply({**variables, "params": self.made.gathered(variables["params"])}, *args, **kwargs)
