@@ -3,7 +3,7 @@
     python -m xmodal_jax.main --config=configs/compress.py:keep=0.6,init=runs/search
         a run of configs/search.py (or caption.py, vqa.py with two transformers), on the data that it was trained on
     python -m xmodal_jax.main --config=configs/compress.py:keep=0.6,init=openai/clip-vit-base-patch32,data=captions,path=DIR
-        a whole CLIP; init_image=FOLDER,init_text=FOLDER compress a ViT and a BERT
+        a whole CLIP; init_image=FOLDER,init_text=FOLDER compress a ViT and a BERT, and without any of these a model from nothing
 
 The smaller model is the run WORKDIR/compressed: evaluate it, search with it, train it further (its folder as init).
 
@@ -56,13 +56,12 @@ def base(args):
         if "stages" in config:
             del config.stages
         return config
-    if not (args.init or (args.init_image and args.init_text)):
-        raise UserError("configs/compress.py needs init=RUN, init=CLIP, or init_image=FOLDER,init_text=FOLDER.")
     if args.init and whole.is_own(args.init):
         raise UserError(f"init={args.init} is a whole model; give the run that it came from, or train it further as a run.")
     towers = {name: args[name] for name in ("init", "init_image", "init_text") if args[name]}
     size = {"image_size": args.image_size} if args.image_size else {}
-    return searching({"scale": "paper", "debug": args.debug} | given | towers | size)
+    scale = {"scale": "paper"} if towers else {}
+    return searching(scale | {"debug": args.debug} | given | towers | size)
 
 
 def searching(settings):

@@ -178,9 +178,7 @@ def test_mistakes_are_named(first, arguments, changes, told):
             loop.state_maker(parts, mesh)[0]()
 
 
-def test_what_is_missing_is_named(done, tmp_path):
-    with pytest.raises(UserError, match="needs init=RUN"):
-        get_config("keep=0.6")
+def test_what_was_compressed_is_not_compressed_again(done):
     config = small(f"{done[0]}/compressed")
     with pytest.raises(UserError, match="compressed already"):
         recipe.make(config)

@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 README, ARCHITECTURE, SETTINGS = ROOT / "README.md", ROOT / "docs/architecture.md", ROOT / "docs/settings.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-SECTIONS = "data examples loader model objectives optimizer lora mesh evaluators".split()
+SECTIONS = "data examples loader model objectives optimizer lora mesh evaluators compress".split()
 LAYERS = next(
     contract["layers"]
     for contract in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
@@ -70,9 +70,10 @@ def flags_of(name):
 
 @functools.cache
 def config_of(file):
-    """The config of FILE:ARGUMENTS as a page writes it: `...` stands for further arguments."""
+    """The config of FILE:ARGUMENTS as a page writes it: `...` stands for further arguments; what init names is not here."""
     path, _, arguments = file.partition(":")
-    return load_config(str(ROOT / path), ",".join(part for part in arguments.split(",") if part != "..."))
+    given = [part for part in arguments.split(",") if part != "..." and not part.startswith("init=")]
+    return load_config(str(ROOT / path), ",".join(given))
 
 
 @functools.cache
@@ -83,7 +84,7 @@ def settings():
         found |= {f"evaluators.{name}.{key}" for key in inspect.signature(kind).parameters}
     texts = ("lstm", "bert", "roberta", "deberta_v3")
     for file in (
-        "pretrain", "search", *(f"caption:{method}" for method in ("vae_cl", "dual_encoder")),
+        "pretrain", "search", "compress", *(f"caption:{method}" for method in ("vae_cl", "dual_encoder")),
         *(f"vqa:fusion={fusion}" for fusion in FUSIONS), *(f"vqa:text={text}" for text in texts),
     ):  # fmt: skip
         name, _, arguments = file.partition(":")
@@ -176,7 +177,7 @@ def test_flags_and_settings_that_are_mentioned_exist(page):
 
 
 @pytest.mark.parametrize(
-    ("name", "page"), [("pretrain", "crossmodal-bytes"), ("caption", "captioning"), ("search", "search"), ("vqa", "vqa")]
+    ("name", "page"), [("pretrain", "crossmodal-bytes"), ("caption", "captioning"), ("search", "search"), ("compress", "compression"), ("vqa", "vqa")]
 )
 def test_every_argument_of_a_config_is_listed(name, page):
     with pytest.raises(UserError) as caught:
