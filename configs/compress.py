@@ -3,7 +3,7 @@
     python -m xmodal_jax.main --config=configs/compress.py:keep=0.6,init=runs/search
         a run of configs/search.py (or caption.py, vqa.py with two transformers), on the data that it was trained on
     python -m xmodal_jax.main --config=configs/compress.py:keep=0.6,init=openai/clip-vit-base-patch32,data=captions,path=DIR
-        a whole CLIP; init_image=FOLDER,init_text=FOLDER compress a ViT and a BERT, and without any of these a model from nothing
+        a whole CLIP; init_image=FOLDER,init_text=FOLDER compress a ViT and a BERT, and without these a model from nothing
 
 The smaller model is the run WORKDIR/compressed: evaluate it, search with it, train it further (its folder as init).
 

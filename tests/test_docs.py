@@ -177,8 +177,12 @@ def test_flags_and_settings_that_are_mentioned_exist(page):
 
 
 @pytest.mark.parametrize(
-    ("name", "page"), [("pretrain", "crossmodal-bytes"), ("caption", "captioning"), ("search", "search"), ("compress", "compression"), ("vqa", "vqa")]
-)
+    ("name", "page"),
+    [
+        ("pretrain", "crossmodal-bytes"), ("caption", "captioning"), ("search", "search"), ("compress", "compression"),
+        ("vqa", "vqa"),
+    ],
+)  # fmt: skip
 def test_every_argument_of_a_config_is_listed(name, page):
     with pytest.raises(UserError) as caught:
         config_of(f"configs/{name}.py:no_such_argument=1")

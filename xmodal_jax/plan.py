@@ -48,7 +48,8 @@ def main():
 
     def work():
         for name in TOPOLOGY.value:
-            found = searching.search(config, name, COMPILES.value) if SEARCH.value else [planning.make(config, name)]
+            search = SEARCH.value
+            found = searching.search(config, name, COMPILES.value) if search else planning.of_stages(config, name)
             for plan in found:
                 plans.append(plan)
 

@@ -56,6 +56,7 @@ class Plan:
     compile_s: float = 0.0
     warnings: list = dataclasses.field(default_factory=list)
     advice: str = ""
+    stage: str = ""
 
     @property
     def devices_per_chip(self):
@@ -111,13 +112,23 @@ def sections(config):
     return [section for section in own if "remat" in section]
 
 
-def make(config, topology):
-    """Lower and compile the training step of `config` for `topology` -> Plan. UserError for a config that cannot be."""
+def of_stages(config, topology):
+    """Plans of the steps of every stage of a run, one after the other."""
+    for number in range(len(recipe.make(config).stages.stages)):
+        yield make(config, topology, number)
+
+
+def make(config, topology, stage=0):
+    """Lower and compile the training step of `config` for `topology` -> Plan. UserError for a config that cannot be.
+
+    stage: number of the stage of the run whose step it is.
+    """
     chip, count, devices = open_topology(topology)
     parts, mesh = recipe.make(config), layout.make_mesh(config.mesh, devices)
     layout.check_rows(mesh, config.batch_size)
     remat = max((section.remat for section in sections(config)), key=RECOMPUTED.get, default="none")
     plan = Plan(topology, count, len(devices), dict(mesh.shape), config.batch_size, config.accumulate, remat)
+    plan.stage = parts.stages.stages[stage].name if len(parts.stages.stages) > 1 else ""
     share = plan.devices_per_chip
     with jax.set_mesh(mesh):
         _, shapes = program.state_maker(parts, mesh)
@@ -129,7 +140,7 @@ def make(config, topology):
         plan.flops = program.step_flops(parts, shapes) / len(devices)
         start = time.monotonic()
         try:
-            compiled, text = compile_with_text(program.lower_step(parts, mesh, shapes))
+            compiled, text = compile_with_text(program.lower_step(parts, mesh, shapes, stage))
         except jax.errors.JaxRuntimeError as error:
             plan.peak_bytes = wanted_bytes(str(error))
             plan.compile_s = time.monotonic() - start
@@ -297,4 +308,5 @@ def describe(plan):
     """ "data 1, fsdp 64, tensor 4 - batch 256 / 2 - remat dots"."""
     mesh = ", ".join(f"{axis} {ways}" for axis, ways in plan.mesh.items() if ways > 1) or "one device"
     parts = f" / {plan.accumulate}" if plan.accumulate > 1 else ""
-    return f"{mesh}; batch {plan.batch_size}{parts}; remat {plan.remat}"
+    stage = f"; {plan.stage}" if plan.stage else ""
+    return f"{mesh}; batch {plan.batch_size}{parts}; remat {plan.remat}{stage}"

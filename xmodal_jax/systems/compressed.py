@@ -32,7 +32,15 @@ from xmodal_jax.train.step import State
 
 FOLDER = "compressed"
 MODES = {"loaded": "shared vectors gathered once, when it is loaded", "running": "shared vectors gathered whenever it runs"}
+LABELS = {"full": "full"} | {mode: f"compressed, {how}" for mode, how in MODES.items()}
 DEFAULT = "loaded"  # as a run is opened
+VERBS = {"image": "encode_image", "text": "encode_text"}
+INPUTS = {"encode_image": ("image",), "encode_text": ("caption", "question")}
+ROWS = (1, 8)
+NOTE = (
+    "Times: medians of rounds in turn. MB: parameters, temporaries and outputs on the device, as compiled. The difference: of "
+    "its outputs from the masked model's."
+)
 
 
 def conclude(parts, params, workdir):
@@ -82,66 +90,66 @@ def write(parts, made, compact, folder, own):
 
 def compare(parts, small, before, masked, compact):
     """Sizes, times and outputs of the full model and the compressed one in both modes -> (results, Table)."""
-    rows = rows_of(parts)
-    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    batch = batch_of(parts)
     models = {
         "full": (parts.model, to_read(before)),
         "loaded": (small.model.pruned, jax.device_get(small.materialised.gathered(compact))),
         "running": (small.model, compact),
     }
     wanted = jax.jit(parts.model.apply)({"params": masked}, batch)
-    differences = {
-        mode: max(jax.tree.leaves(jax.tree.map(difference, wanted, jax.jit(model.apply)({"params": params}, batch))))
-        for mode, (model, params) in models.items() if mode != "full"
-    }  # fmt: skip
-    times = {name: timed(programs(models, name, batch)) for name in VERBS}
-    stored = {"full": before, "loaded": compact, "running": compact}
-    rows = [
-        [
-            {"full": "full"}.get(mode, f"compressed, {MODES.get(mode, '')}"), count(stored[mode]), megabytes(stored[mode]),
-            megabytes(models[mode][1]), *(1e3 * times[name].get(mode, float("nan")) for name in VERBS), differences.get(mode),
-        ]
-        for mode in models
-    ]  # fmt: skip
-    headers = ["model", "parameters", "file, MB", "on the device, MB", "a picture, ms", "a text, ms", "largest difference"]
-    note = "Times of batch 1, medians of rounds in turn. The difference is that of its outputs from the masked model's."
+    differences = {}
+    for mode in MODES:
+        model, params = models[mode]
+        found = jax.jit(model.apply)({"params": params}, batch)
+        differences[mode] = max(jax.tree.leaves(jax.tree.map(difference, wanted, found)))
     results = {
         "parameters": count(compact), "parameters_before": count(before),
         "file_ratio": megabytes(compact) / megabytes(before), "masked_difference": max(differences.values()),
     }  # fmt: skip
-    for mode in MODES:
-        results[f"device_ratio/{mode}"] = megabytes(models[mode][1]) / megabytes(before)
-        results |= {f"latency_ratio/{name}/{mode}": found[mode] / found["full"] for name, found in times.items() if found}
-    results |= {f"latency_ratio/{name}": results[f"latency_ratio/{name}/{DEFAULT}"] for name, found in times.items() if found}
-    return results, Table("Full and compressed", headers, rows, note)
+    cells = {mode: [] for mode in models}
+    for name, verb in VERBS.items():
+        for rows in ROWS:
+            programs = {mode: program(model, params, verb, batch, rows) for mode, (model, params) in models.items()}
+            if None in programs.values():
+                continue
+            times = timed({mode: call for mode, (call, _) in programs.items()})
+            for mode, (_, peak) in programs.items():
+                cells[mode] += [1e3 * times[mode], peak / 1e6]
+                if mode != "full":
+                    place = f"{name}/{mode}" + (f"/{rows}" if rows > 1 else "")
+                    results[f"latency_ratio/{place}"] = times[mode] / times["full"]
+                    results[f"memory_ratio/{place}"] = peak / programs["full"][1]
+            if rows == 1:
+                results[f"latency_ratio/{name}"] = results[f"latency_ratio/{name}/{DEFAULT}"]
+    columns = [f"{rows} {name}{'s' * (rows > 1)}, {what}" for name in VERBS for rows in ROWS for what in ("ms", "MB")]
+    stored = {"full": before, "loaded": compact, "running": compact}
+    lines = [
+        [LABELS[mode], count(stored[mode]), megabytes(stored[mode]), *cells[mode], differences.get(mode)] for mode in models
+    ]
+    headers = ["model", "parameters", "file, MB", *columns[: len(cells["full"])], "largest difference"]
+    return results, Table("Full and compressed", headers, lines, NOTE)
 
 
-VERBS = {"image": "encode_image", "text": "encode_text"}
+def batch_of(parts):
+    """A batch of the first held-out examples."""
+    rows = [parts.maker(parts.held_out[i % len(parts.held_out)], i) for i in range(max(ROWS))]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def rows_of(parts, most=4):
-    """A few held-out examples as a batch's rows."""
-    return [parts.maker(parts.held_out[i], i) for i in range(min(most, len(parts.held_out)))]
-
-
-def programs(models, name, batch):
-    """{mode: a function of nothing that encodes one picture, or one text}, none where the examples have no such thing.
-
-    models: {mode: (model, parameters)}.
-    """
-    row = {key: value[:1] for key, value in batch.items()}
-    keys = ("image",) if name == "image" else ("caption", "question")
-    key = next((key for key in keys if key in row), None)
+def program(model, params, verb, batch, rows):
+    """(function of nothing that encodes so many pictures or texts, bytes on the device at its peak), or None where the
+    examples have no such thing."""
+    part = {key: value[:rows] for key, value in batch.items()}
+    key = next((key for key in INPUTS[verb] if key in part), None)
     if key is None:
-        return {}
-    inputs = jax.device_put((row[key],) if name == "image" else (row[key], row[f"{key}_length"]))
-
-    def program(model, params):
-        params = jax.device_put(params)
-        encode = jax.jit(lambda params, inputs: model.apply({"params": params}, *inputs, method=VERBS[name]))
-        return lambda: jax.block_until_ready(encode(params, inputs))
-
-    return {mode: program(model, params) for mode, (model, params) in models.items()}
+        return None
+    inputs = jax.device_put((part[key],) if key == "image" else (part[key], part[f"{key}_length"]))
+    params = jax.device_put(params)
+    lowered = jax.jit(lambda params, inputs: model.apply({"params": params}, *inputs, method=verb)).lower(params, inputs)
+    encode = lowered.compile()
+    memory = encode.memory_analysis()
+    peak = sum(getattr(memory, f"{what}_size_in_bytes") for what in ("argument", "temp", "output"))
+    return lambda: jax.block_until_ready(encode(params, inputs)), peak
 
 
 def timed(programs, rounds=7, calls=5):

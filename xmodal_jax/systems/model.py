@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import jax
+from absl import logging
 
 from xmodal_jax.compress import materialise
 from xmodal_jax.compress.pair import pair_of
@@ -80,7 +81,10 @@ def compression_of(config, model, maker):
     if not config.get("compress"):
         return None
     settings = build(CompressConfig, config.compress, "compress")
-    return Compression(settings, pair_of(shapes_of(model, maker), settings.blocks, settings.text, settings.vision))
+    pair = pair_of(shapes_of(model, maker), settings.blocks, settings.text, settings.vision)
+    if settings.share and not pair.across:
+        logging.info("%s and %s differ in size: no weights are shared between them.", pair.text.path, pair.vision.path)
+    return Compression(settings, pair)
 
 
 def materialised_of(model, maker, kept):
