@@ -122,6 +122,10 @@ def test_what_it_leaves_is_a_run_like_every_other(done, tmp_path, command):
     np.testing.assert_allclose(found, masked.similarity(pictures, TEXTS), atol=1e-5)
     model.save_pretrained(tmp_path / "whole")
     np.testing.assert_array_equal(api.load(tmp_path / "whole").similarity(pictures, TEXTS), found)
+    model.save_pretrained(tmp_path / "eight", weights="int8")
+    np.testing.assert_allclose(api.load(tmp_path / "eight").similarity(pictures, TEXTS), found, atol=0.03)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "eight")]
+    assert sizes[1] < 0.6 * sizes[0]  # norms and positions weigh something in a model as small as this
     size = (tmp_path / "whole" / "model.safetensors").stat().st_size
     assert size < 4 * results["compress/parameters"] + 20_000
     command("evaluate", f"--workdir={folder}/compressed")

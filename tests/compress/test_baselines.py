@@ -21,9 +21,8 @@ def test_magnitude_keeps_the_longest_vectors_of_every_head_and_layer(rng, multip
         for layer in range(3):
             kernel = layers["attention"]["qkv"]["kernel"][layer].astype(np.float64)  # [D, 3, H, d]
             squares = {"qk": (kernel[:, :2] ** 2).sum((0, 1))}  # [H, d]
-            units = [layers[name]["kernel"][layer].astype(np.float64) for name in ("up", "gate")] + [
-                layers["down"]["kernel"][layer].T
-            ]
+            units = [layers[name]["kernel"][layer].astype(np.float64) for name in ("up", "gate")]
+            units.append(layers["down"]["kernel"][layer].astype(np.float64).T)
             squares["ff"] = sum((w**2).sum(0) for w in units)[None]
             for group, lengths in squares.items():
                 chosen = structure[tower]["m"][group][layer].reshape(lengths.shape) > 0
@@ -47,9 +46,8 @@ def test_whole_layers_are_shared_from_the_last_one(rng):
         structure = jax.device_get(baselines.layers(pair, p))
         sizes[p] = float(kept(structure, pair))
         for tower in ("vision", "text"):
-            whole = [
-                {float(s[layer].min()), float(s[layer].max())} for layer in range(4) for s in structure[tower]["s"].values()
-            ]
+            rows = [s[layer] for layer in range(4) for s in structure[tower]["s"].values()]
+            whole = [{float(row.min()), float(row.max())} for row in rows]
             assert all(len(values) == 1 for values in whole)
         own = structure["vision"]["s"]["ff"][:, 0]
         assert (np.diff(own) <= 0).all()

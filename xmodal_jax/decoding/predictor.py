@@ -29,7 +29,7 @@ class Predictor:
     Args:
       model, params: a module and its parameters; maker: what made the examples of its training.
       aligned: whether training brought pictures and texts together.
-      title: what the model is, for people; store: (folder, params) -> writes all of it there.
+      title: what the model is, for people; store: (folder, params, weights) -> writes all of it there.
     """
 
     verbs = ()
@@ -134,12 +134,15 @@ class Predictor:
         reason = " (it was trained without contrast)" if verb in ALIGNED and hasattr(self, "pooled") else ""
         raise UserError(f"{self.title}: this model has no {verb}{reason}. It has {known}.")
 
-    def save_pretrained(self, folder):
+    def save_pretrained(self, folder, weights="float32"):
         """Write the whole model into a new folder that `api.load` opens: config.json, model.safetensors, README.md, the
-        tokeniser, and what else it takes. Raises UserError where the folder holds something."""
+        tokeniser, and what else it takes. Raises UserError where the folder holds something.
+
+        weights: "float32", or "int8": matrices in eight bits, with a step for every output.
+        """
         if self.store is None:
             raise UserError(f"{self.title}: made without the config that a folder needs; open it by xmodal_jax.api.load.")
-        self.store(folder, together(self.params))
+        self.store(folder, together(self.params), weights)
 
     def push_to_hub(self, name, **settings):
         """Upload what `save_pretrained` writes as NAME on the hub; settings of `huggingface_hub.create_repo` (private, token).

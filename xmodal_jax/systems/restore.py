@@ -40,12 +40,16 @@ def predictor(built, params, step, place):
     """The predictor of a model, with what it is and how it is stored."""
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     title = f"{built.system.title}, {count:,} parameters, step {step} of {place}"
-    if built.materialised is None:
-        return built.predictor(params, title=title, store=lambda folder, now: whole.write(built, now, step, folder, place))
+    made = built.materialised
+
+    def store(folder, now, weights):
+        whole.write(built, now if made is None else params, step, folder, place, weights)
+
+    if made is None:
+        return built.predictor(params, title=title, store=store)
     # Shared vectors are gathered here, once, rather than whenever the program runs: more memory, less time.
     reader = dataclasses.replace(built, model=built.model.pruned)
-    gathered = jax.jit(built.materialised.gathered)(params)
-    return reader.predictor(gathered, title=title, store=lambda folder, _: whole.write(built, params, step, folder, place))
+    return reader.predictor(jax.jit(made.gathered)(params), title=title, store=store)
 
 
 def completed(config, workdir):

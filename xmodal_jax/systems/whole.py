@@ -7,7 +7,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import xmodal_jax
-from xmodal_jax.config import to_json
+from xmodal_jax.compress import int8
+from xmodal_jax.config import choose, to_json
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import fetch
 from xmodal_jax.interop.processing import read_json
@@ -17,6 +18,7 @@ from xmodal_jax.systems.card import model_card
 from xmodal_jax.systems.export import make_new, processor_of
 from xmodal_jax.systems.model import build_model
 
+WEIGHTS = {"float32": False, "int8": True}  # whether matrices are stored in eight bits
 TYPE = "xmodal_jax"  # model_type of config.json
 PARTS = ("model", "examples", "objectives", "precision", "seed")  # of a run's config: what its model follows from
 
@@ -31,8 +33,11 @@ def is_own(folder):
     return read_json(folder, "config.json").get("model_type") == TYPE
 
 
-def write(built, params, step, folder, place):
-    """Write a model with its parameters (adapters taken in) into a new folder. place: where it comes from, a run's folder."""
+def write(built, params, step, folder, place, weights="float32"):
+    """Write a model with its parameters (adapters taken in) into a new folder.
+
+    place: where it comes from, a run's folder. weights: how matrices are stored, of WEIGHTS.
+    """
     from safetensors.numpy import save_file
 
     make_new(folder)
@@ -40,11 +45,13 @@ def write(built, params, step, folder, place):
     config = json.loads(to_json(built.config))
     config = without_places({name: config[name] for name in PARTS})
     about = {"model_type": TYPE, "system": built.config.model.name, "version": xmodal_jax.__version__, "step": step}
+    about["weights"] = weights
+    stored = int8.quantised(params) if choose(WEIGHTS, weights, "weights") else params
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump({**about, "config": config}, file, indent=2, sort_keys=True)
     if "image" in built.towers:
         processor_of(built).to_folder(folder)
-    save_file({path: np.asarray(array) for path, array in leaves(params).items()}, os.path.join(folder, "model.safetensors"))
+    save_file({path: np.asarray(array) for path, array in leaves(stored).items()}, os.path.join(folder, "model.safetensors"))
     results = read_json(place, "results.json") if step == built.config.get("total_steps") else {}  # they are of the run's end
     with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
         file.write(model_card(built, built.predictor(None), params, step, results))
@@ -70,4 +77,5 @@ def read(name_or_folder):
             "decoders of the public formats are read by xmodal_jax.interop.pretrained.load_pretrained."
         )
     built = build_model(ConfigDict(about["config"]), kept=folder)
-    return built, nest(load_file(os.path.join(folder, "model.safetensors"))), about["step"]
+    params = nest(load_file(os.path.join(folder, "model.safetensors")))
+    return built, int8.restored(params), about["step"]
