@@ -149,7 +149,7 @@ def test_a_captions_vector_is_that_of_its_closing_end_mark(call, batch):
             changed = batch["caption"].copy()
             changed[1, place] = (changed[1, place] + 9) % V
             moved = np.abs(vectors(batch["caption"]) - vectors(changed))[1].max()
-            assert moved > 1e-4 if place <= 3 else moved < 1e-6, (source, place)
+            assert moved > 1e-6 if place <= 3 else moved < 1e-7, (source, place, moved)  # of random weights it may be little
 
 
 @pytest.mark.parametrize("unimodal", [0, 1])

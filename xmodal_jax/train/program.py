@@ -11,9 +11,8 @@ from xmodal_jax.train import progress
 from xmodal_jax.train.gradient import evaluate_objectives
 from xmodal_jax.train.step import init_state, make_step
 
-COMPILER_OPTIONS = {
-    "cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}
-}  # Eigen: steps 6-15 % faster, 9 % slower on another CPU
+# Eigen for products of training steps: 0 to 17 % faster for some models, up to 15 % slower for others (docs/results.md).
+COMPILER_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
 
 
 def state_maker(parts, mesh):
