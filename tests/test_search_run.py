@@ -28,7 +28,11 @@ TEXTS = ["a dog", "two red cars and a cat", "a dog"]
 
 
 def small(arguments="debug,image_size=32"):
-    config = get_config(arguments)
+    return shrunk(get_config(arguments))
+
+
+def shrunk(config):
+    """A config's run of seconds."""
     config.total_steps, config.checkpoint_every, config.log_every, config.batch_size = 4, 2, 2, 4
     config.data.count, config.examples.length, config.ema = 24, 10, 0.5
     for section in (config.model.image, config.model.text):
