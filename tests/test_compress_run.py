@@ -204,3 +204,31 @@ def test_a_small_dense_model_of_the_table_has_as_many_weights():
             before = (4 + 2 * tower.mlp_ratio) * tower.width**2
             assert 4 * width**2 + 2 * width * round(width * ratio) == pytest.approx(p * before, rel=0.01)
             assert width % tower.heads == 0
+
+
+def test_a_compression_may_learn_from_the_full_model(call):
+    """The teacher is the model as it was at the start, and stays so; its loss has the weight that it is given."""
+    config = small()
+    config.compress.update(distill=2.0, method="random")
+    config.optimizer.name = "sgd"
+    parts = recipe.make(config)
+    mesh = loop.layout.make_mesh(config.mesh)
+    with jax.set_mesh(mesh):
+        make_state, shapes = loop.state_maker(parts, mesh)
+        step, *_ = loop.compile_step(parts, mesh, shapes)
+        state = make_state()
+        first = jax.device_get(state.params)
+        batch = jax.device_put(next(parts.batches.iterate(0, parts.loader)))
+        weak = parts.compression.used(state.params)
+        state, values = step(state, batch)
+    vectors = {}
+    for name, params in {"teacher": first["compress"]["teacher"], "student": weak}.items():
+        image = call(parts.model, "encode_image", params, batch["image"]).pooled
+        text = call(parts.model, "encode_text", params, batch["caption"], batch["caption_length"]).pooled
+        vectors[name] = np.stack([image, text]).astype(np.float64)
+    wanted = 1 - (vectors["teacher"] * vectors["student"]).sum(-1).mean()
+    assert values["distillation"] == pytest.approx(wanted, rel=1e-3, abs=1e-5) and wanted > 1e-4
+    np.testing.assert_allclose(values["loss"], values["contrastive"] + 2 * values["distillation"], rtol=1e-5)
+    own = {name: value for name, value in first.items() if name != "compress"}
+    jax.tree.map(np.testing.assert_array_equal, own, first["compress"]["teacher"])
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params["compress"]["teacher"]), own)

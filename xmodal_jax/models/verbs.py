@@ -13,11 +13,20 @@ class Verbs:
 
     Args:
       key: for dropout and latents (train=True); every different call folds in its own number.
+      teacher: parameters of the same model that a loss may compare with, or None.
     """
 
-    def __init__(self, model, params, key=None, train=False):
+    def __init__(self, model, params, key=None, train=False, teacher=None):
         self.model, self.params, self.key, self.train = model, lora.merge(params), key, train
-        self._done = {}
+        self._done, self._teacher = {}, teacher
+
+    def teacher(self):
+        """The verbs of the teacher, without dropout. UserError where there is none."""
+        if self._teacher is None:
+            raise UserError("objectives.distillation needs a teacher: only runs of configs/compress.py have one.")
+        if not isinstance(self._teacher, Verbs):
+            self._teacher = Verbs(self.model, jax.lax.stop_gradient(self._teacher))
+        return self._teacher
 
     def __getattr__(self, verb):
         if verb.startswith("_") or not hasattr(self.model, verb):

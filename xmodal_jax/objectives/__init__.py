@@ -8,6 +8,7 @@ from xmodal_jax.models.verbs import offered
 from xmodal_jax.objectives import contrastive
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
+from xmodal_jax.objectives.distillation import distillation
 from xmodal_jax.objectives.kl import kl
 from xmodal_jax.objectives.language import generation, masked_words
 from xmodal_jax.objectives.naming import naming
@@ -41,6 +42,7 @@ OBJECTIVES = {
     "generation": Objective(FUSED, ("task",), generation),
     "captioning": Objective(("encode_image", "decode"), ("caption_length",), captioning),
     "answering": Objective(("encode_image", "encode_text", "fuse"), ("scores",), answering),
+    "distillation": Objective(("encode_image", "encode_text"), ("caption",), distillation),
     "kl": Objective(("encode_image",), ("image",), kl),
     "naming": Objective(("encode_image",), ("names",), naming),
     "contrastive": Objective(

@@ -40,6 +40,8 @@ class CompressConfig:
       prune, share: whether vectors may be pruned, and shared. blocks: of text layers that may share with their first (0: none).
       even: heads keep equal numbers of vectors, and layers numbers of vectors that are multiples of this (0: any number).
       size: R, "log", "mse" or "mae"; size_weight: lambda; alignment_weight: gamma.
+      distill: weight of the distance from the vectors of the full model as it was at the start (`objectives.distillation`), in
+        the steps that see a smaller one; 0: no such loss.
       learning_rate: of theta; 0: the method's own.
       epochs, weight_steps, structure_steps: Algorithm 1's; what remains of the run's steps trains the decided model.
       text, vision: paths of the stacks' layers; "": the ones of the text and of the image tower.
@@ -54,6 +56,7 @@ class CompressConfig:
     size: str = "log"
     size_weight: float = 4.0
     alignment_weight: float = 1e-5
+    distill: float = 0.0
     learning_rate: float = 0.0
     epochs: int = 3
     weight_steps: int = 50
@@ -85,6 +88,8 @@ class Compression:
     def extended(self, key, params):
         """Parameters with what is learned beside the weights."""
         own = {"decision": whole(self.pair)}
+        if self.config.distill:
+            own["teacher"] = jax.tree.map(jnp.copy, params)
         if self.config.method in LEARNED:
             own |= hypernetwork.start(key, self.pair, direct=self.config.method == "direct")
         return params | {NAME: own}
@@ -103,6 +108,10 @@ class Compression:
         """The view of theta's steps: weights of a structure that is drawn anew at every step."""
         structure = hypernetwork.drawn(self.logits(params), key)
         return effective(self.plain(params), constrained(self.allowed(structure), self.pair), self.pair)
+
+    def teacher(self, params):
+        """The full model as it was at the start."""
+        return lora.merge(params[NAME]["teacher"])
 
     def logits(self, params):
         return hypernetwork.logits_of(params[NAME]["theta"], params[NAME]["z"], self.pair)
@@ -126,12 +135,16 @@ class Compression:
         return baselines.layers(self.pair, config.keep)
 
     def started(self, state):
-        """A fresh state, once its weights are there: with the decision, where nothing is learned."""
+        """A fresh state, once its weights are there: with the teacher, and with the decision where nothing is learned."""
+        if self.config.distill:
+            own = {**state.params[NAME], "teacher": jax.tree.map(jnp.copy, without(state.params))}
+            state = state.replace(params={**state.params, NAME: own})
         if self.config.method in LEARNED:
             return state
         decision = self.given(self.plain(state.params), state.key)
         places = jax.tree.map(lambda leaf: leaf.sharding, state.params[NAME]["decision"])
-        return state.replace(params={**state.params, NAME: {"decision": jax.device_put(decision, places)}})
+        own = {**state.params[NAME], "decision": jax.device_put(decision, places)}
+        return state.replace(params={**state.params, NAME: own})
 
     def align(self, params):
         """gamma R_w, of equation (11)."""
@@ -153,7 +166,8 @@ class Compression:
     def stages(self, total_steps):
         """Algorithm 1 as stages."""
         config, weights = self.config, dict(freeze=(f"^{NAME}/",), arguments=(("group", "weights"),))
-        final = Stage("fine-tuning", view=self.used, **weights)
+        taught = dict(teacher=self.teacher, weights=(("distillation", config.distill),)) if config.distill else {}
+        final = Stage("fine-tuning", view=self.used, **weights, **taught)
         if not config.searching:
             return Stages((final,), ((0, 0),))
         if config.searching >= total_steps:
@@ -164,7 +178,7 @@ class Compression:
         first = Stage("weights", view=self.plain, penalty=self.align, **weights)
         second = Stage(
             "structure", view=self.drawn, penalty=self.keep_size, after=self.decide, freeze=(f"^(?!{NAME}/theta)",),
-            arguments=(("group", "structure"),),
+            arguments=(("group", "structure"),), **taught,
         )  # fmt: skip
         lengths = [(0, config.weight_steps), (1, config.structure_steps)] * config.epochs + [(2, total_steps)]
         return Stages((first, second, final), in_turn(lengths, total_steps))

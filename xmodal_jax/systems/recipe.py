@@ -87,6 +87,8 @@ def make(config, workdir=None, split="val", open_scorer=None):
         own = starting.kept_by(config.init)
     built = build_model(config, train, own, open_scorer)
     chosen = {name: settings.to_dict() for name, settings in config.objectives.items()}
+    if built.compression and built.compression.config.distill:
+        chosen["distillation"] = {"weight": 0.0}  # but in the stages that it is for
     objectives.check(built.model, chosen, built.example_batch(1))
     optimizer_config = build(OptimizerConfig, config.optimizer, "optimizer")
     optimizer_config = dataclasses.replace(optimizer_config, freeze=(*optimizer_config.freeze, *frozen(built.towers)))

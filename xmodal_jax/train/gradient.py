@@ -46,18 +46,20 @@ def join_batch(batch):
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), batch)
 
 
-def loss_and_gradient(model, objectives, params, batch, key, accumulate, step=None, view=None):
+def loss_and_gradient(model, objectives, params, batch, key, accumulate, step=None, view=None, teacher=None):
     """Gradient of sum_o weight_o * mean loss_o over the whole batch -> (loss, ({objective: Sum}, {metric: Sum}), gradient).
 
     step: number of the training step, for objectives whose weight warms up. view: (params, key) -> the parameters that the
-    model computes with, the same in all microbatches.
+    model computes with, the same in all microbatches. teacher: params -> those of a teacher, for losses that have one.
     """
     objectives = active(objectives)
 
-    def verbs(params, key=key, train=True):
-        return Verbs(model, view(params, jax.random.fold_in(view_key, 999)) if view else params, key, train)
+    view_key = jax.random.fold_in(key, 999)
 
-    view_key = key
+    def verbs(params, key=key, train=True):
+        seen = view(params, view_key) if view else params
+        return Verbs(model, seen, key, train, teacher(params) if teacher else None)
+
     if accumulate > 1:
         return accumulated(verbs, objectives, params, batch, key, accumulate, step)
 

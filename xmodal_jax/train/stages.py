@@ -30,6 +30,7 @@ class Stage:
     Attributes:
       weights: ((objective, weight), ...) instead of the config's. freeze: patterns of parameters that stay as they are in it.
       view: (params, key) -> the parameters that the model computes with.
+      teacher: params -> the parameters of a teacher, for the losses that have one; None: there is none.
       penalty: (params) -> (float32 [], {metric: float32 []}), added to the loss of the objectives; None: none.
       after: (params, step) -> params, once they are updated; None: as they are.
       arguments: ((name, value), ...) for an optimiser that does not do the same in every stage.
@@ -39,6 +40,7 @@ class Stage:
     weights: tuple = ()
     freeze: tuple = ()
     view: Callable = merged
+    teacher: Callable | None = None
     penalty: Callable | None = None
     after: Callable | None = None
     arguments: tuple = ()

@@ -53,7 +53,7 @@ def make_step(model, objectives, optimizer, schedule, accumulate=1, ema=0.0, fre
     def step(state, batch):
         key = jax.random.fold_in(state.key, state.step)
         total, (losses, metrics), grads = loss_and_gradient(
-            model, objectives, state.params, batch, key, accumulate, state.step, stage.view
+            model, objectives, state.params, batch, key, accumulate, state.step, stage.view, stage.teacher
         )
         if stage.penalty:
             (penalty, penalties), more = jax.value_and_grad(stage.penalty, has_aux=True)(state.params)
