@@ -53,8 +53,7 @@ def base(args):
         if given:
             config.data = searching(given).data
         config.init = args.init
-        if "stages" in config:
-            del config.stages
+        config.stages = {}
         return config
     if args.init and whole.is_own(args.init):
         raise UserError(f"init={args.init} is a whole model; give the run that it came from, or train it further as a run.")

@@ -24,7 +24,9 @@ from xmodal_jax.files import replace_text
 from xmodal_jax.interop.processing import read_json
 from xmodal_jax.models.stacks import to_read
 from xmodal_jax.systems import kept
+from xmodal_jax.systems.compression import NAME
 from xmodal_jax.systems.model import build_model
+from xmodal_jax.train import mesh as layout
 from xmodal_jax.train import progress
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
@@ -44,20 +46,20 @@ NOTE = (
 
 
 def conclude(parts, params, workdir):
-    """Materialise, measure, write -> (results, tables, drawings). Of several processes the first one does it."""
-    if jax.process_count() > 1:
-        params = multihost_utils.process_allgather(params, tiled=True)
-        if jax.process_index():
-            return {}, (), ()
-    compression = parts.compression
-    structure = jax.device_get(params["compress"]["decision"])
+    """Materialise, measure, write -> (results, tables, drawings). Of several processes the first one does it, on one device."""
+    several = jax.process_count() > 1
+    params = multihost_utils.process_allgather(params, tiled=True) if several else jax.device_get(params)
+    if jax.process_index():
+        return {}, (), ()
+    compression, folder = parts.compression, os.path.join(workdir, FOLDER)
+    structure = params[NAME]["decision"]
     made = materialise.Materialised(compression.pair, structure)
-    before = jax.device_get(compression.plain(params))
-    masked, compact = compression.used(params), jax.device_get(made.compact(before))
-    folder = os.path.join(workdir, FOLDER)
-    write(parts, made, compact, folder, kept.kept_of(workdir))
-    small = build_model(run_config_of(parts), kept=kept.kept_of(folder))
-    results, table = compare(parts, small, before, masked, compact)
+    with jax.set_mesh(layout.make_mesh({}, jax.local_devices()[:1])):
+        before = jax.device_get(compression.plain(params))
+        masked, compact = jax.device_get((compression.used(params), made.compact(before)))
+        write(parts, made, compact, folder, kept.kept_of(workdir))
+        small = build_model(run_config_of(parts), kept=kept.kept_of(folder))
+        results, table = compare(parts, small, before, masked, compact)
     results |= {"kept": float(kept_share(structure, compression.pair))} | accuracy_before(parts)
     metrics = progress.read_jsonl(os.path.join(workdir, "metrics.jsonl"))
     drawings = [draw_structure(compression.pair, structure), draw_size(metrics, compression.config.keep)]
@@ -67,8 +69,8 @@ def conclude(parts, params, workdir):
 
 def run_config_of(parts):
     """The config of the run that the compressed model is: without what compressed it."""
-    config = json.loads(to_json(parts.config))
-    return ConfigDict({name: value for name, value in config.items() if name not in ("compress", "init", "lora")})
+    config = json.loads(to_json(parts.config)) | {"init": ""}
+    return ConfigDict({name: value for name, value in config.items() if name not in ("compress", "lora")})
 
 
 def write(parts, made, compact, folder, own):

@@ -31,7 +31,8 @@ def run_defaults(total_steps, batch_size, checkpoint_every, log_every=20, debug=
         "log_every": 5 if debug else log_every, "eval_every": 0, "eval_at_start": False,
         "checkpoint_every": 10 if debug else checkpoint_every, "keep_checkpoints": 2,
         "precision": "params=float32,compute=float32,output=float32", "ema": 0.0,
-        "mesh": {"data": -1, "fsdp": 1, "tensor": 1}, "loader": defaults(LoaderConfig), "lora": defaults(LoraConfig),
+        "init": "", "stages": {}, "mesh": {"data": -1, "fsdp": 1, "tensor": 1}, "loader": defaults(LoaderConfig),
+        "lora": defaults(LoraConfig),
     })  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def check_workdir(config, workdir):
         differing = [
             f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
             for key in sorted(set(old) | set(new))
-            if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
+            if (old.get(key) or None) != (new.get(key) or None) and not key.startswith(MAY_CHANGE)  # absent: off, as ever
         ]
         if differing:
             raise UserError(
