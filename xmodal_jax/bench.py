@@ -6,7 +6,9 @@ and the speed that steps keep with loading. In its place:
 --devices=8 simulates devices on the host and tabulates what each holds and what they send each other, for every mesh;
 --fusion tabulates what every fusion method costs, whatever the config, and writes a page with curves too;
 --beside=pytorch times training steps, forward passes and a beam search beside the same networks in eager PyTorch (--rounds,
-  --cases; needs the extra `beside`).
+  --cases; needs the extra `beside`);
+--compressed tabulates size, time and memory of a compressed model beside the full one, with random weights, of a config such as
+  configs/compress.py:keep=0.6,method=magnitude.
 
 Prints tables and writes them as JSON and Markdown.
 """
@@ -32,6 +34,7 @@ DEVICES = flags.DEFINE_integer("devices", None, "Simulate this many devices; mem
 AXES = flags.DEFINE_list("axes", ["data", "fsdp", "tensor"], "Mesh axes to spread simulated devices over, one at a time.")
 FUSION = flags.DEFINE_bool("fusion", False, "Measure the fusion methods against tokens and width; no config is looked at.")
 BESIDE = flags.DEFINE_enum("beside", None, ["pytorch"], "Time networks beside the same ones in another library.")
+COMPRESSED = flags.DEFINE_bool("compressed", False, "Compare the model that configs/compress.py leaves with the full one.")
 CASES = flags.DEFINE_list("cases", [], "--beside: only these, such as train-vit-b,beam-gpt2. Default: all.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "--beside: turns of each side.", lower_bound=1)
 TRACE = flags.DEFINE_string("trace", None, "Folder for a profiler trace of three steps; names their costliest operations.")
@@ -42,11 +45,11 @@ MARKDOWN = flags.DEFINE_string("markdown", None, "File of the tables. Default: b
 
 def main():
     folder = WORKDIR.value or os.path.join("runs", f"bench-{time.strftime('%Y-%m-%d-%H%M%S')}")
-    chosen = [flag.name for flag in (DEVICES, FUSION, BESIDE) if flag.value]
+    chosen = [flag.name for flag in (DEVICES, FUSION, BESIDE, COMPRESSED) if flag.value]
     if len(chosen) + bool(TRACE.value) > 1:
         asked = ", ".join(f"--{name}" for name in [*chosen, *["trace"] * bool(TRACE.value)])
         raise UserError(f"{asked}: each is a benchmark of its own, and a trace is of the config's own steps. Give one of them.")
-    ways = {"devices": devices, "fusion": fusion, "beside": beside}
+    ways = {"devices": devices, "fusion": fusion, "beside": beside, "compressed": compressed}
     ways[chosen[0]](folder) if chosen else step(folder)
 
 
@@ -99,6 +102,14 @@ def beside(folder):
         report("Beside eager PyTorch", found, compare.tables(found), folder)
 
     compare.measure(CASES.value, ROUNDS.value, max(1, STEPS.value // ROUNDS.value), keep)
+
+
+def compressed(folder):
+    """A compressed model and the full one."""
+    from xmodal_jax.measure import compressed
+
+    found, tables = compressed.measure(CONFIG.value)
+    report("Full and compressed", found, tables, folder)
 
 
 def report(title, found, sections, folder):
