@@ -1,5 +1,7 @@
 """Materialised models equal masked ones, for stacks and structures of every kind, and are as small as counted."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -62,8 +64,16 @@ def inputs(rng):
     return {"image": rng.integers(0, 256, (2, 16, 16, 3)).astype(np.uint8), "caption": ids, "caption_length": length}
 
 
-@pytest.mark.parametrize("structure", ["ragged", "even", "all shared", "nothing in a layer"])
-@pytest.mark.parametrize("model", ["bert-vit", "clip", "beit", "gpt2-vit", "other sizes"])
+STRUCTURES = ("ragged", "even", "all shared", "nothing in a layer")
+MODELS = ("bert-vit", "gpt2-vit", "clip", "beit", "other sizes")
+QUICK = {("bert-vit", structure) for structure in STRUCTURES} | {("gpt2-vit", "ragged"), ("other sizes", "nothing in a layer")}
+CASES = [
+    pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow, id="-".join(case))
+    for case in itertools.product(MODELS, STRUCTURES)
+]
+
+
+@pytest.mark.parametrize(("model", "structure"), CASES)
 def test_materialised_is_masked(rng, model, structure):
     model, batch = model_of(model), inputs(rng)
     params = random_params(model, batch)
