@@ -30,9 +30,12 @@ def get_config(arg=""):
         steps=0, data="", path="", images="", name="", lang="", image_size=0, debug=False,
     )  # fmt: skip
     config = base(args)
-    config.total_steps = args.steps or (20 if args.debug else max(40, config.total_steps * 3 // 5))
-    search_steps = config.total_steps // 2  # the rest trains what is left
-    epochs = 2 if args.debug else 4
+    if args.steps or args.debug:
+        config.total_steps = args.steps or 20
+    elif args.init or args.init_image:
+        config.total_steps = max(60, config.total_steps // 4)
+    epochs = 3
+    steps = max(1, config.total_steps // (10 * epochs))  # of each kind: a fifth of all, and the rest trains what is left
     config.ema, config.eval_at_start = 0.0, False
     if args.debug:
         config.checkpoint_every, config.log_every = 10, 5
@@ -40,7 +43,7 @@ def get_config(arg=""):
         return config
     config.compress = defaults(
         CompressConfig, keep=args.keep, method=args.method, prune=args.prune, share=args.share, blocks=args.blocks,
-        even=args.even, epochs=epochs, weight_steps=search_steps // (2 * epochs), structure_steps=search_steps // (2 * epochs),
+        even=args.even, epochs=epochs, weight_steps=steps, structure_steps=steps,
     )  # fmt: skip
     return config
 

@@ -25,7 +25,7 @@ from xmodal_jax.models import lora
 from xmodal_jax.train.stages import Stage, Stages, in_turn
 
 NAME = "compress"  # of what belongs to it among the parameters
-LEARNED = {"hypernetwork": 1e-3, "direct": 3e-2}  # their usual learning rates
+LEARNED = {"hypernetwork": 5e-3, "direct": 1e-1}  # their usual learning rates
 GIVEN = ("magnitude", "random", "layers")
 
 
@@ -55,12 +55,12 @@ class CompressConfig:
     even: int = 8
     size: str = "log"
     size_weight: float = 4.0
-    alignment_weight: float = 1e-5
+    alignment_weight: float = 1e-3
     distill: float = 0.0
     learning_rate: float = 0.0
     epochs: int = 3
-    weight_steps: int = 50
-    structure_steps: int = 50
+    weight_steps: int = 30
+    structure_steps: int = 30
     text: str = ""
     vision: str = ""
 

@@ -50,7 +50,7 @@ def small(config, p):
 
 def more_steps(config):
     """Steps of configs/compress.py on top of those of the model that it compresses."""
-    return max(40, config.total_steps * 3 // 5)
+    return max(60, config.total_steps // 4)
 
 
 def tables_of(cells):
