@@ -3,9 +3,12 @@
 import os
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from xmodal_jax.errors import UserError
@@ -26,7 +29,7 @@ class Checkpoints:
     def save(self, step, state, meta):
         """Write `state` (a pytree of arrays) and `meta` (JSON values) as the checkpoint of `step`."""
         self.manager.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)), force=True
+            step, args=ocp.args.Composite(state=ocp.args.StandardSave(filled(state)), meta=ocp.args.JsonSave(meta)), force=True
         )
 
     def restore(self, target, step=None):
@@ -40,11 +43,11 @@ class Checkpoints:
         if not steps:
             return None
         for number in steps:
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore())
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(filled(target)), meta=ocp.args.JsonRestore())
             try:
                 restored = self.manager.restore(number, args=args)
                 jax.block_until_ready(restored.state)
-                return restored.state, restored.meta
+                return emptied(restored.state, target), restored.meta
             except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
                 if step is not None:
                     raise UserError(f"The checkpoint of step {step} in {self.folder} cannot be read: {brief(error)}") from error
@@ -74,7 +77,8 @@ def read(folder, target, step=None):
       target: {field of the state: tree of ShapeDtypeStructs with shardings}: nothing else is read. Nothing is written.
     """
     steps = sorted(ocp.utils.checkpoint_steps(folder), reverse=True) if os.path.isdir(folder) else []
-    arrays = ocp.args.PyTreeRestore(target, ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True)
+    stored = filled(target)
+    arrays = ocp.args.PyTreeRestore(stored, ocp.checkpoint_utils.construct_restore_args(stored), partial_restore=True)
     for number in steps if step is None else [step]:
         place = os.path.join(os.path.abspath(folder), str(number))
         try:
@@ -82,7 +86,7 @@ def read(folder, target, step=None):
                 state = reader.restore(os.path.join(place, "state"), args=arrays)
             with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
                 meta = reader.restore(os.path.join(place, "meta"))
-            return jax.block_until_ready(state), meta
+            return jax.block_until_ready(emptied(state, target)), meta
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
             if step is not None or number == steps[-1]:
                 raise UserError(
@@ -91,6 +95,25 @@ def read(folder, target, step=None):
                 ) from error
             logging.warning("The checkpoint of step %d cannot be read (%s): trying the one before.", number, brief(error))
     return None
+
+
+def filled(tree):
+    """A tree of arrays or shapes with one 0 for every array without elements, which orbax does not take."""
+
+    def fill(leaf):
+        if leaf.size:
+            return leaf
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return np.zeros(1, leaf.dtype)
+        place = leaf.sharding
+        return jax.ShapeDtypeStruct((1,), leaf.dtype, sharding=place and NamedSharding(place.mesh, PartitionSpec()))
+
+    return jax.tree.map(fill, tree)
+
+
+def emptied(tree, target):
+    """The inverse, of what was restored for a tree of shapes."""
+    return jax.tree.map(lambda shape, leaf: leaf if shape.size else jnp.zeros(shape.shape, shape.dtype), target, tree)
 
 
 def brief(error):
