@@ -173,7 +173,9 @@ def test_a_config_file_that_is_not_here_is_the_one_of_the_library(form, tmp_path
     for file, found in (("configs/pretrain.py", ours), ("./configs/pretrain.py:debug,lang=ko", f"{ours}:debug,lang=ko")):
         assert cli.with_config(["x", *form(file), *more]) == ["x", *form(found), *more]
     for file in ("pretrain.py", "configs/none.py:debug", "other/configs/pretrain.py", ""):
-        with pytest.raises(UserError, match="configs/caption.py, configs/pretrain.py, configs/vqa.py"):
+        with pytest.raises(
+            UserError, match="configs/caption.py, configs/compress.py, configs/pretrain.py, configs/search.py, configs/vqa.py"
+        ):
             cli.with_config(["x", *form(file), *more])
 
 

@@ -42,7 +42,7 @@ OBJECTIVES = {
     "generation": Objective(FUSED, ("task",), generation),
     "captioning": Objective(("encode_image", "decode"), ("caption_length",), captioning),
     "answering": Objective(("encode_image", "encode_text", "fuse"), ("scores",), answering),
-    "distillation": Objective(("encode_image", "encode_text"), ("caption",), distillation),
+    "distillation": Objective(("encode_image", "encode_text"), ("caption_length",), distillation),
     "kl": Objective(("encode_image",), ("image",), kl),
     "naming": Objective(("encode_image",), ("names",), naming),
     "contrastive": Objective(

@@ -28,7 +28,7 @@ STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97
 def run(grid, config, workdir, seeds, chosen=(), make=None):
     """Train every cell (or those chosen) for `seeds` seeds below `workdir`; returns {cell: {metric: [value per seed]}}.
 
-    make: (further arguments, another config file or None) -> config; of the grids that have cells with "arguments" or "file".
+    make: (further arguments[, another config file]) -> config; of the grids that have cells with "arguments" or "file".
 
     A finished cell is read from its results.json; an unfinished one goes on from its checkpoint. Writes table.md,
     table.json and report.html, anew after each cell.
@@ -62,7 +62,7 @@ def config_of(changes, config, make, workdir, seed):
     arguments, file, start = (given.pop(name, None) for name in ("arguments", "file", "start"))
     if start:
         arguments = ",".join(filter(None, [arguments, f"init={os.path.join(workdir, f'{start}-{seed}')}"]))
-    return changed(config if arguments is None and file is None else make(arguments or "", file), given)
+    return changed(config if arguments is None and file is None else make(arguments or "", *[file] * bool(file)), given)
 
 
 def finished(folder, config):
