@@ -79,17 +79,21 @@ def test_materialised_is_masked(rng, model, structure):
     params = random_params(model, batch)
     pair = pair_of(params, blocks=2)
     structure = jax.device_get(structure_of(structure, rng, pair))
-    wanted = model.apply({"params": effective(params, structure, pair)}, batch)
+    wanted = computed(model, effective(params, structure, pair), batch)
     made = Materialised(pair, structure)
     compact = made.compact(params)
     for found in (
-        made.compressed(model).apply({"params": compact}, batch),
-        made.pruned(model).apply({"params": made.gathered(compact)}, batch),
+        computed(made.compressed(model), compact, batch),
+        computed(made.pruned(model), made.gathered(compact), batch),
     ):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, wanted)
     weights = sum(leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(compact) if in_count(path))
     assert weights == round(pair.total() * float(kept(structure, pair)))
     assert count(compact) < count(params)
+
+
+def computed(model, params, batch):
+    return jax.jit(lambda params: model.apply({"params": params}, batch))(params)
 
 
 def in_count(path):
@@ -109,8 +113,8 @@ def test_gradients_of_compact_parameters_are_the_masked_ones(rng):
         return lambda params: sum(x.sum() for x in jax.tree.leaves(apply(params)))
 
     compressed = made.compressed(model)
-    found = jax.grad(loss(lambda p: compressed.apply({"params": p}, batch)))(made.compact(params))
-    wanted = jax.grad(loss(lambda p: model.apply({"params": effective(p, structure, pair)}, batch)))(params)
+    found = jax.jit(jax.grad(loss(lambda p: compressed.apply({"params": p}, batch))))(made.compact(params))
+    wanted = jax.jit(jax.grad(loss(lambda p: model.apply({"params": effective(p, structure, pair)}, batch))))(params)
     wanted = made.compact(wanted)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), found, wanted)
 
