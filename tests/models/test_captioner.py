@@ -146,10 +146,12 @@ def test_a_captions_vector_is_that_of_its_closing_end_mark(call, batch):
             return call(model, "encode_text", params, ids, batch["caption_length"], seen).pooled
 
         for place in range(2, T):  # row 1 ends at 3: the word before, the mark itself, and what stands behind
-            changed = batch["caption"].copy()
-            changed[1, place] = (changed[1, place] + 9) % V
-            moved = np.abs(vectors(batch["caption"]) - vectors(changed))[1].max()
-            assert moved > 1e-6 if place <= 3 else moved < 1e-7, (source, place, moved)  # of random weights it may be little
+            moved = 0.0  # the most that another word does: with random weights a single one may do next to nothing
+            for other in range(1, V, 3):
+                changed = batch["caption"].copy()
+                changed[1, place] = (changed[1, place] + other) % V
+                moved = max(moved, np.abs(vectors(batch["caption"]) - vectors(changed))[1].max())
+            assert moved > 1e-4 if place <= 3 else moved < 1e-6, (source, place)
 
 
 @pytest.mark.parametrize("unimodal", [0, 1])

@@ -1,8 +1,7 @@
 """m and s = HN(z; theta): a structure as the output of a small network (equation 8), or learned directly.
 
 z: a fixed Gaussian vector a layer. A bidirectional GRU lets the layers of both stacks see each other, the text stack's first;
-a layer of its own for every layer turns its state into logits. Defaults as in the authors' related work (Gao et al., 2023,
-"Structural alignment for network pruning through partial regularization").
+a layer of its own for every layer turns its state into logits. Widths, temperature and bias as in the authors' related work.
 
 Letters: L layers of both stacks, Z width of z, n vectors of a layer.
 """

@@ -10,6 +10,7 @@ from xmodal_jax import config as configuration
 from xmodal_jax.errors import UserError
 from xmodal_jax.files import replace_text
 
+ADDED = {"init": ""}  # settings that runs from before they existed do not list
 MAY_CHANGE = ("log_every", "eval_", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
 
 
@@ -28,12 +29,12 @@ def check_workdir(config, workdir):
     path = os.path.join(workdir, "config.json")
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
-            old = configuration.flat(json.load(file))
-        new = configuration.flat(json.loads(configuration.to_json(config)))
+            old = ADDED | configuration.flat(json.load(file))
+        new = ADDED | configuration.flat(json.loads(configuration.to_json(config)))
         differing = [
             f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
             for key in sorted(set(old) | set(new))
-            if (old.get(key) or None) != (new.get(key) or None) and not key.startswith(MAY_CHANGE)  # absent: off, as ever
+            if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
         ]
         if differing:
             raise UserError(
