@@ -18,7 +18,7 @@ import os
 from xmodal_jax.config import defaults, load_config, parse_arg
 from xmodal_jax.errors import UserError
 from xmodal_jax.systems import whole
-from xmodal_jax.systems.compression import CompressConfig
+from xmodal_jax.systems.compression import CompressConfig, further_steps
 from xmodal_jax.train.workdir import run_config
 
 DATA = ("data", "path", "images", "name", "lang")
@@ -33,7 +33,7 @@ def get_config(arg=""):
     if args.steps or args.debug:
         config.total_steps = args.steps or 20
     elif args.init or args.init_image:
-        config.total_steps = max(60, config.total_steps // 4)
+        config.total_steps = further_steps(config.total_steps)
     epochs = 3
     steps = max(1, config.total_steps // (10 * epochs))  # of each kind: a fifth of all, and the rest trains what is left
     config.ema, config.eval_at_start = 0.0, False

@@ -12,11 +12,11 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.interop.trees import get
 
 
-def random(key, pair, p, multiple=0):
-    """A structure of the wanted size whose vectors are pruned and shared at random."""
+def random(key, pair, p, multiple=0, prune=True, share=True):
+    """A structure of the wanted size whose vectors are pruned and shared at random, as far as they may be."""
     leaves, tree = jax.tree.flatten(shapes(pair))
     logits = [jax.random.normal(jax.random.fold_in(key, i), leaf.shape) - BIAS for i, leaf in enumerate(leaves)]
-    return decided(jax.tree.unflatten(tree, logits), pair, p, multiple)
+    return decided(jax.tree.unflatten(tree, logits), pair, p, multiple, prune, share)
 
 
 def magnitude(params, pair, p, multiple=0):
@@ -24,23 +24,22 @@ def magnitude(params, pair, p, multiple=0):
 
     A vector's length is that of all its weights. Raises UserError where pruning alone cannot reach p.
     """
-    lengths = {}
+    ranks = {}  # of every vector in its head or MLP, the longest first
     for name in TOWERS:
         sizes = getattr(pair, name)
         found = arrays(get(params, sizes.path))
         squares = {path: norm(w, -1 if path.startswith("down") else 1) ** 2 for path, w in found.items() if "kernel" in path}
         qkv = squares.pop("attention/qkv/kernel")  # [L, 3, H, d]
-        lengths[name] = {"qk": qkv[:, 0] + qkv[:, 1], "ff": sum(squares.values())[:, None]}
+        lengths = {"qk": qkv[:, 0] + qkv[:, 1], "ff": sum(squares.values())[:, None]}
+        ranks[name] = {group: jnp.argsort(jnp.argsort(-of, axis=-1), axis=-1) for group, of in lengths.items()}
 
     def at(ratio):
         structure = whole(pair)
         for name in TOWERS:
             for group in PRUNED:
-                size = lengths[name][group].shape[-1]
-                number = max(0, round(ratio * size / (multiple or 1)) * (multiple or 1))
-                order = jnp.argsort(jnp.argsort(-lengths[name][group], axis=-1), axis=-1)
-                made = (order < number).astype(jnp.float32)
-                structure[name]["m"][group] = made.reshape(made.shape[0], -1)
+                order, step = ranks[name][group], multiple or 1
+                made = order < round(ratio * order.shape[-1] / step) * step
+                structure[name]["m"][group] = made.astype(jnp.float32).reshape(len(made), -1)
         return structure
 
     ratios = np.linspace(0, 1, 201)

@@ -57,25 +57,18 @@ def decided(logits, pair, p=None, multiple=0, prune=True, share=True):
 def rounded(structure, logits, pair, multiple):
     """The structure with as many vectors for each head, in multiples; those that must stay stay, then the likeliest."""
     must = constrained(structure, pair)
+    nothing = {name: {**kinds, "m": jax.tree.map(jnp.zeros_like, kinds["m"])} for name, kinds in structure.items()}
+    forced = constrained(nothing, pair)  # shared, or used by others
 
     def tower(name):
-        sizes = getattr(pair, name)
-        forced = constrained(with_pruning(structure, name, jnp.zeros_like), pair)[name]["m"]  # shared, or used by others
-        made = {}
+        sizes, made = getattr(pair, name), {}
         for group in PRUNED:
             heads = sizes.heads if group == "qk" else 1
-            split = [
-                x.reshape(sizes.layers, heads, -1) for x in (must[name]["m"][group], forced[group], logits[name]["m"][group])
-            ]
+            split = [of[name]["m"][group].reshape(sizes.layers, heads, -1) for of in (must, forced, logits)]
             made[group] = topped(*split, multiple).reshape(sizes.layers, -1)
         return made
 
     return {name: {**structure[name], "m": tower(name)} for name in structure}
-
-
-def with_pruning(structure, name, change):
-    """The structure with `change` made to the m of one tower."""
-    return {**structure, name: {**structure[name], "m": jax.tree.map(change, structure[name]["m"])}}
 
 
 def topped(keep, forced, logits, multiple):

@@ -46,9 +46,10 @@ def effective(params, structure, pair):
     """
     layers = {"text": get(params, pair.text.path), "vision": get(params, pair.vision.path)}
     s = {tower: shared_by(getattr(pair, tower), structure[tower]["s"]) for tower in layers}
-    found = arrays(layers["text"])
-    based = {path: w[pair.bases] for path, w in found.items()} if pair.blocks else found
-    made = {"text": mixed(found, based, s["text"])}  # equation (4)
+    made = {"text": arrays(layers["text"])}
+    if pair.blocks:
+        based = {path: w[pair.bases] for path, w in made["text"].items()}
+        made["text"] = mixed(made["text"], based, s["text"])  # equation (4)
     made["vision"] = arrays(layers["vision"])
     if pair.across:
         made["vision"] = mixed(made["vision"], made["text"], s["vision"])  # equations (3) and (5)

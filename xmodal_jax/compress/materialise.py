@@ -55,22 +55,16 @@ class Materialised:
         base = int(self.pair.bases[layer]) if found[-1][0] == "text" else layer
         return found if base == layer else [*found, ("text", base)]
 
-    def holder(self, tower, group, layer, vector):
-        """(tower, layer) that holds a vector which a layer uses (equation 5)."""
-        if self.structure[tower]["s"][group][layer, vector]:
-            return tower, layer
-        if tower == "vision":
-            return self.holder("text", group, layer, vector)
-        return "text", int(self.pair.bases[layer])
-
     def places(self, tower, group, layer):
-        """int [m]: where the vectors that a layer uses stand among those of its holders, laid end to end."""
-        starts, start = {}, 0
-        for holder in self.holders(tower, layer):
-            own = self.own(holder[0], group, holder[1])
-            starts[holder] = {int(vector): start + i for i, vector in enumerate(own)}
-            start += len(own)
-        return np.array([starts[self.holder(tower, group, layer, int(v))][int(v)] for v in self.used(tower, group, layer)], int)
+        """int [m]: where the vectors that a layer uses stand among those of its holders, laid end to end (equation 5)."""
+        used = self.used(tower, group, layer)
+        out, missing, start = np.zeros(len(used), int), np.ones(len(used), bool), 0
+        for name, number in self.holders(tower, layer):
+            own = self.own(name, group, number)
+            here = missing & (self.structure[name]["s"][group][number, used] > 0)
+            out[here] = start + np.searchsorted(own, used[here])
+            missing, start = missing & ~here, start + len(own)
+        return out
 
     def by_head(self, tower, layer, values):
         """Values [m] of the q and k vectors in use -> int [H, widest head], ABSENT where a head has fewer."""

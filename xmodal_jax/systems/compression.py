@@ -29,6 +29,11 @@ LEARNED = {"hypernetwork": 5e-3, "direct": 1e-1}  # their usual learning rates
 GIVEN = ("magnitude", "random", "layers")
 
 
+def further_steps(total_steps):
+    """Steps that a compression takes unless it is told, on top of those of the model that it starts from."""
+    return max(60, total_steps // 4)
+
+
 @dataclasses.dataclass(frozen=True)
 class CompressConfig:
     """How weights are shared and pruned.
@@ -131,7 +136,7 @@ class Compression:
         if config.method == "magnitude":
             return baselines.magnitude(params, self.pair, config.keep, config.even)
         if config.method == "random":
-            return baselines.random(key, self.pair, config.keep, config.even)
+            return baselines.random(key, self.pair, config.keep, config.even, config.prune, config.share)
         return baselines.layers(self.pair, config.keep)
 
     def started(self, state):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from xmodal_jax.draw.figures import INK, MUTED, new_figure, to_svg
+from xmodal_jax.systems.compression import further_steps
 from xmodal_jax.tables.grid import Grid, of_known
 
 METRIC = "retrieval/mean_recall"
@@ -39,18 +40,13 @@ def cells_of(config):
 
 def small(config, p):
     """Changes that make both encoders so small that p of the weights of their blocks are left, trained for all steps."""
-    changes = {"total_steps": config.total_steps + more_steps(config)}
+    changes = {"total_steps": config.total_steps + further_steps(config.total_steps)}
     for name in ("image", "text"):
         tower = config.model[name]
         weights = (4 + 2 * tower.mlp_ratio) * tower.width**2  # of a block: q, k, v, the output, the MLP
         width = int(np.sqrt(p) * tower.width) // tower.heads * tower.heads
         changes |= {f"model.{name}.width": width, f"model.{name}.mlp_ratio": (p * weights / width**2 - 4) / 2}
     return changes
-
-
-def more_steps(config):
-    """Steps of configs/compress.py on top of those of the model that it compresses."""
-    return max(60, config.total_steps // 4)
 
 
 def tables_of(cells):

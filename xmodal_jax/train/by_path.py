@@ -52,6 +52,8 @@ def factors_of(params, scales, layer_decay):
     """
     check(params, [pattern for pattern, _ in scales], "optimizer.scales")
     depths = stacks(params)
+    if layer_decay != 1.0 and not depths:
+        raise UserError(f"config.optimizer.layer_decay={layer_decay}: this model has no stack of layers that it could follow.")
 
     def factor(path, leaf):
         path = path_of(path)
@@ -66,7 +68,7 @@ def factors_of(params, scales, layer_decay):
 
 def holder(path):
     """The path of the stack that `path` is a layer's array of ("a/encoder" of "a/encoder/layers/up/kernel"), or None."""
-    found = re.match(r"(?:lora/)?(.*?)(?:^|/|(?<=lora/))layers/", path)
+    found = re.match(r"(?:lora/)?(.*?)(?:^|/|(?<=lora/))layers/(?!\d+/)", path)
     return found and found.group(1)
 
 
