@@ -206,6 +206,15 @@ def test_a_small_dense_model_of_the_table_has_as_many_weights():
             assert width % tower.heads == 0
 
 
+def test_cells_of_the_table_take_their_steps_from_the_model_that_they_start_from(first, command, monkeypatch):
+    makes = []
+    monkeypatch.setattr("xmodal_jax.tables.runner.run", lambda grid, config, workdir, seeds, cells, make: makes.append(make))
+    command("reproduce", "--table=share_prune", "--config=configs/search.py", "--config.total_steps=4000")
+    config = makes[0](f"keep=0.6,init={first}", "configs/compress.py")
+    assert config.total_steps == share_prune.further_steps(run_config(first).total_steps)
+    assert makes[0]("").total_steps == 4000
+
+
 def test_a_compression_may_learn_from_the_full_model(call):
     """The teacher is the model as it was at the start, and stays so; its loss has the weight that it is given."""
     config = small()

@@ -51,9 +51,10 @@ def main():
     logging.info("table %s of %s in %s", TABLE.value, path, workdir)
 
     def make(more, file=None):
-        """The config with further arguments, or that of another file, and with the overrides of what it has."""
-        here = [more] if file else [given, *arguments, more]
-        made = load_config(find_config(file) if file else path, ",".join(filter(None, here)))
+        """The config with further arguments and the overrides of what it has; that of another file is as its start made it."""
+        if file:
+            return load_config(find_config(file), more)
+        made = load_config(path, ",".join(filter(None, [given, *arguments, more])))
         known = flat(made.to_dict())
         made.update_from_flattened_dict({key: value for key, value in overrides.items() if key in known})
         return made

@@ -14,12 +14,14 @@ from xmodal_jax.compress.effective import effective
 from xmodal_jax.compress.materialise import Materialised
 from xmodal_jax.compress.pair import count, pair_of
 from xmodal_jax.compress.structure import constrained, fixed, kept, whole
+from xmodal_jax.decoding.captions import CaptionPredictor
 from xmodal_jax.models import Captioner
 from xmodal_jax.models.backbones.beit import BEiT
 from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.backbones.clip import TextTower, VisionTower
 from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.models.backbones.vit import ViT
+from xmodal_jax.models.gradcam import grad_cam
 
 SIZES = dict(width=16, heads=2, layers=3, mlp_ratio=1.5)
 GRID = dict(patch=8, grid=(2, 2))
@@ -135,3 +137,33 @@ def test_a_structure_is_read_back_and_takes_a_bit_an_entry(rng, tmp_path):
     assert pair_of(params, **about) == pair
     entries = sum(vectors.size for vectors in jax.tree.leaves(structure))
     assert (tmp_path / materialise.FILE).stat().st_size < entries / 8 + 8000
+
+
+def test_what_its_blocks_look_at_is_the_masked_models(rng):
+    """Cross-attention and Grad-CAM, read block by block where the blocks differ in width."""
+    model, batch = model_of("gpt2-vit"), inputs(rng)
+    params = jax.tree_util.tree_map_with_path(tamed, random_params(model, batch))
+    pair = pair_of(params)
+    structure = jax.device_get(structure_of("ragged", rng, pair))
+    made = Materialised(pair, structure)
+    models = {"masked": (model, effective(params, structure, pair)), "small": (made.compressed(model), made.compact(params))}
+    weights, maps = {}, {}
+    for name, (model, params) in models.items():
+        look = CaptionPredictor(model, params, maker=None)._look
+        weights[name] = look(params, batch["image"], batch["caption"], batch["caption_length"])
+        for layer in range(SIZES["layers"]):
+            maps[name, layer] = cam(model, params, batch["image"], layer)
+    np.testing.assert_allclose(weights["small"], weights["masked"], atol=1e-5)
+    for layer in range(SIZES["layers"]):
+        np.testing.assert_allclose(maps["small", layer], maps["masked", layer], atol=1e-4)
+    assert np.ptp(weights["small"]) > 0.01 and np.ptp(maps["small", 1] - maps["small", 2]) > 0.01
+
+
+def cam(model, params, images, layer):
+    """Grad-CAM of the sum of a picture's vector."""
+
+    def score(variables, mutable):
+        seen, found = model.apply(variables, images, method="encode_image", mutable=mutable)
+        return seen.pooled.sum(-1), found
+
+    return jax.jit(lambda params: grad_cam(score, params, ("image",), None, 1, layer))(params)

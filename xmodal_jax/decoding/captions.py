@@ -12,6 +12,7 @@ import numpy as np
 from xmodal_jax.decoding.search import Generation, generate
 from xmodal_jax.decoding.vectors import VectorPredictor
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.stacks import sown
 
 
 class CaptionPredictor(VectorPredictor):
@@ -72,7 +73,7 @@ class CaptionPredictor(VectorPredictor):
         def look(params, images, ids, length):
             seen = self.model.apply({"params": params}, images, method="encode_image")
             _, found = self.model.apply({"params": params}, ids, length, seen, method="decode", mutable="attention")
-            (weights,) = found["attention"]["decoder"]["decoder"]["layers"]["cross"]["weights"]  # [L, B, H, T, M]
+            weights = sown(found["attention"]["decoder"]["decoder"]["layers"], "cross", "weights")  # [L, B, H, T, M]
             return weights.mean((0, 2))
 
         return jax.jit(look)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax.traverse_util import unflatten_dict
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.stacks import is_apart
 
 
 def grad_cam(score, params, path=(), grid=None, class_tokens=0, layer=None):
@@ -74,12 +75,18 @@ def choose_features(kept, path, layer=None):
     if "input" not in node:
         told = "no transformer blocks, leave layer out" if "features" in node else "neither a grid of features nor blocks"
         raise UserError(f"Grad-CAM: layer={layer} of the encoder at {'/'.join(path) or 'the top'}: it has {told}.")
-    blocks = at(node, ("layers", "hidden")).shape[0] if "layers" in node else 0
+    layers = node.get("layers", {})
+    scanned = bool(layers) and not is_apart(layers)
+    blocks = at(layers, ("hidden",)).shape[0] if scanned else len(layers)
     number = max(blocks - 1, 0) if layer is None else layer
     if not -blocks - 1 <= number <= blocks:
         raise UserError(f"Grad-CAM: layer={layer}: the encoder has {blocks} blocks, so from {-blocks - 1} to {blocks}.")
     number %= blocks + 1
-    return ((*stack, "layers", "hidden"), number - 1) if number else ((*stack, "input"), None)
+    if not number:
+        return (*stack, "input"), None
+    if scanned:
+        return (*stack, "layers", "hidden"), number - 1
+    return (*stack, "layers", str(number - 1), "hidden"), None
 
 
 def at(kept, path):

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from xmodal_jax.models.stacks import sown
+
 
 class LayerMix(nn.Module):
     """x = gamma sum_k softmax(s)_k h^k over what goes into the encoder's blocks and what each gives.
@@ -28,7 +30,7 @@ class LayerMix(nn.Module):
         blocks = kept.get("encoder", {})
         if "layers" not in blocks:
             return encoded
-        layers = jnp.concatenate([blocks["input"][0][None], blocks["layers"]["hidden"][0]])  # [L + 1, B, N, D]
+        layers = jnp.concatenate([blocks["input"][0][None], sown(blocks["layers"], "hidden")])  # [L + 1, B, N, D]
         shares = jax.nn.softmax(self.param("shares", nn.initializers.zeros, (len(layers),)))
         gamma = self.param("gamma", nn.initializers.ones, ())
         return encoded.replace(x=jnp.einsum("l,lbnd->bnd", (gamma * shares).astype(layers.dtype), layers))

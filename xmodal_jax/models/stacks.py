@@ -53,6 +53,16 @@ def stacked(layers):
     return jax.tree.map(lambda *parts: jnp.stack(parts), *(layers[str(i)] for i in range(len(layers))))
 
 
+def sown(layers, *path):
+    """What the blocks of a stack sowed at a path, [L, ...]: of one scan, or of blocks that are apart."""
+    if is_apart(layers):
+        return jnp.stack([sown(layers[str(i)], *path) for i in range(len(layers))])
+    for name in path:
+        layers = layers[name]
+    (value,) = layers
+    return value
+
+
 @jax.jit
 def split(layers):
     """A stack's parameters [L, ...], layer by layer."""

@@ -91,6 +91,7 @@ GRID = Grid(
     cells=cells_of,
     columns={
         "mean recall": METRIC,
+        "equal sentences count": f"{METRIC}_equal",
         "kept, %": "compress/kept",
         "file": "compress/file_ratio",
         "picture, time": "compress/latency_ratio/image",
@@ -101,7 +102,7 @@ GRID = Grid(
     "differences paired by seed.",
     split="test",
     tables=tables_of,
-    plain=("mean recall", "file", "picture, time", "text, time"),
+    plain=("mean recall", "equal sentences count", "file", "picture, time", "text, time"),
     against=("full-more", METRIC),
     once=tuple(f"{method}-{percent(p)}" for p in SHARES[1:] for method in (*METHODS, "small")),
     drawings=drawings_of,
