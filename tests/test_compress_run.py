@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.compress import get_config
-from tests import runs, test_search_run
+from tests import runs, test_caption_run, test_search_run, test_vqa_run
 from xmodal_jax import api
 from xmodal_jax.compress.structure import constrained, kept
 from xmodal_jax.errors import UserError
@@ -141,6 +141,37 @@ def test_what_it_leaves_is_a_run_like_every_other(done, tmp_path, command):
     parts = recipe.make(config, str(tmp_path / "more"))
     params, _ = parameters(parts, str(tmp_path / "more"))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == results["compress/parameters"]
+
+
+OTHERS = {  # what their predictors tell of pictures
+    "caption": (test_caption_run.small, lambda model, pictures: model.look(pictures[0], "a dog")[1]),
+    "vqa": (
+        lambda: test_vqa_run.small("image=vit,text=bert"),
+        lambda model, pictures: model.grad_cam(model.as_example(pictures[0]), "what is it?", layer=0),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", OTHERS)
+def test_captioners_and_answerers_are_compressed_alike(trained, tmp_path, system):
+    made, shown = OTHERS[system]
+    folder, config = str(tmp_path), get_config(f"debug,even=2,keep=0.7,init={trained(made())[0]}")
+    config.total_steps, config.checkpoint_every, config.log_every = 6, 6, 6
+    config.compress.update(epochs=2, weight_steps=1, structure_steps=1)
+    results = api.train(config, folder)
+    assert results["compress/kept"] == pytest.approx(0.7, rel=0.01) and results["compress/masked_difference"] <= 1e-5
+    models = [api.load(place) for place in (folder, f"{folder}/compressed")]
+    size = config.examples.image_size
+    pictures = list(np.random.default_rng(3).integers(0, 256, (2, size, size, 3)).astype(np.uint8))
+    masked, small = (shown(model, pictures) for model in models)
+    np.testing.assert_allclose(small, masked, atol=1e-4)
+    if system == "caption":
+        assert models[0].caption(pictures) == models[1].caption(pictures)
+    else:
+        assert [models[0].answer(one, "what is it?") for one in pictures] == [
+            models[1].answer(one, "what is it?") for one in pictures
+        ]
 
 
 def test_methods_that_learn_nothing_decide_at_the_start(first):

@@ -14,7 +14,8 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.gpt2 import GPT2, causal
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.latent import LATENTS, GaussianLatent
-from xmodal_jax.models.vectors import at, unit
+from xmodal_jax.models.pixels import standardised
+from xmodal_jax.models.vectors import LOG_SCALE, at, inverse_temperature, unit
 
 EOS_SOURCES = ("text_only", "decoder_final", "unimodal_half")
 
@@ -89,11 +90,11 @@ class Captioner(nn.Module):
         self.to_shared_text = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
         if self.names:
             self.to_names = Dense(self.names, dtype=self.dtype)
-        self.log_scale = self.param("log_scale", nn.initializers.constant(2.659), ())  # log(1 / 0.07), as CLIP
+        self.log_scale = self.param("log_scale", nn.initializers.constant(LOG_SCALE), ())
 
     def encode_image(self, images, train=False):
         """images uint8 [B, H, W, 3] -> Seen."""
-        pixels = (images.astype(self.dtype) / 255 - jnp.asarray(self.mean, self.dtype)) / jnp.asarray(self.std, self.dtype)
+        pixels = standardised(images, self.mean, self.std, self.dtype)
         encoded = self.image(pixels, train=train)
         latents = None if self.latent == "none" else self.bottleneck(encoded.x, encoded.pooled, train)
         context = encoded.x if latents is None else latents.z.astype(self.dtype)
@@ -133,7 +134,7 @@ class Captioner(nn.Module):
 
     def scale(self):
         """1 / temperature of the retrieval similarities, at most 100."""
-        return jnp.exp(jnp.minimum(self.log_scale, jnp.log(100.0)))
+        return inverse_temperature(self.log_scale)
 
     def cache(self, batch, length):
         """An empty key-value cache for `length` words."""

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.vectors import masked_mean, unit
+from xmodal_jax.models.pixels import standardised
+from xmodal_jax.models.vectors import LOG_SCALE, inverse_temperature, masked_mean, unit
 
 INTERACTIONS = ("dual",)
 AGGREGATES = ("first", "mean", "weighted")
@@ -53,11 +54,11 @@ class Composed(nn.Module):
             self.weigh_text = Dense(1, use_bias=False, dtype=self.dtype)
         if self.names:
             self.to_names = Dense(self.names, dtype=self.dtype)
-        self.log_scale = self.param("log_scale", nn.initializers.constant(2.659), ())  # log(1 / 0.07), as CLIP
+        self.log_scale = self.param("log_scale", nn.initializers.constant(LOG_SCALE), ())
 
     def encode_image(self, images, train=False):
         """images uint8 [B, H, W, 3] -> Encoded with x [B, N, P] projected, pooled [B, P], names [B, V] or None."""
-        pixels = (images.astype(self.dtype) / 255 - jnp.asarray(self.mean, self.dtype)) / jnp.asarray(self.std, self.dtype)
+        pixels = standardised(images, self.mean, self.std, self.dtype)
         encoded = self.image(pixels, train=train)
         names = self.to_names(encoded.x.mean(1)).astype(jnp.float32) if self.names else None
         return self._shared(encoded, "image").replace(names=names)
@@ -85,7 +86,7 @@ class Composed(nn.Module):
 
     def scale(self):
         """1 / temperature of the retrieval similarities, at most 100."""
-        return jnp.exp(jnp.minimum(self.log_scale, jnp.log(100.0)))
+        return inverse_temperature(self.log_scale)
 
     def __call__(self, batch, train=False):
         """Touches every parameter once (initialisation)."""

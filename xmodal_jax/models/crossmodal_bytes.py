@@ -20,7 +20,7 @@ from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.fusion import PairTokens
 from xmodal_jax.models.reducers import REDUCERS, masked_softmax, pool
 from xmodal_jax.models.transformer import Stack, Style, empty_cache
-from xmodal_jax.models.vectors import masked_mean, unit
+from xmodal_jax.models.vectors import LOG_SCALE, inverse_temperature, masked_mean, unit
 
 
 @flax.struct.dataclass
@@ -142,7 +142,7 @@ class CrossmodalBytes(nn.Module):
         self.to_shared_text = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
         self.to_shared_second = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
         self.to_names = Dense(NAME_BUCKETS, dtype=self.dtype)
-        self.log_scale = self.param("log_scale", nn.initializers.constant(2.659), ())  # log(1 / 0.07), as CLIP
+        self.log_scale = self.param("log_scale", nn.initializers.constant(LOG_SCALE), ())
 
     def encode_image(self, raw, length, train=False):
         """Bytes of the second modality: raw uint8 [B, L], length [B] -> Tokens with x [B, K, D]."""
@@ -190,7 +190,7 @@ class CrossmodalBytes(nn.Module):
 
     def scale(self):
         """1 / temperature of the retrieval similarities, at most 100."""
-        return jnp.exp(jnp.minimum(self.log_scale, jnp.log(100.0)))
+        return inverse_temperature(self.log_scale)
 
     def cache(self, batch, length):
         """An empty key-value cache for `length` decoded bytes."""

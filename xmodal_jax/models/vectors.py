@@ -1,7 +1,9 @@
-"""One vector for many tokens."""
+"""One vector for many tokens, and what its similarities are multiplied with."""
 
 import jax
 import jax.numpy as jnp
+
+LOG_SCALE = 2.659  # log(1 / 0.07), where CLIP begins
 
 
 def unit(x):
@@ -19,3 +21,8 @@ def masked_mean(x, mask):
 def at(x, index):
     """The token at each row's index: [B, T, D], int [B] -> [B, D]."""
     return jnp.take_along_axis(x, index[:, None, None], axis=1)[:, 0]
+
+
+def inverse_temperature(log_scale):
+    """1 / temperature of similarities, at most 100."""
+    return jnp.exp(jnp.minimum(log_scale, jnp.log(100.0)))

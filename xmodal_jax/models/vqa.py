@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.mixing import LayerMix
+from xmodal_jax.models.pixels import standardised
 from xmodal_jax.models.transformer import ACTIVATIONS
 
 
@@ -59,7 +60,7 @@ class VQA(nn.Module):
 
     def encode_image(self, images, train=False) -> Encoded:
         """images uint8 [B, H, W, 3]."""
-        pixels = (images.astype(self.dtype) / 255 - jnp.asarray(self.mean, self.dtype)) / jnp.asarray(self.std, self.dtype)
+        pixels = standardised(images, self.mean, self.std, self.dtype)
         encoded = self.mix_image(self.image, pixels, train=train) if self.mix_layers else self.image(pixels, train=train)
         return encoded.replace(names=self.to_names(encoded.x.mean(1)).astype(jnp.float32)) if self.names else encoded
 

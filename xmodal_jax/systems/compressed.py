@@ -5,6 +5,7 @@ and the shared ones stand once.
 """
 
 import json
+import math
 import os
 import time
 
@@ -46,18 +47,22 @@ NOTE = (
 
 
 def conclude(parts, params, workdir):
-    """Materialise, measure, write -> (results, tables, drawings). Of several processes the first one does it, on one device."""
+    """Materialise, measure, write -> (results, tables, drawings). Of several processes the first one measures."""
     several = jax.process_count() > 1
     params = multihost_utils.process_allgather(params, tiled=True) if several else jax.device_get(params)
-    if jax.process_index():
-        return {}, (), ()
     compression, folder = parts.compression, os.path.join(workdir, FOLDER)
     structure = params[NAME]["decision"]
     made = materialise.Materialised(compression.pair, structure)
-    with jax.set_mesh(layout.make_mesh({}, jax.local_devices()[:1])):
+    with here():
         before = jax.device_get(compression.plain(params))
         masked, compact = jax.device_get((compression.used(params), made.compact(before)))
-        write(parts, made, compact, folder, kept.kept_of(workdir))
+        state = state_of(parts, compact)
+    if not jax.process_index():
+        describe(parts, made, folder, kept.kept_of(workdir))
+    save(state, folder)
+    if jax.process_index():
+        return {}, (), ()
+    with here():
         small = build_model(run_config_of(parts), kept=kept.kept_of(folder))
         results, table = compare(parts, small, before, masked, compact)
     results |= {"kept": float(kept_share(structure, compression.pair))} | accuracy_before(parts)
@@ -73,18 +78,32 @@ def run_config_of(parts):
     return ConfigDict({name: value for name, value in config.items() if name not in ("compress", "lora")})
 
 
-def write(parts, made, compact, folder, own):
-    """The compressed model as a finished run. own: folder of what the run keeps of its model."""
+def here():
+    """The context of programs of this process alone, on one device."""
+    return jax.set_mesh(layout.make_mesh({}, jax.local_devices()[:1]))
+
+
+def describe(parts, made, folder, own):
+    """All that a run's folder holds of the compressed model but its parameters. own: what the run itself keeps of its model."""
     config = run_config_of(parts)
     built = build_model(config, kept=own)
     built.materialised = made
     os.makedirs(folder, exist_ok=True)
     replace_text(os.path.join(folder, "config.json"), to_json(config) + "\n")
     kept.keep(built, folder)
-    optimizer, _ = make_optimizer(OptimizerConfig(**parts.config.optimizer.to_dict()), config.total_steps)
-    step = config.total_steps
-    state = State(np.int32(step), compact, optimizer.init(compact), None, jax.random.PRNGKey(config.seed), np.int32(-1))
-    checkpoints = Checkpoints(os.path.join(folder, "checkpoints"), asynchronous=False)
+
+
+def state_of(parts, compact):
+    """The state of a finished run with these parameters, of numpy arrays."""
+    config = parts.config
+    optimizer, _ = make_optimizer(OptimizerConfig(**config.optimizer.to_dict()), config.total_steps)
+    key, step = jax.random.PRNGKey(config.seed), np.int32(config.total_steps)
+    return jax.device_get(State(step, compact, optimizer.init(compact), None, key, np.int32(-1)))
+
+
+def save(state, folder):
+    """Write it as a checkpoint: all processes together, as Orbax wants it."""
+    checkpoints, step = Checkpoints(os.path.join(folder, "checkpoints"), asynchronous=False), int(state.step)
     if step not in checkpoints.manager.all_steps():
         checkpoints.save(step, state, {"next_step": step, "seconds": 0.0})
     checkpoints.close()
@@ -154,18 +173,24 @@ def program(model, params, verb, batch, rows):
     return lambda: jax.block_until_ready(encode(params, inputs)), peak
 
 
-def timed(programs, rounds=7, calls=5):
-    """{mode: seconds of a call}, the median of rounds in turn."""
-    found = {mode: [] for mode in programs}
-    for call in programs.values():
+def timed(programs, rounds=7, least=0.02):
+    """{mode: seconds of a call}, the median of rounds in turn, each of so many calls that it takes `least` seconds or more."""
+    found, calls = {mode: [] for mode in programs}, {}
+    for mode, call in programs.items():
         call()
+        calls[mode] = math.ceil(least / spent(call, 3))
     for _ in range(rounds):
         for mode, call in programs.items():
-            begin = time.monotonic()
-            for _ in range(calls):
-                call()
-            found[mode].append((time.monotonic() - begin) / calls)
+            found[mode].append(spent(call, calls[mode]))
     return {mode: float(np.median(times)) for mode, times in found.items()}
+
+
+def spent(call, calls):
+    """Seconds of one of so many calls."""
+    begin = time.monotonic()
+    for _ in range(calls):
+        call()
+    return (time.monotonic() - begin) / calls
 
 
 def difference(a, b):
