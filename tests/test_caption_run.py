@@ -144,7 +144,14 @@ def test_every_cell_of_the_captioning_tables_is_a_config_that_builds():
     assert {rate for name, rate in rates.items() if "cls" not in name} == {1e-5}
 
 
-@pytest.mark.parametrize(("text", "kind"), [("bert", "BERT"), ("roberta", "BERT"), ("deberta_v3", "DeBERTa")])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("bert", "BERT"),
+        pytest.param("roberta", "BERT", marks=pytest.mark.slow),
+        pytest.param("deberta_v3", "DeBERTa", marks=pytest.mark.slow),
+    ],
+)
 def test_a_dual_encoder_retrieves_and_cannot_write(text, kind):
     parts = recipe.make(small(f"debug,dual_encoder,text={text}"))
     model = parts.model

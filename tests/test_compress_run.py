@@ -246,6 +246,7 @@ def test_cells_of_the_table_take_their_steps_from_the_model_that_they_start_from
     assert makes[0]("").total_steps == 4000
 
 
+@pytest.mark.slow
 def test_a_compression_may_learn_from_the_full_model(call):
     """The teacher is the model as it was at the start, and stays so; its loss has the weight that it is given."""
     config = small()

@@ -104,8 +104,8 @@ PRETRAIN, CAPTION, VQA = (ROOT / "configs" / f"{name}.py" for name in ("pretrain
 @pytest.mark.parametrize(
     ("arguments", "overrides"),
     [
-        (["second=audio", "image_size=32"], ["model.reducer=slots", "examples.answer_share=0.3"]),
-        pytest.param(["second=audio", "image_size=32"], [], marks=GATE),
+        pytest.param(["second=audio", "image_size=32"], ["model.reducer=slots", "examples.answer_share=0.3"], marks=GATE),
+        pytest.param(["second=audio", "image_size=32"], [], marks=pytest.mark.slow),
         pytest.param(["image_bytes=file", "image_size=32", "variant=none"], ["examples.file_length=512"], marks=GATE),
         pytest.param(["image_size=32"], ["model.reducer=slots", "model.stem=patch", "examples.answer_share=0.3"], marks=GATE),
         pytest.param(["image_size=32"], ["model.reducer=merge"], marks=pytest.mark.slow),
@@ -124,7 +124,7 @@ def test_arguments_and_overrides_train(arguments, overrides, tmp_path, monkeypat
     check(parsed(PRETRAIN, arguments, *overrides), tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("bytes_of", ["file", pytest.param("raw", marks=GATE)])
+@pytest.mark.parametrize("bytes_of", [pytest.param("file", marks=GATE), pytest.param("raw", marks=pytest.mark.slow)])
 def test_ones_own_pictures_train(folder_of_pictures, tmp_path, monkeypatch, bytes_of):
     arguments = ["captions", f"path={folder_of_pictures}", f"image_bytes={bytes_of}", "image_size=32", "variant=none"]
     config = parsed(PRETRAIN, arguments, "examples.file_length=512")
@@ -173,8 +173,8 @@ def test_question_answerers_train_as_long_as_the_source_did(text, batch_size, st
 @pytest.mark.parametrize(
     ("arguments", "overrides"),
     [
-        pytest.param(["baseline"], ["objectives.naming.weight=1.0"], marks=GATE),
-        (["vae", "latent=cls"], ["objectives.kl.free_bits=0.1", "objectives.kl.warmup=10", "ema=0.9"]),
+        pytest.param(["baseline"], ["objectives.naming.weight=1.0"], marks=pytest.mark.slow),
+        pytest.param(["vae", "latent=cls"], ["objectives.kl.free_bits=0.1", "objectives.kl.warmup=10", "ema=0.9"], marks=GATE),
         pytest.param(["vae_cl", "image=vit"], ["model.contrast_on=latent", "accumulate=2"], marks=pytest.mark.slow),
         pytest.param(["vae_cl", "latent=patch_concat"], ["model.eos_source=decoder_final"], marks=pytest.mark.slow),
         pytest.param(["dual_encoder"], ["examples.tokenizer=bpe:400"], marks=pytest.mark.slow),

@@ -89,6 +89,8 @@ def test_rows_do_not_depend_on_the_rest_of_the_batch(settings):
     np.testing.assert_allclose(whole.scores[:2], part.scores, rtol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_four_devices_write_what_one_writes():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     done = subprocess.run(

@@ -58,7 +58,7 @@ def zero_where_masked(values, mask):
     return {name: value * np.asarray(mask, np.float32)[..., None] for name, value in values.items()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=() if kind == "v3" else pytest.mark.slow) for kind in KINDS])
 def test_base_model(tmp_path, rng, kind):
     config, model = make("DebertaV2Model", rng, kind)
     given = text(config, rng)
@@ -77,9 +77,9 @@ def test_base_model(tmp_path, rng, kind):
 
 
 @pytest.mark.parametrize("name, kind, more", [
-    ("DebertaV2ForMaskedLM", "own projections", {}),
+    pytest.param("DebertaV2ForMaskedLM", "own projections", {}, marks=pytest.mark.slow),
     ("DebertaV2ForMaskedLM", "v3", dict(legacy=False)),
-    ("DebertaV2ForSequenceClassification", "v3", dict(num_labels=4)),
+    pytest.param("DebertaV2ForSequenceClassification", "v3", dict(num_labels=4), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_heads(tmp_path, rng, name, kind, more):
     config, model = make(name, rng, kind, **more)

@@ -19,6 +19,7 @@ KINDS = {
     "1.1": dict(d_kv=10, feed_forward_proj="gated-gelu", tie_word_embeddings=False),  # heads wider than D / H
     "m": dict(d_kv=6, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
 }
+QUICK = [pytest.param(kind, marks=() if kind == "1.1" else pytest.mark.slow) for kind in KINDS]
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,7 @@ def named(prefix, states):
 
 
 @pytest.mark.parametrize("name", ["T5Model", "T5ForConditionalGeneration"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUICK)
 def test_t5_equals_the_original(tmp_path, rng, name, kind):
     model, texts = make(name, rng, kind), given(rng)
 
@@ -81,7 +82,7 @@ def test_t5_equals_the_original(tmp_path, rng, name, kind):
     assert found.module.scale_outputs == (kind == "1.0")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUICK)
 def test_cached_decoding_equals_uncached(call, tmp_path, rng, kind):
     make("T5ForConditionalGeneration", rng, kind).save_pretrained(tmp_path)
     module, params, _ = load_pretrained(tmp_path)

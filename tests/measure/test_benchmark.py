@@ -106,6 +106,8 @@ def test_text_of_figures():
     assert figures.console([table]).splitlines() == ["", "Rates", "name    value", "a|b     1", "longer  2", "By nobody."]
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_a_benchmark_of_a_tiny_config(monkeypatch, tmp_path):
     monkeypatch.setitem(benchmark.MATMUL, "cpu", 64)
     config = small_config.get_config()

@@ -24,7 +24,7 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name == "train-vit" else name for name in TINY])
 def test_both_sides_do_the_same(name, tmp_path):
     torch = pytest.importorskip("torch")
     from xmodal_jax.measure.beside import jax_side, pytorch_side

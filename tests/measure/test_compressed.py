@@ -7,6 +7,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.measure import compressed, figures
 
 
+@pytest.mark.slow
 def test_a_compressed_model_beside_the_full_one():
     found, tables = compressed.measure(small(",method=magnitude"))
     assert found["kept"] == pytest.approx(0.7, rel=0.03) and found["masked_difference"] <= 1e-5

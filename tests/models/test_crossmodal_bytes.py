@@ -154,7 +154,7 @@ def test_every_variant_runs_and_init_makes_every_parameter(variant, make_batch):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables)), "parameters stay float32"
 
 
-@pytest.mark.parametrize("variant", ["raw", "file slots"])
+@pytest.mark.parametrize("variant", ["raw", pytest.param("file slots", marks=pytest.mark.slow)])
 def test_init_touches_every_parameter_and_all_receive_gradients(variant, make_batch, make_params):
     settings, length = VARIANTS[variant]
     model, batch = CrossmodalBytes(**(TINY | settings)), make_batch(6, length)

@@ -327,7 +327,7 @@ def compiled(model, N, D):
     return jax.jit(gradient).lower(params, sources).compile().cost_analysis()["flops"]
 
 
-@pytest.mark.parametrize("count", [counted, compiled])
+@pytest.mark.parametrize("count", [counted, pytest.param(compiled, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", [EVC, UME])
 def test_operations_grow_with_n_squared_d(kind, count):
     """Where N = D = 128 a term N^2 D^2 would be nearly all (the naive formula: 24 N^2 D^2): it has no part."""

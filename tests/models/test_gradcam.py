@@ -155,6 +155,7 @@ def test_the_gradient_is_that_of_finite_differences(rng, name, layer):
 
 
 @pytest.mark.parametrize(("name", "layer"), [("convit", None), ("convit", -2), ("vit", None)])
+@pytest.mark.slow
 def test_the_same_map_with_remat_and_under_jit(rng, name, layer):
     seed = int(rng.integers(2**31))
     tokens = int(name == "vit")

@@ -225,6 +225,8 @@ def run(tmp_path):
     return folder, merge(state.ema)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_the_command(run, tmp_path):
     workdir, params = run
     folder = str(tmp_path / "new" / "image")

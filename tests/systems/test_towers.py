@@ -62,6 +62,7 @@ def test_a_new_state_starts_from_the_checkpoints(folders):
     jax.tree.map(np.testing.assert_array_equal, state.params, state.ema)
 
 
+@pytest.mark.slow
 def test_what_a_tower_freezes_stays_as_it_is(folders, tmp_path):
     config = config_of(folders, **{"model.image.freeze": ("patch_embed", "layers/attention")})
     loop.train(recipe.make(config), str(tmp_path / "run"))

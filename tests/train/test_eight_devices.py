@@ -56,6 +56,8 @@ def check(found):
         assert all(result["restored"].values()), f"{name}: {result['restored']}"
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_eight_ways_train_as_one_and_checkpoints_move(tmp_path):
     found = run(FAST, FAST, tmp_path, steps=8)
     check(found)
@@ -63,7 +65,6 @@ def test_eight_ways_train_as_one_and_checkpoints_move(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.gate
 def test_all_meshes_train_alike_and_checkpoints_move(tmp_path):
     found = run(list(MESHES), ["one", "four", "fsdp", "all"], tmp_path)
     check(found)

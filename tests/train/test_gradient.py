@@ -95,6 +95,7 @@ def test_dropout_is_the_same_in_both_passes_of_a_comparison(params, batch):
     np.testing.assert_allclose((loss(1e-3) - loss(-1e-3)) / 2e-3, slope, rtol=2e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_large_comparison_needs_little_more_memory_than_a_microbatch(params, make_batch):
     def temporaries(rows, parts):
         batch = make_batch(rows, 768)

@@ -91,6 +91,8 @@ def same_run(folder, alone):
     assert found.keys() == expected.keys()
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_two_processes_give_the_losses_of_one(small_alone, tmp_path):
     folder = str(tmp_path / "run")
     finish(start(2, folder, settings=SMALL), folder)
@@ -107,7 +109,7 @@ def test_two_processes_give_the_losses_of_one_with_every_objective_and_evaluator
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "mesh"),
-    [(2, 4, "data"), pytest.param(4, 2, "fsdp", marks=pytest.mark.gate), (4, 1, "fsdp"), (1, 2, "tensor")],
+    [(2, 4, "data"), (4, 2, "fsdp"), (4, 1, "fsdp"), (1, 2, "tensor")],
 )
 def test_killed_and_gone_on_with_in_another_number_of_processes(alone, tmp_path, before, after, mesh):
     folder, layout = str(tmp_path / "run"), [] if mesh == "data" else ["--config.mesh.data=1", f"--config.mesh.{mesh}=-1"]
@@ -122,9 +124,9 @@ def test_killed_and_gone_on_with_in_another_number_of_processes(alone, tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.gate
-def test_sigterm_to_one_process_stops_all_at_one_step_saved(alone, tmp_path):
+def test_sigterm_to_one_process_stops_all_at_one_step_saved(tmp_path):
     folder = str(tmp_path / "run")
-    running = start(2, folder, "--config.total_steps=100000")
+    running = start(2, folder, "--config.total_steps=100000", settings=SMALL)
     wait_for(running, folder, 2)
     running[1].send_signal(signal.SIGTERM)
     finish(running, folder)

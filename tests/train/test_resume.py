@@ -69,7 +69,7 @@ def train_until(monkeypatch, folder, step):
     opened[0].close()
 
 
-@pytest.mark.parametrize("step", [2, 5])
+@pytest.mark.parametrize("step", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_interrupted_run_goes_on_bit_for_bit(whole_run, tmp_path, monkeypatch, step):
     train_until(monkeypatch, tmp_path, step)
     results = loop.train(recipe.make(small_config()), str(tmp_path))
@@ -204,6 +204,8 @@ def wait_for_step(folder, step, process):
     raise AssertionError(f"step {step} was not reached in two minutes")
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_sigterm_saves_and_ends_cleanly(tmp_path):
     process = command(tmp_path, config="tests/train/small_config.py")
     wait_for_step(tmp_path, 10, process)
