@@ -99,7 +99,7 @@ def test_a_search_goes_on_from_what_it_compiled(estimates, monkeypatch):
     monkeypatch.setattr(searching, "Estimates", lambda config, topology: estimates)
     tried = []
 
-    def make(config, topology):
+    def make(config, topology, stage):
         one = candidate(tuple(config.mesh.values()), config.model.remat, config.batch_size, config.accumulate)
         tried.append(one)
         if len(tried) == 1:
@@ -121,7 +121,7 @@ def test_a_search_goes_on_from_what_it_compiled(estimates, monkeypatch):
 
 
 def test_a_search_that_finds_nothing_says_so(estimates, monkeypatch):
-    def make(config, topology):
+    def make(config, topology, stage):
         raise UserError("not this one")
 
     monkeypatch.setattr(estimates, "devices", 1)

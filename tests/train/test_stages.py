@@ -21,6 +21,7 @@ def test_the_steps_number_alone_says_which_stage_it_is():
     assert [order.at(step) for step in range(13)] == [0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 2, 2, 2]
     assert [Stages().at(step) for step in (0, 10**6)] == [0, 0]
     assert in_turn([(0, 5), (1, 5)], total=5) == ((0, 0),)
+    assert [order.longest(total) for total in (11, 13, 99)] == [1, 1, 2] and Stages().longest(5) == 0
 
 
 def test_stages_of_a_config_follow_their_ends_whatever_their_names():

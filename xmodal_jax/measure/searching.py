@@ -96,6 +96,7 @@ class Estimates:
                 self.kept[remat] = kept_bytes(parts, self.shapes.params, 16) - kept_bytes(parts, self.shapes.params, 8)
                 self.kept[remat] /= 8
             self.flops = program.step_flops(parts, self.shapes) / config.batch_size
+        self.stage = parts.stages.longest(config.total_steps)  # what most steps take
         self.compute = jnp.dtype(parts.model.dtype).itemsize
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.shapes.params))
         self.states = {}  # {mesh: bytes on one device (of parameters, of the whole state)}
@@ -184,7 +185,7 @@ def search(config, topology, compiles):
         one = max(left, key=estimates.promise)
         left.remove(one)
         try:
-            plan = planning.make(one.config(config), topology)
+            plan = planning.make(one.config(config), topology, estimates.stage)
         except UserError as error:
             logging.info("left out %s: %s", one, error)
             continue

@@ -62,6 +62,14 @@ class Stages:
         """The number of the stage that a step belongs to."""
         return self.turns[bisect.bisect_right(self.turns, step, key=lambda turn: turn[0]) - 1][1]
 
+    def longest(self, total):
+        """The number of the stage that most of `total` steps belong to."""
+        ends = [*(first for first, _ in self.turns[1:]), total]
+        steps = [0] * len(self.stages)
+        for (first, number), end in zip(self.turns, ends, strict=True):
+            steps[number] += end - first
+        return steps.index(max(steps))
+
 
 def in_turn(lengths, total):
     """Turns of stages that follow each other: ((stage, steps), ...), the last one's to the end."""
