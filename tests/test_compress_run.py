@@ -52,10 +52,12 @@ def test_results_tell_what_became_of_the_model(done):
     folder, results = done
     assert results["compress/kept"] == pytest.approx(0.7, rel=0.01)
     assert results["compress/masked_difference"] <= 1e-5
+    assert sum(results[f"compress/{name}"] for name in ("kept", "shared", "pruned")) == pytest.approx(1, abs=1e-5)
     for name in ("parameters", "file_ratio", "latency_ratio/image", "latency_ratio/text"):
         assert np.isfinite(results[f"compress/{name}"]), name
     assert results["compress/parameters"] < results["compress/parameters_before"]
     for name in ("image", "text"):
+        assert 0 < results[f"compress/memory_ratio/{name}/loaded"] < 1
         assert results[f"compress/memory_ratio/{name}/running"] > 0 < results[f"compress/latency_ratio/{name}/loaded/8"]
     lines = [line for line in read_jsonl(f"{folder}/metrics.jsonl") if "train/loss" in line]
     assert [sorted({"train/kept", "train/alignment"} & set(line)) for line in lines] == [

@@ -11,7 +11,7 @@ import pytest
 from tests.compress.small import both, drawn, transcribed
 from xmodal_jax.compress.decide import decided
 from xmodal_jax.compress.pair import Pair, Sizes, pair_of
-from xmodal_jax.compress.structure import DISTANCES, constrained, fixed, kept, stored, whole
+from xmodal_jax.compress.structure import DISTANCES, constrained, fixed, given_up, kept, stored, whole
 from xmodal_jax.errors import UserError
 
 BASE = Sizes("text/encoder/layers", 12, 768, 12, 64, 3072)  # BERT-base and ViT-B
@@ -52,6 +52,8 @@ def test_the_count_is_that_of_the_weights_that_stay_and_its_gradient_the_differe
     params, pair = both(rng, blocks, L=4, D=4, d=2, F=3, gated=gated)
     structure = drawn(rng, pair)
     assert pair.total() * float(kept(structure, pair)) == pytest.approx(weights_left(structure, pair), rel=1e-6)
+    gone = given_up(constrained(structure, pair), pair)
+    assert sum(map(float, gone.values())) + float(kept(structure, pair)) == pytest.approx(1, abs=1e-6) and gone["shared"] > 0
     gradient = jax.grad(lambda structure: kept(structure, pair))(structure)
     leaves, tree = jax.tree.flatten(structure)
     for number, (leaf, slope) in enumerate(zip(leaves, jax.tree.leaves(gradient), strict=True)):

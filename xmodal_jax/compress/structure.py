@@ -110,6 +110,18 @@ def kept(structure, pair):
     return share
 
 
+def given_up(structure, pair):
+    """{"shared", "pruned"}: what is not kept, as shares of all weights, of a structure that is `constrained`; adds up with
+    `kept` to 1."""
+    found = {"shared": 0.0, "pruned": 0.0}
+    for tower in TOWERS:
+        for group, (_, weights) in getattr(pair, tower).groups().items():
+            own, m = structure[tower]["s"][group], structure[tower]["m"].get(group, 1.0)
+            found["shared"] += weights / pair.total() * (1 - own).sum()
+            found["pruned"] += weights / pair.total() * (own * (1 - m)).sum()
+    return found
+
+
 DISTANCES = {  # R of equation (9)
     "log": lambda share, p: jnp.abs(jnp.log(share / p)),
     "mse": lambda share, p: (share - p) ** 2,

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.compress import materialise
 from xmodal_jax.compress.pair import count
+from xmodal_jax.compress.structure import given_up
 from xmodal_jax.compress.structure import kept as kept_share
 from xmodal_jax.config import to_json
 from xmodal_jax.draw.blocks import Table
@@ -65,7 +66,8 @@ def conclude(parts, params, workdir):
     with here():
         small = build_model(run_config_of(parts), kept=kept.kept_of(folder))
         results, table = compare(parts, small, before, masked, compact)
-    results |= {"kept": float(kept_share(structure, compression.pair))} | accuracy_before(parts)
+    shares = {"kept": kept_share(structure, compression.pair)} | given_up(structure, compression.pair)
+    results |= {name: float(share) for name, share in shares.items()} | accuracy_before(parts)
     metrics = progress.read_jsonl(os.path.join(workdir, "metrics.jsonl"))
     drawings = [draw_structure(compression.pair, structure), draw_size(metrics, compression.config.keep)]
     logging.info("the compressed model is the run %s", folder)
