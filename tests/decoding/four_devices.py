@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from xmodal_jax.decoding.search import Generation, generate
+from xmodal_jax.decoding.generation import Generation, generate
 from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.train.mesh import make_mesh
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.decoding import toy
-from xmodal_jax.decoding.search import Generation, generate
+from xmodal_jax.decoding.generation import Generation, generate
 from xmodal_jax.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.decoding import toy
 from xmodal_jax.decoding import logits as filters
-from xmodal_jax.decoding.search import Generation, generate
+from xmodal_jax.decoding.generation import Generation, generate
 
 ROWS, WORDS, ROOM = 5, 40, 12
 

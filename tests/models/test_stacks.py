@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xmodal_jax.decoding.search import Generation, generate
+from xmodal_jax.decoding.generation import Generation, generate
 from xmodal_jax.interop.trees import leaves
 from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.models.stacks import apart, together

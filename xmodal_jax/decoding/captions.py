@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xmodal_jax.decoding.search import Generation, generate
+from xmodal_jax.decoding.generation import Generation, generate
 from xmodal_jax.decoding.vectors import VectorPredictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.stacks import sown

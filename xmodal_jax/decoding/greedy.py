@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from xmodal_jax.data.bytes import END, PAD
-from xmodal_jax.decoding.search import Generation, generate
+from xmodal_jax.decoding.generation import Generation, generate
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))

@@ -57,7 +57,7 @@ class Predictor:
     def caption(self, pictures, lang=None, returned=1, seed=0, **search):
         """A caption of every picture: a string, or a list of strings where `returned` is above 1.
 
-        lang: of models of several languages. search: settings of `decoding.search.Generation` (beams=4, or sample=True,
+        lang: of models of several languages. search: settings of `decoding.generation.Generation` (beams=4, or sample=True,
         top_p=0.9, ...), of models that search; returned: the n best, or with sample=True so many drawn ones.
         """
         self.need("caption")

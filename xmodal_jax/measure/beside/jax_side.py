@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from xmodal_jax.config import load_config
-from xmodal_jax.decoding.search import Generation, generate
+from xmodal_jax.decoding.generation import Generation, generate
 from xmodal_jax.interop.pretrained import from_config
 from xmodal_jax.measure.beside.cases import BEAMS, DECAY, LEARNING_RATE
 from xmodal_jax.models.platform import platform

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.interop.oracle import randomise, torch, transformers
-from xmodal_jax.decoding.search import Generation, generate
+from xmodal_jax.decoding.generation import Generation, generate
 from xmodal_jax.interop.pretrained import load_pretrained
 
 END, PAD, ROWS, PROMPT, LENGTH, WORDS = 2, 3, 6, 2, 10, 50
