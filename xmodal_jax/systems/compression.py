@@ -47,6 +47,8 @@ class CompressConfig:
       size: R, "log", "mse" or "mae"; size_weight: lambda; alignment_weight: gamma.
       distill: weight of the distance from the vectors of the full model as it was at the start (`objectives.distillation`), in
         the steps that see a smaller one; 0: no such loss.
+      share_bias: how much further from its threshold s begins than m: the larger, the more is pruned before anything is shared.
+        Where nothing may be pruned it is 0.
       learning_rate: of theta; 0: the method's own.
       epochs, weight_steps, structure_steps: Algorithm 1's; what remains of the run's steps trains the decided model.
       text, vision: paths of the stacks' layers; "": the ones of the text and of the image tower.
@@ -62,6 +64,7 @@ class CompressConfig:
     size_weight: float = 4.0
     alignment_weight: float = 1e-3
     distill: float = 0.0
+    share_bias: float = 3.0
     learning_rate: float = 0.0
     epochs: int = 3
     weight_steps: int = 30
@@ -119,7 +122,10 @@ class Compression:
         return lora.merge(params[NAME]["teacher"])
 
     def logits(self, params):
-        return hypernetwork.logits_of(params[NAME]["theta"], params[NAME]["z"], self.pair)
+        """A structure of logits, those of s further from the threshold."""
+        found = hypernetwork.logits_of(params[NAME]["theta"], params[NAME]["z"], self.pair)
+        further = self.config.share_bias * self.config.prune
+        return {tower: {**kinds, "s": jax.tree.map(lambda s: s + further, kinds["s"])} for tower, kinds in found.items()}
 
     def allowed(self, structure):
         return fixed(structure, self.pair, self.config.prune, self.config.share)
