@@ -10,6 +10,7 @@ import pytest
 from configs.compress import get_config
 from tests import runs, test_caption_run, test_search_run, test_vqa_run
 from xmodal_jax import api
+from xmodal_jax.compress.hypernetwork import logits_of
 from xmodal_jax.compress.structure import constrained, kept
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.trees import leaves
@@ -96,6 +97,19 @@ def test_each_phase_trains_its_own(done):
     decision, pair = states[5].params["compress"]["decision"], parts.compression.pair
     jax.tree.map(np.testing.assert_array_equal, decision, jax.device_get(constrained(decision, pair)))
     assert float(kept(decision, pair)) == pytest.approx(0.7, rel=0.01)
+
+
+@pytest.mark.parametrize(("prune", "further"), [("true", 3.0), ("false", 0.0)])
+def test_sharing_begins_further_away_than_pruning(prune, further):
+    compression = recipe.make(small(f",prune={prune}")).compression
+    params = compression.extended(jax.random.PRNGKey(0), {})
+    learned = params["compress"]
+    own, plain = compression.logits(params), logits_of(learned["theta"], learned["z"], compression.pair)
+    for tower in own:
+        jax.tree.map(np.testing.assert_array_equal, own[tower]["m"], plain[tower]["m"])
+        jax.tree.map(
+            lambda s, other: np.testing.assert_allclose(s - other, further, atol=1e-5), own[tower]["s"], plain[tower]["s"]
+        )
 
 
 def same(a, b):
