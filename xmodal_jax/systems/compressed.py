@@ -56,7 +56,7 @@ def conclude(parts, params, workdir):
     made = materialise.Materialised(compression.pair, structure)
     with here():
         before = jax.device_get(compression.plain(params))
-        masked, compact = jax.device_get((compression.used(params), made.compact(before)))
+        compact = jax.device_get(made.compact(before))
         state = state_of(parts, compact)
     if not jax.process_index():
         describe(parts, made, folder, kept.kept_of(workdir))
@@ -65,7 +65,7 @@ def conclude(parts, params, workdir):
         return {}, (), ()
     with here():
         small = build_model(run_config_of(parts), kept=kept.kept_of(folder))
-        results, table = compare(parts, small, before, masked, compact)
+        results, table = compare(parts, small, before, jax.device_get(compression.used(params)), compact)
     shares = {"kept": kept_share(structure, compression.pair)} | given_up(structure, compression.pair)
     results |= {name: float(share) for name, share in shares.items()} | accuracy_before(parts)
     metrics = progress.read_jsonl(os.path.join(workdir, "metrics.jsonl"))
