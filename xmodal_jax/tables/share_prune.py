@@ -98,8 +98,8 @@ GRID = Grid(
         "text, time": "compress/latency_ratio/text",
     },
     note="Mean of the six recalls (@1, 5, 10, both ways) on the test split, in percent; then with equal sentences of other "
-    "pictures as hits. Kept: of the weights of self-attention and MLPs. File and times: of the compressed model, divided by the "
-    "full one's, batch 1. In brackets 95 % intervals of differences paired by seed.",
+    "pictures as hits. Kept: of the weights of self-attention and MLPs. File and times: of the compressed model, divided by "
+    "the full one's, batch 1. In brackets 95 % intervals of differences paired by seed.",
     split="test",
     tables=tables_of,
     plain=("mean recall", "equal sentences count", "file", "picture, time", "text, time"),
