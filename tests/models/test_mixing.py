@@ -44,3 +44,16 @@ def test_an_encoder_without_blocks_stays_as_it_is(rng):
     params = random_params(Whole(encoder), x)
     found = Whole(encoder).apply({"params": params}, x)
     np.testing.assert_array_equal(found.x, encoder.apply({"params": params["encoder"]}, x).x)
+
+
+class Twice(Whole):
+    def __call__(self, x, y):
+        return self.mix(self.encoder, x).x, self.mix(self.encoder, y).x
+
+
+def test_an_encoder_called_twice_mixes_the_layers_of_each_call(rng):
+    x, y = rng.normal(size=(2, 2, 8, 8, 3)).astype(np.float32)
+    params = {"params": random_params(Whole(VIT), x)}
+    found, _ = Twice(VIT).apply(params, x, y, mutable="intermediates")  # as Grad-CAM does, where a third modality is a text too
+    np.testing.assert_array_equal(found[0], Whole(VIT).apply(params, x).x)
+    np.testing.assert_array_equal(found[1], Whole(VIT).apply(params, y).x)

@@ -30,7 +30,8 @@ class LayerMix(nn.Module):
         blocks = kept.get("encoder", {})
         if "layers" not in blocks:
             return encoded
-        layers = jnp.concatenate([blocks["input"][0][None], sown(blocks["layers"], "hidden")])  # [L + 1, B, N, D]
+        # An encoder of two texts is called twice where intermediates are asked for: the last call is this one.
+        layers = jnp.concatenate([blocks["input"][-1][None], sown(blocks["layers"], "hidden")])  # [L + 1, B, N, D]
         shares = jax.nn.softmax(self.param("shares", nn.initializers.zeros, (len(layers),)))
         gamma = self.param("gamma", nn.initializers.ones, ())
         return encoded.replace(x=jnp.einsum("l,lbnd->bnd", (gamma * shares).astype(layers.dtype), layers))

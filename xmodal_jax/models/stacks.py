@@ -54,13 +54,12 @@ def stacked(layers):
 
 
 def sown(layers, *path):
-    """What the blocks of a stack sowed at a path, [L, ...]: of one scan, or of blocks that are apart."""
+    """What the blocks of a stack sowed at a path in its last call, [L, ...]: of one scan, or of blocks that are apart."""
     if is_apart(layers):
         return jnp.stack([sown(layers[str(i)], *path) for i in range(len(layers))])
     for name in path:
         layers = layers[name]
-    (value,) = layers
-    return value
+    return layers[-1]
 
 
 @jax.jit
