@@ -160,8 +160,9 @@ def command(monkeypatch):
         monkeypatch.setattr(sys, "argv", [name, *arguments])  # where ml_collections looks for overrides
         try:
             module = importlib.import_module(f"xmodal_jax.{name}")
-            flags.FLAGS(sys.argv)
-            module.main()
+            flags.FLAGS.set_gnu_getopt()
+            _, *words = flags.FLAGS(sys.argv)
+            module.main(*words)
         finally:
             for flag in set(flags.FLAGS) - known:
                 delattr(flags.FLAGS, flag)

@@ -1,10 +1,12 @@
 """A dual encoder's run of seconds, what its folder offers, and its start from a whole CLIP that is gone afterwards."""
 
+import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from transformers import CLIPConfig
 
 from configs.search import get_config
@@ -57,6 +59,43 @@ def test_results_and_what_a_loaded_model_offers(run, model, held_out, tmp_path):
         model.caption(pictures[0])
     model.save_pretrained(tmp_path / "whole")
     np.testing.assert_array_equal(api.load(tmp_path / "whole").similarity(pictures, TEXTS), found)
+
+
+def test_a_folder_is_indexed_and_searched_by_command(run, model, held_out, command, capsys, tmp_path):
+    photos, given = tmp_path / "my photos", [f"--workdir={run[0]}", f"--index={tmp_path / 'index'}"]
+    photos.mkdir()
+    for number in range(6):
+        Image.fromarray(held_out[number]["image"]).save(photos / f"{number}.png")
+    (photos / "broken.jpg").write_bytes(b"x")
+    command("search", "index", *given, f"--photos={photos}")
+    assert "6 photos" in (told := capsys.readouterr().out) and "6 added" in told and "1 broken" in told
+    command("search", "query", *given, TEXTS[1], "--top=3", "--json", f"--html={tmp_path / 'page.html'}")
+    found = json.loads(capsys.readouterr().out)
+    scores = model.similarity([held_out[i] for i in range(6)], TEXTS[1])
+    assert [one["path"] for one in found] == [str(photos / f"{i}.png") for i in np.argsort(-scores)[:3]]
+    np.testing.assert_allclose([one["score"] for one in found], np.sort(scores)[:-4:-1], atol=1e-5)
+    assert all(one["box"] is None for one in found)
+    assert (tmp_path / "page.html").read_text().count("<figure>") == 3
+    command("search", "query", *given, f"--picture={photos / '2.png'}", "--top=1")
+    assert capsys.readouterr().out == f"1.0000\t{photos / '2.png'}\n"
+    command("search", "classify", *given, f"--photos={photos}", "--labels=dog,cat", "--prompts=a {}", "--json")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    wanted = dict(model.classify(held_out[3], ["dog", "cat"], "a {}"))
+    assert len(lines) == 6 and lines[3]["labels"] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["find"], "command 'find'"), (["query", "--workdir=x"], "Give what to search for"),
+        (["index", "--workdir=x"], "--photos"),
+        (["query", "--workdir=none", "a"], "nothing was indexed"), (["index", "a", "--workdir=x"], "Unknown argument 'a'"),
+        (["index", "--workdir=x", "--photos=none"], "no such folder"), (["classify", "--workdir=x", "--photos=x"], "--labels"),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_is_told(arguments, told, command):
+    with pytest.raises(UserError, match=told):
+        command("search", *arguments)
 
 
 def test_small_scales_have_two_encoders_of_the_same_blocks():

@@ -23,12 +23,12 @@ flags.DEFINE_bool(
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
 
 
-def run(main, usage, config=None):
+def run(main, usage, config=None, words=False):
     """`app.run(main)` where a user's mistake ends in one paragraph on stderr and exit status 2.
 
     Args:
-      main: function of no arguments, called after the flags were parsed; usage: text for --help;
-      config: the config file where --config is not given.
+      main: function, called after the flags were parsed, of no arguments or, with `words`, of those without dashes;
+      usage: text for --help; config: the config file where --config is not given.
     """
     if not {"--help", "-h", "--helpfull", "--helpshort"} & set(sys.argv):
         malloc.restart()
@@ -42,7 +42,7 @@ def run(main, usage, config=None):
     )
 
     def start(argv):
-        if len(argv) > 1:
+        if len(argv) > 1 and not words:
             raise UserError(f"Unknown argument {argv[1]!r}: settings are given as --config.NAME=VALUE (see --help).")
         if os.environ.get(malloc.SETTING, "keep") != "keep":
             logging.info("allocator: %s (%s=keep leaves it as it is)", malloc.in_use(), malloc.SETTING)
@@ -50,8 +50,9 @@ def run(main, usage, config=None):
         join_processes()
         if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
             logging.info("config: %s", config_flags.get_config_filename(flags.FLAGS["config"]))
-        main()
+        main(*argv[1:])
 
+    flags.FLAGS.set_gnu_getopt(words)  # flags may stand behind words
     try:
         app.run(start, flags_parser=functools.partial(parse, config=config))
     except SystemExit:

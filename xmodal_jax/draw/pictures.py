@@ -9,6 +9,7 @@ from PIL import Image
 from xmodal_jax.draw import heatmap
 from xmodal_jax.draw.blocks import Sample
 from xmodal_jax.draw.curves import number, visible
+from xmodal_jax.errors import UserError
 
 _LONGEST = 384  # pixels of a picture in the page; larger ones are shrunk
 
@@ -34,7 +35,7 @@ def picture(label: str, draw) -> dict:
     drawn is said so in its place and does not take the page with it."""
     try:
         return {"label": visible(label), "uri": data_uri(draw()), "error": ""}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UserError) as error:
         return {"label": visible(label), "uri": "", "error": str(error)}
 
 
