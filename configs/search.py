@@ -9,9 +9,10 @@
 
 Arguments (all optional): scale (tiny, small, paper, large: at tiny and small both encoders have the same width, heads, hidden
 width and number of layers); data, path, images, name, lang as in configs/pretrain.py; image (vit, beit, clip, convit, vgg,
-resnet); text (bert, roberta, deberta_v3, clip); init (folder or name of a whole CLIP: encoders, projections, temperature,
-tokeniser, image size, mean and deviation of the pixels are its own); init_image, init_text (of checkpoints of one encoder);
-image_size; views (side, or above for pictures without an upside); debug (a run of seconds).
+resnet); text (bert, roberta, deberta_v3, clip); loss (infonce, triplet); attend (compare words and regions too);
+init (folder or name of a whole CLIP: encoders, projections, temperature, tokeniser, image size, mean and deviation of the
+pixels are its own); init_image, init_text (of checkpoints of one encoder); image_size; views (side, or above for pictures
+without an upside); debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -20,6 +21,7 @@ from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.captioning import CaptionExamples
 from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import Composed
+from xmodal_jax.objectives.ranking import LOSSES
 from xmodal_jax.systems.composed import inputs_of
 from xmodal_jax.systems.recipe import run_defaults
 from xmodal_jax.systems.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
@@ -51,8 +53,8 @@ TEXTS = ("bert", "roberta", "deberta_v3", "clip")
 
 def get_config(arg=""):
     args = parse_arg(
-        arg, scale="tiny", data="scenes", path="", images="", name="", lang="", image="", text="", init="", init_image="",
-        init_text="", image_size=0, views="side", debug=False,
+        arg, scale="tiny", data="scenes", path="", images="", name="", lang="", image="", text="", loss="infonce",
+        attend=False, init="", init_image="", init_text="", image_size=0, views="side", debug=False,
     )  # fmt: skip
     scale = choose(SCALES, args.scale, "config argument scale")
     choose(SOURCES, args.data, "config argument data")
@@ -75,7 +77,7 @@ def get_config(arg=""):
         Composed, name="composed", image=None, text=None, shared_width=scale["shared_width"],
         aggregate="first" if args.init else "weighted", mean=own["mean"], std=own["std"],
     )  # fmt: skip
-    del config.model.names
+    del config.model.names, config.model.attended
     config.model.init = args.init
     usual = ("clip", "clip") if args.init else ("vit", "bert")
     image, text = args.image or usual[0], args.text or usual[1]
@@ -86,7 +88,13 @@ def get_config(arg=""):
         ("text", TEXT_ENCODERS, text, args.init_text, blocks | ({"pad_positions": 0} if text == "roberta" else {})),
     ):
         config.model[field] = section(table, kind, args.init or init, settings, f"config argument {field}")
-    config.objectives = ConfigDict({"contrastive": {"weight": 1.0, "summed": False}, "naming": {"weight": 0.0}})
+    choose(dict.fromkeys(LOSSES), args.loss, "config argument loss")
+    ranking = {"loss": args.loss, "margin": 0.2, "negatives": "semi-hard", "similarity": "cosine", "equal": False}
+    config.objectives = ConfigDict({
+        "contrastive": {"weight": 1.0, "summed": False, **ranking},
+        "attended": {"weight": float(args.attend), **ranking},
+        "naming": {"weight": 0.0},
+    })  # fmt: skip
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"retrieval": {"count": 16 if args.debug else 256}})
     return config

@@ -98,6 +98,35 @@ def test_a_wrong_command_is_told(arguments, told, command):
         command("search", *arguments)
 
 
+def test_an_attending_run_is_searched_in_two_stages(held_out, command, capsys, tmp_path):
+    folder = tmp_path / "run"
+    results = api.train(small("debug,image_size=32,attend=True,loss=triplet"), folder)
+    for name in ("mean_recall", "mean_recall_vectors"):
+        assert np.isfinite(results[f"retrieval/{name}"]), name
+    photos, given = tmp_path / "photos", [f"--workdir={folder}", f"--index={tmp_path / 'index'}"]
+    photos.mkdir()
+    for number in range(6):
+        Image.fromarray(held_out[number]["image"]).save(photos / f"{number}.png")
+    command("search", "index", *given, f"--photos={photos}")
+    capsys.readouterr()
+    command("search", "query", *given, TEXTS[1], "--top=6", "--json")
+    found = json.loads(capsys.readouterr().out)
+    model = api.load(folder)
+    seen = model.seen([held_out[i] for i in range(6)])
+    scores = (model.similarity([held_out[i] for i in range(6)], TEXTS[1]) + by_words(model, TEXTS[1], seen["regions"])) / 2
+    assert [one["path"] for one in found] == [str(photos / f"{i}.png") for i in np.argsort(-scores)]
+    np.testing.assert_allclose([one["score"] for one in found], np.sort(scores)[::-1], atol=1e-3)  # regions are kept as float16
+
+
+def by_words(model, text, regions):
+    """Attended similarity of a text and pictures, by hand."""
+    (words,), (importance,) = model.words([text])
+    cosines = words @ regions.swapaxes(1, 2)  # [pictures, T, N]
+    weights = np.exp(np.exp(model.params["log_sharpness"]) * cosines)
+    seen = weights / weights.sum(-1, keepdims=True) @ regions
+    return ((seen * words).sum(-1) / np.linalg.norm(seen, axis=-1)) @ importance
+
+
 def test_small_scales_have_two_encoders_of_the_same_blocks():
     for scale in ("tiny", "small"):
         config = get_config(f"scale={scale}").model

@@ -1,6 +1,7 @@
 """The composed model's ways to one vector, against float64 transcriptions, on towers that give what they are given."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.conftest import random_params
 from xmodal_jax.models import Composed
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
+from xmodal_jax.train.gradient import loss_and_gradient
 
 B, T, V, D, P = 3, 6, 11, 12, 5
 
@@ -64,3 +66,39 @@ def test_a_modalitys_vector(call, rng, aggregate):
     np.testing.assert_allclose(seen.names, logits, rtol=1e-4, atol=1e-4)
     assert seen.pooled.dtype == jnp.float32 and np.array_equal(told.mask.sum(1), length + 1)
     assert call(model, "scale", {**params, "log_scale": jnp.float32(9.0)}) == pytest.approx(100, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["infonce", "triplet"])
+def test_words_and_regions_are_compared_exactly_in_microbatches(rng, loss):
+    """The attended objective over the whole batch, equal captions left out of the negatives, at once and in four parts."""
+    model, rows = Composed(Pixels(), Words(), attended=True, shared_width=P), 8
+    batch = {
+        "image": rng.integers(0, 256, (rows, 4, 4, 3)).astype(np.uint8),
+        "caption": rng.integers(0, V, (rows, T)).astype(np.int32),
+        "caption_length": rng.integers(1, T, rows).astype(np.int32),
+    }
+    batch["caption"][5], batch["caption_length"][5] = batch["caption"][2], batch["caption_length"][2]
+    params = jax.tree.map(jnp.asarray, random_params(model, batch))
+    config = {"loss": loss, "equal": True, "margin": 0.5, "negatives": "semi-hard"}
+
+    def gradient(parts, **other):
+        objectives = {"contrastive": config | other, "attended": config | other}
+        return loss_and_gradient(model, objectives, params, batch, jax.random.PRNGKey(0), parts)
+
+    (one, sums, grads), (other, _, other_grads) = gradient(1), gradient(4)
+    np.testing.assert_allclose(other, one, rtol=1e-5)
+    assert set(sums[1]) == {"contrastive_right", "attended_right"}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-5), grads, other_grads)
+    used = {"log_scale", "log_scale_attended"} if loss == "infonce" else set()
+    for name in {"log_sharpness"} | used:
+        assert abs(grads[name]) > 1e-6, name
+    if loss == "infonce":
+        assert float(gradient(1, equal=False)[0]) > float(one) + 1e-4
+    words, importance = (np.float64(x) for x in model.apply({"params": params}, batch, method=told_words))
+    np.testing.assert_allclose(np.linalg.norm(words, axis=-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(importance.sum(-1), 1, rtol=1e-5)
+    assert not importance[np.arange(T)[None] > batch["caption_length"][:, None]].any()
+
+
+def told_words(model, batch):
+    return model.words(model.encode_text(batch["caption"], batch["caption_length"]))

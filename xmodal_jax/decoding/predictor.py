@@ -89,6 +89,10 @@ class Predictor:
         vectors = self.pooled(seconds=pictures)[0]
         return vectors[0] if one else vectors
 
+    def seen(self, pictures):
+        """What an index keeps of a list of pictures: {"vector": unit vectors [B, P]}."""
+        return {"vector": self.embed_images(pictures)}
+
     def embed_texts(self, texts):
         """Unit vectors of texts in the space of the pictures', float32 [P] or [B, P]."""
         self.need("embed_texts")

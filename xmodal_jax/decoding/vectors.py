@@ -31,11 +31,36 @@ class VectorPredictor(Predictor):
         if seconds is not None:
             left = np.asarray(self._encode(self.params, self._stack(seconds)).pooled)[: len(seconds)]
         if texts is not None:
-            made = [self.maker.caption(text) for text in texts]
-            made += made[:1] * (round_up_rows(len(made)) - len(made))
-            right = self._encode_text(self.params, np.stack([ids for ids, _ in made]), np.stack([n for _, n in made]))
-            right = np.asarray(right.pooled)[: len(texts)]
+            right = np.asarray(self._encode_text(self.params, *self._stack_texts(texts)).pooled)[: len(texts)]
         return left, right
+
+    @property
+    def attends(self):
+        """Whether words and regions can be compared too, by `seen`, `words` and `attended`."""
+        return getattr(self.model, "attended", False)
+
+    def seen(self, pictures):
+        """What an index keeps of pictures: {"vector": unit vectors [B, P], "regions": [B, N, P] where it `attends`}."""
+        encoded = self._encode(self.params, self._stack(pictures))
+        found = {"vector": encoded.pooled}
+        if self.attends:
+            found["regions"] = self._regions(self.params, encoded)
+        return {name: np.asarray(array)[: len(pictures)] for name, array in found.items()}
+
+    def words(self, texts):
+        """Unit vectors of the words of texts [B, T, P], and how much each counts [B, T]."""
+        found = self._words(self.params, *self._stack_texts(texts))
+        return tuple(np.asarray(array)[: len(texts)] for array in found)
+
+    def attended(self, words, importance, regions):
+        """Attended similarities [texts, pictures] of what `words` and `seen` give."""
+        rows = [round_up_rows(len(part)) - len(part) for part in (words, regions)]
+        words, importance, regions = (
+            np.concatenate([part, np.repeat(part[:1], more, axis=0)])
+            for part, more in ((words, rows[0]), (importance, rows[0]), (regions, rows[1]))
+        )
+        found = self._attended(self.params, words, importance, np.asarray(regions, np.float32))
+        return np.asarray(found)[: len(words) - rows[0], : len(regions) - rows[1]]
 
     def features(self, images):
         """Unit vectors of what the image encoder sees, the mean of its tokens: float32 [B, W]."""
@@ -50,6 +75,11 @@ class VectorPredictor(Predictor):
         made = [self.as_example(image) for image in images]
         return np.stack(made + made[:1] * (round_up_rows(len(made)) - len(made)))
 
+    def _stack_texts(self, texts):
+        made = [self.maker.caption(text) for text in texts]
+        made += made[:1] * (round_up_rows(len(made)) - len(made))
+        return np.stack([ids for ids, _ in made]), np.stack([length for _, length in made])
+
     @functools.cached_property
     def _encode(self):
         return jax.jit(lambda params, images: self.model.apply({"params": params}, images, method="encode_image"))
@@ -58,6 +88,22 @@ class VectorPredictor(Predictor):
     def _encode_text(self):
         model = self.text_model
         return jax.jit(lambda params, ids, length: model.apply({"params": params}, ids, length, method="encode_text"))
+
+    @functools.cached_property
+    def _regions(self):
+        return jax.jit(lambda params, image: self.model.apply({"params": params}, image, method="regions"))
+
+    @functools.cached_property
+    def _words(self):
+        return jax.jit(
+            lambda params, ids, length: self.model.apply(
+                {"params": params}, ids, length, method=lambda model, *text: model.words(model.encode_text(*text))
+            )
+        )
+
+    @functools.cached_property
+    def _attended(self):
+        return jax.jit(lambda params, *parts: self.model.apply({"params": params}, *parts, method="attend"))
 
     @property
     def text_model(self):

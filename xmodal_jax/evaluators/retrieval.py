@@ -15,36 +15,58 @@ class RetrievalEvaluator:
 
     mean_recall, in percent, is the mean of the six recalls as the field counts them: captions as they are listed, only a
     picture's own are hits, so that an equal sentence of another picture is a miss; mean_recall_equal, of the six above.
+
+    Where the model attends, each query's best `reranked` by their vectors are put in order by the mean of that cosine and the
+    attended similarity; mean_recall_vectors is without that.
     """
 
-    def __init__(self, recipe, count=256, rows=64, samples=4):
+    def __init__(self, recipe, count=256, rows=64, samples=4, reranked=100):
         source = recipe.held_out
         self.examples = [source[i] for i in drawn(source, count)]
-        self.rows, self.shown = rows, samples
+        self.rows, self.shown, self.reranked = rows, samples, reranked
 
     def run(self, predictor):
         listed = [(i, text) for i, example in enumerate(self.examples) for text in example["captions"]]
         told = list(dict.fromkeys(text for _, text in listed))  # each sentence has one vector: equal ones tie exactly
+        number = {text: n for n, text in enumerate(told)}
         v = np.concatenate([predictor.pooled(seconds=part)[0] for part in parts(self.examples, self.rows)])
         u = np.concatenate([predictor.pooled(texts=part)[1] for part in parts(told, self.rows)])
-        number = {text: n for n, text in enumerate(told)}
+        vectors = v.astype(np.float64) @ u.T  # [pictures, sentences]
+        ranked = self._ranked(predictor, vectors, told)
 
         def columns(pairs):
             return [number[text] for _, text in pairs], np.array([i for i, _ in pairs])
 
-        every = v.astype(np.float64) @ u.T  # [pictures, sentences]
-        chosen, owners = columns(listed)
-        strict = recall_at_k(every[:, chosen], owners)
+        def recalls(ways, pairs, equal=None):
+            """Recalls of scores from pictures and scores from texts, both [pictures, sentences]."""
+            chosen, owners = columns(pairs)
+            from_pictures, from_texts = (recall_at_k(way[:, chosen], owners, equal=equal) for way in ways)
+            return {k: (from_pictures if k.startswith("i2t") else from_texts)[k] for k in from_pictures}
+
         distinct = list(dict.fromkeys(listed))
-        (chosen, owners), texts = columns(distinct), [text for _, text in distinct]
-        scores = every[:, chosen]
-        found = recall_at_k(scores, owners, equal=texts)
-        for name, recalls in (("mean_recall", strict), ("mean_recall_equal", dict(found))):
-            found[name] = 100 * float(np.mean([recalls[way] for way in WAYS]))
+        texts = [text for _, text in distinct]
+        found = recalls(ranked, distinct, texts)
+        means = {"mean_recall": recalls(ranked, listed), "mean_recall_equal": dict(found)}
+        if predictor_attends(predictor):
+            means["mean_recall_vectors"] = recalls((vectors, vectors), listed)
+        for name, values in means.items():
+            found[name] = 100 * float(np.mean([values[way] for way in WAYS]))
+        (chosen, owners), scores = columns(distinct), ranked[0][:, columns(distinct)[0]]
         found["chance_i2t_r1"] = float(np.mean(np.bincount(owners))) / len(texts)
         found["gap"] = float(np.linalg.norm(v.mean(0) - u[chosen].mean(0)))
         found["examples"] = len(self.examples)
         return {f"retrieval/{name}": value for name, value in found.items()}, self._samples(scores, texts, owners)
+
+    def _ranked(self, predictor, vectors, told):
+        """What pictures, and what texts are ranked by, both [pictures, sentences]."""
+        if not predictor_attends(predictor):
+            return vectors, vectors
+        regions = np.concatenate([predictor.seen(part)["regions"] for part in parts(self.examples, self.rows)])
+        words = [predictor.words(part) for part in parts(told, self.rows)]
+        attended = np.concatenate(
+            [np.concatenate([predictor.attended(*word, part) for word in words]).T for part in parts(regions, self.rows)]
+        )
+        return reranked(vectors, attended, self.reranked), reranked(vectors.T, attended.T, self.reranked).T
 
     def _samples(self, scores, texts, owners):
         out = []
@@ -64,3 +86,17 @@ class RetrievalEvaluator:
                 )
             )
         return out
+
+
+def predictor_attends(predictor):
+    """Whether a model compares words and regions too."""
+    return getattr(predictor, "attends", False)
+
+
+def reranked(vectors, attended, count):
+    """[queries, candidates] cosines of vectors, of which each query's best `count` come first, by the mean of both scores."""
+    best = np.argsort(-vectors, axis=1, kind="stable")[:, :count]
+    out = vectors - 2  # below all that are looked at again
+    mixed = (np.take_along_axis(vectors, best, axis=1) + np.take_along_axis(attended, best, axis=1)) / 2
+    np.put_along_axis(out, best, mixed, axis=1)
+    return out

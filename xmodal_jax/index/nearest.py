@@ -1,7 +1,8 @@
 """The nearest vectors of a query: by all of them, or where there are many by their codes and then by those vectors themselves.
 
-Codes are of product quantisation (Jegou et al., 2011): 4 bits for each pair of a vector's numbers, compared by table look-ups
-in registers (fast scan; André et al., 2015) of faiss. Rows that died since, and those of the journal, are seen to here.
+Codes are of product quantisation (Jegou et al., 2011): 4 bits for each number of a vector, or for each pair of a wide one's,
+compared by table look-ups in registers (fast scan; André et al., 2015) of faiss. Rows that died since, and those of the
+journal, are seen to here.
 """
 
 import os
@@ -12,6 +13,7 @@ from absl import logging
 from xmodal_jax.files import replacing
 
 FILE = "codes.faiss"
+WIDE = 128
 MANY = 50_000  # rows from which codes are worth it
 CLOSER = 20  # candidates whose vectors are compared, for each that is wanted; at least LEAST
 LEAST = 200
@@ -26,7 +28,8 @@ def build(store):
     faiss = imported()
     if faiss is None:
         return
-    index = faiss.IndexPQFastScan(base.shape[1], base.shape[1] // 2, 4, faiss.METRIC_INNER_PRODUCT)
+    width = base.shape[1]
+    index = faiss.IndexPQFastScan(width, width // (2 if width >= WIDE else 1), 4, faiss.METRIC_INNER_PRODUCT)
     sample = np.sort(np.random.default_rng(0).choice(len(base), min(len(base), PART), replace=False))
     index.train(np.ascontiguousarray(base[sample], np.float32))
     for first in range(0, len(base), PART):

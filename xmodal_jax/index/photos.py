@@ -1,6 +1,6 @@
 """Keeping an index in step with a folder of photos: only what was added, changed or removed since is looked at.
 
-A model is anything with `as_example(path)` and `embed_images(examples)`, as `decoding.predictor.Predictor` has them.
+A model is anything with `as_example(path)` and `seen(examples)`, as `decoding.predictor.Predictor` has them.
 """
 
 import collections
@@ -91,8 +91,7 @@ def update(folder, photos, model, weights):
     """
     start, wanted = time.monotonic(), files_of(photos)
     head = {"weights": weights, "photos": os.fsdecode(os.path.realpath(photos))}
-    width = len(model.embed_texts("a"))
-    with writing(folder, head, {"vector": ("float32", (width,))}) as writer:
+    with writing(folder, head, fields_of(model)) as writer:
         store = writer.store
         known = {} if store is None else {key: store.stamp(row) for key, row in store.rows.items()}
         new = {key: stamp for key, stamp in wanted.items() if known.get(key) != stamp}
@@ -108,6 +107,12 @@ def update(folder, photos, model, weights):
     removed, same = sum(key not in wanted for key in known), sum(key not in new for key in wanted)
     took = time.monotonic() - start
     return writer.store, Update(added, len(puts) - added, removed, same, len(broken), took)
+
+
+def fields_of(model):
+    """{name: (type, shape)} of what the model keeps of a photo: its vector whole, what else there is in half the bytes."""
+    seen = model.seen([np.zeros((8, 8, 3), np.uint8)])
+    return {name: ("float32" if name == "vector" else "float16", array.shape[1:]) for name, array in seen.items()}
 
 
 def encode(writer, root, wanted, model):
@@ -141,9 +146,9 @@ def encode(writer, root, wanted, model):
                 else:
                     examples[key] = example
             if examples:
-                vectors = np.asarray(model.embed_images(list(examples.values())), np.float32)
-                for key, vector in zip(examples, vectors, strict=True):
-                    writer.stage(key, wanted[key], {"vector": vector})
+                seen = model.seen(list(examples.values()))
+                for number, key in enumerate(examples):
+                    writer.stage(key, wanted[key], {name: array[number] for name, array in seen.items()})
                 writer.flush()
             done += len(part)
             now = time.monotonic()

@@ -4,15 +4,20 @@ import dataclasses
 import math
 import os
 
+import numpy as np
+
 from xmodal_jax.errors import UserError
 from xmodal_jax.index.nearest import Nearest
 
 TOP = 4  # photos where nothing is asked for
+RERANKED = 100  # photos that are looked at again, word by word
+PART = 256  # of them at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """path: of the photo; score: cosine of its vector and the query's; box: x0, y0, x1, y1 in pixels, or None."""
+    """path: of the photo; score: -1..1, the cosine of its vector and the query's, or the mean of that and of the
+    attended similarity where the model attends; box: x0, y0, x1, y1 in pixels, or None."""
 
     path: str
     score: float
@@ -40,33 +45,43 @@ class Searcher:
         """-> [Found], best first; chosen: of `ranked`. Raises UserError for an empty text."""
         if not text.strip():
             raise UserError("The query is empty: say what the photo shows.")
-        return self.ranked(self.model.embed_texts(text), **chosen)
+        words = self.model.words([text]) if "regions" in self.store.fields else None
+        return self.ranked(self.model.embed_texts(text), words, **chosen)
 
     def by_picture(self, picture, **chosen):
         """The photos most like a picture, a path, its bytes or an array."""
         return self.ranked(self.model.embed_images(picture), **chosen)
 
-    def ranked(self, vector, top=None, percent=None, threshold=None):
+    def ranked(self, vector, words=None, top=None, percent=None, threshold=None):
         """[Found] that are among the best `top`, among the best `percent` of all, and not below `threshold`, as far as given.
 
-        Where nothing is given, the best TOP. Photos that are gone from the folder since are left out.
+        Where nothing is given, the best TOP. Photos that are gone from the folder since are left out. words: of the query's
+        text, with which the best RERANKED by their vectors (or all that are asked for) are put in order anew.
         """
         if self.store.refresh():
             self._check()
         count = len(self.store)
         limits = [count if top is None else top, count if percent is None else math.ceil(count * percent / 100)]
-        if top is None and percent is None and threshold is None:
-            limits = [TOP]
-        found = []
-        wanted = min(limits)
-        while True:  # a little more each time where some are gone
-            rows, scores = self.nearest(vector, wanted)
-            paths = [self.path(row) for row in rows]
-            found = [(path, float(score)) for path, score in zip(paths, scores, strict=True) if os.path.isfile(path)]
-            if len(found) >= min(limits) or len(rows) < wanted:
+        most = TOP if (top, percent, threshold) == (None, None, None) else min(limits)
+        wanted = most
+        while True:  # more each time where some are gone
+            rows, scores = self.scored(vector, words, wanted)
+            found = [(path, score) for row, score in zip(rows, scores, strict=True) if os.path.isfile(path := self.path(row))]
+            if len(found) >= most or len(rows) < wanted:
                 break
-            wanted += 2 * (min(limits) - len(found))
-        return [Found(path, score) for path, score in found[: min(limits)] if threshold is None or score >= threshold]
+            wanted += 2 * (most - len(found))
+        return [Found(path, float(score)) for path, score in found[:most] if threshold is None or score >= threshold]
+
+    def scored(self, vector, words, count):
+        """(rows, scores) of the best `count` or more."""
+        if words is None:
+            return self.nearest(vector, count)
+        rows, scores = self.nearest(vector, max(count, RERANKED))
+        parts = [self.store.get("regions", rows[first : first + PART]) for first in range(0, len(rows), PART)]
+        attended = [self.model.attended(*words, part)[0] for part in parts]
+        scores = (scores + np.concatenate([np.zeros(0, np.float32), *attended])) / 2
+        order = np.argsort(-scores, kind="stable")
+        return rows[order], scores[order]
 
     def path(self, row):
         """Where the photo of a row lies."""

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.attended import attended
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.pixels import standardised
@@ -19,6 +20,7 @@ from xmodal_jax.models.vectors import LOG_SCALE, inverse_temperature, masked_mea
 
 INTERACTIONS = ("dual",)
 AGGREGATES = ("first", "mean", "weighted")
+LOG_SHARPNESS = 2.2  # log 9, SCAN's for words that attend to regions
 
 
 class Composed(nn.Module):
@@ -29,6 +31,7 @@ class Composed(nn.Module):
       aggregate: what a modality's vector is: "first", the projection of the encoder's own pooled vector, as CLIP; "mean" of the
         projected tokens that the mask shows; "weighted", their mean by a learned importance w of each:
         v = sum_n softmax_n(w . x_n) x_n, x the projected tokens.
+      attended: whether words and regions are compared too (`models.attended`).
       shared_width: P. names: predict the words of the captions from the image alone (0: no such head; else V).
       mean, std: of the pixels, 0..1, of red, green, blue or of all.
     """
@@ -37,6 +40,7 @@ class Composed(nn.Module):
     text: nn.Module
     interaction: str = "dual"
     aggregate: str = "weighted"
+    attended: bool = False
     shared_width: int = 256
     names: int = 0
     mean: Any = 0.5
@@ -55,6 +59,9 @@ class Composed(nn.Module):
         if self.names:
             self.to_names = Dense(self.names, dtype=self.dtype)
         self.log_scale = self.param("log_scale", nn.initializers.constant(LOG_SCALE), ())
+        if self.attended:
+            self.log_scale_attended = self.param("log_scale_attended", nn.initializers.constant(LOG_SCALE), ())
+            self.log_sharpness = self.param("log_sharpness", nn.initializers.constant(LOG_SHARPNESS), ())
 
     def encode_image(self, images, train=False):
         """images uint8 [B, H, W, 3] -> Encoded with x [B, N, P] projected, pooled [B, P], names [B, V] or None."""
@@ -79,10 +86,31 @@ class Composed(nn.Module):
         elif self.aggregate == "mean":
             pooled = masked_mean(x, encoded.mask)
         else:
-            scores = getattr(self, f"weigh_{modality}")(x)[..., 0].astype(jnp.float32)  # [B, N]
-            weights = jax.nn.softmax(jnp.where(encoded.mask, scores, -1e9))
-            pooled = jnp.einsum("bn,bnp->bp", weights, x.astype(jnp.float32))
+            pooled = jnp.einsum("bn,bnp->bp", self._importance(x, encoded.mask, modality), x.astype(jnp.float32))
         return Encoded(x, encoded.mask, unit(pooled), class_tokens=encoded.class_tokens)
+
+    def _importance(self, x, mask, modality):
+        """Learned weights of tokens [B, N, P], float32 [B, N], which sum to 1 over those that the mask shows."""
+        scores = getattr(self, f"weigh_{modality}")(x)[..., 0].astype(jnp.float32)
+        return jax.nn.softmax(jnp.where(mask, scores, -1e9))
+
+    def words(self, text):
+        """Of an encoded text: unit vectors of its words float32 [B, T, P], and how much each counts [B, T]."""
+        if self.aggregate == "weighted":
+            return unit(text.x), self._importance(text.x, text.mask, "text")
+        return unit(text.x), text.mask / text.mask.sum(-1, keepdims=True)
+
+    def regions(self, image):
+        """Of an encoded image: unit vectors of the places of its grid, float32 [B, N, P]."""
+        return unit(image.x[:, image.class_tokens :])
+
+    def attend(self, words, importance, regions):
+        """Attended similarities [texts, pictures], -1..1, of what `words` and `regions` give."""
+        return attended(words, importance, regions, jnp.exp(self.log_sharpness))
+
+    def attended_scale(self):
+        """1 / temperature of the attended similarities, at most 100."""
+        return inverse_temperature(self.log_scale_attended)
 
     def scale(self):
         """1 / temperature of the retrieval similarities, at most 100."""

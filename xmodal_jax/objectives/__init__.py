@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered
-from xmodal_jax.objectives import contrastive
+from xmodal_jax.objectives import attended, contrastive, ranking
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
 from xmodal_jax.objectives.distillation import distillation
@@ -48,20 +48,25 @@ OBJECTIVES = {
     "contrastive": Objective(
         ("encode_image", "encode_text"), ("caption",), represent=contrastive.represent, compare=contrastive.compare
     ),
+    "attended": Objective(
+        ("encode_image", "encode_text", "attend"), ("caption",), represent=attended.represent, compare=attended.compare
+    ),
 }
 
 
 def check(model, objectives, batch=None):
     """Raise a UserError before training where an objective is unknown or asks for what the model or a batch does not offer."""
-    for name in objectives:
+    for name, settings in objectives.items():
         if name not in OBJECTIVES:
             raise UserError(f"objectives.{name} is unknown: there are {', '.join(OBJECTIVES)}.")
-        lacking = [verb for verb in OBJECTIVES[name].needs if verb not in offered(model)]
+        lacking = [verb for verb in OBJECTIVES[name].needs if not hasattr(model, verb)]
         if lacking:
             raise UserError(
                 f"objectives.{name} needs {', '.join(lacking)}, but the model {type(model).__name__} offers only "
                 f"{', '.join(offered(model))}."
             )
+        if OBJECTIVES[name].compare:
+            ranking.chosen(settings, f"objectives.{name}")
         missing = [key for key in OBJECTIVES[name].reads if batch is not None and key not in batch]
         if missing:
             raise UserError(f"objectives.{name} reads {', '.join(missing)}, which the examples of this model do not have.")

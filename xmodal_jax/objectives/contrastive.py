@@ -1,39 +1,51 @@
-"""In-batch contrastive alignment of the two modalities before they are fused (InfoNCE; CLIP, Radford et al., 2021).
+"""In-batch contrastive alignment of the two modalities before they are fused: a loss of `ranking` over u_b . v_c.
 
-    L = 1/2 [mean_b -log softmax_c(s u_b . v_c)_b + mean_b -log softmax_c(s v_b . u_c)_b],  s = 1 / temperature
+    L = 1/2 (L_text + L_second);  infonce: CLIP (Radford et al., 2021); triplet: US 12,386,873 B2
 u: text, v: second modality, unit vectors; "summed" adds both directions, without 1/2 (Transformer-VAE-CL, equation 4).
-Over the whole global batch; rows without a second modality take no part.
+Over the whole global batch; rows without a second modality take no part. With "equal", rows of the same caption are no
+negatives of each other.
 """
 
 import jax.numpy as jnp
-import optax
 
 from xmodal_jax.objectives.inputs import has_second, see
+from xmodal_jax.objectives.ranking import both_ways
 from xmodal_jax.objectives.sums import Sum, weighted
 
 
 def represent(verbs, batch, config):
     """Rows of a batch or a part of it -> {"u" clean captions [b, P], "v" second modalities [b, P], "present" float32 [b]}."""
-    del config
+    v, u = read(verbs, batch)
+    rows = {"u": u.pooled, "v": v.pooled, "present": has_second(batch).astype(jnp.float32)}
+    return rows | captions(batch, config)
+
+
+def read(verbs, batch):
+    """(second modality, caption), both encoded."""
     v = see(verbs, batch)
     if "caption_length" in batch:
-        u = verbs.encode_text(batch["caption"], batch["caption_length"], v)
-    else:
-        u = verbs.encode_text(batch["caption"])
-    return {"u": u.pooled, "v": v.pooled, "present": has_second(batch).astype(jnp.float32)}
+        return v, verbs.encode_text(batch["caption"], batch["caption_length"], v)
+    return v, verbs.encode_text(batch["caption"])
+
+
+def captions(batch, config):
+    """What tells equal captions, where that is asked for: {"ids" float32 [b, T]}, exact below 2 ** 24."""
+    return {"ids": batch["caption"].astype(jnp.float32)} if config.get("equal", False) else {}
+
+
+def equal(rows):
+    """bool [B, B] of rows whose captions are equal, or None where that was not asked for."""
+    return (rows["ids"][:, None] == rows["ids"][None]).all(-1) if "ids" in rows else None
 
 
 def compare(verbs, rows, config):
     """The loss Sum of all rows of the global batch. Metric: contrastive_right (captions whose own image is nearest)."""
     present = rows["present"]  # [B]
-    scores = verbs.scale() * rows["u"] @ rows["v"].T  # [B text, B second]
-    own = jnp.arange(len(scores))
+    return total(rows["u"] @ rows["v"].T, verbs.scale(), rows, config, "contrastive_right", present)
 
-    def one_way(scores):
-        scores = jnp.where(present[None] > 0, scores, -1e9)
-        return weighted(optax.softmax_cross_entropy_with_integer_labels(scores, own), present), scores.argmax(-1) == own
 
-    (text_loss, right), (second_loss, _) = one_way(scores), one_way(scores.T)
+def total(cosines, scale, rows, config, metric, present):
+    """(loss Sum, {metric: Sum}) of cosines [B text, B second]."""
+    text, second, right = both_ways(cosines, scale, present, config, equal(rows))
     share = 1.0 if config.get("summed", False) else 0.5
-    total = Sum(share * (text_loss.total + second_loss.total), text_loss.weight)
-    return total, {"contrastive_right": weighted(right, present)}
+    return Sum(share * (text.total + second.total), text.weight), {metric: weighted(right, present)}

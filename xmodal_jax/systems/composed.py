@@ -46,6 +46,7 @@ def make_model(config, maker, dtype, kept=None):
         settings["shared_width"] = image.settings.config.projection_dim
     if config.objectives.get("naming", {}).get("weight", 0.0):
         settings["names"] = maker.vocabulary
+    settings["attended"] = bool(config.objectives.get("attended", {}).get("weight", 0.0))
     modules = {"image": image.module, "text": text.module}
     return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), {"image": image, "text": text}
 
