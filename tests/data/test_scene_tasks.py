@@ -7,6 +7,7 @@ import pytest
 
 from xmodal_jax.data.sources.scenes import Scenes
 from xmodal_jax.data.sources.scenes.drawing import COLORS
+from xmodal_jax.data.sources.scenes.tasks import ANYTHING
 from xmodal_jax.data.sources.scenes.things import DENOTES, KINDS, LANGUAGES
 
 HUES = ("빨간색", "주황색", "노란색", "초록색", "파란색", "보라색", "분홍색", "회색")
@@ -79,16 +80,33 @@ def _lies(text, one, other):
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_phrases_are_true_of_their_object_alone(lang):
     source = Scenes(lang=lang, fields=("objects", "phrases"))
-    number = 0
+    number, settled, nearly = 0, Counter(), 0
     for i in range(300):
         example = source[i]
+        objects = example["objects"]
         assert len({one["phrase"] for one in example["phrases"]}) == len(example["phrases"])
         for one in example["phrases"]:
-            objects = example["objects"]
             matching = [thing for thing in objects if _fits(one["phrase"], thing, objects, source, i)]
             assert [thing["box"] for thing in matching] == [one["box"]], (one, objects)
+            named = [thing for thing in objects if _named(one["phrase"], thing, lang)]
+            assert (len(named) == 1) == (one["settled"] == "name"), (one, objects)
+            settled[one["settled"]] += 1
             number += 1
-    assert number > 600
+        assert len(set(example["absent"])) == 4
+        for phrase in example["absent"]:
+            assert not any(_fits(phrase, thing, objects, source, i) for thing in objects), (phrase, objects)
+            nearly += any(_named(phrase, thing, lang) for thing in objects)
+    assert number > 600 and nearly > 300 and len(settled) == 5 and min(settled.values()) > 10
+
+
+def _true(noun, thing, lang):
+    return noun in ANYTHING.values() or thing["name"] in DENOTES[lang][noun]
+
+
+def _named(phrase, thing, lang):
+    """Whether a phrase's own noun is true of a thing, whatever else it says."""
+    words = re.sub(r" (above|below|to the left of|to the right of|on the|at the|in the) .*", "", phrase).split()
+    return _true(words[-1], thing, lang)
 
 
 def _fits(phrase, thing, objects, source, i):
@@ -104,7 +122,7 @@ def _fits(phrase, thing, objects, source, i):
         head, word, anchor = relational.groups()
         anchors = [one for one in objects if one["name"] in DENOTES[lang][anchor]]
         assert len(anchors) == 1
-        return (thing not in anchors and thing["name"] in DENOTES[lang][head]
+        return (thing not in anchors and _true(head, thing, lang)
                 and _lies(word, middle(thing, source, i), middle(anchors[0], source, i)))  # fmt: skip
     words = re.findall(r"\w+", re.sub(r"^the | (on|at|in) the ", " ", phrase))
     x, y = middle(thing, source, i)
@@ -112,7 +130,7 @@ def _fits(phrase, thing, objects, source, i):
     lean.update({"왼쪽의": lean["left"], "오른쪽의": lean["right"], "위쪽의": lean["top"], "아래쪽의": lean["bottom"],
                  "가운데의": lean["middle"]})  # fmt: skip
     for word in words:
-        true = thing["name"] in DENOTES[lang][word] if word in DENOTES[lang] else (
+        true = _true(word, thing, lang) if word in DENOTES[lang] or word in ANYTHING.values() else (
             thing["color"] == colors[word] if word in colors else
             thing["size"] == sizes[word] if word in sizes else lean[word])  # fmt: skip
         if not true:

@@ -43,9 +43,9 @@ class Placed(NamedTuple):
             return "middle"
         return ("right" if dx > 0 else "left") if abs(dx) >= abs(dy) else ("bottom" if dy > 0 else "top")
 
-    def leans(self, place: str) -> bool:
+    def leans(self, place: str, least: float | None = None) -> bool:
         """Whether it could be said to be there: a corner leans to two sides, though its `place` is one."""
-        return place == self.place or beside(self, _CENTER, _TOWARDS.get(place, ""))
+        return place == self.place or beside(self, _CENTER, _TOWARDS.get(place, ""), least)
 
 
 class Scene(NamedTuple):
@@ -71,11 +71,11 @@ def relation(one: Placed, other: Placed) -> str:
     return "below" if dy > 0 else "above"
 
 
-def beside(one: Placed, other: Placed, direction: str) -> bool:
-    """Whether `one` could be said to lie in that direction from `other`, diagonally too."""
+def beside(one: Placed, other: Placed, direction: str, least: float | None = None) -> bool:
+    """Whether `one` could be said to lie in that direction from `other`, diagonally too; least: by how much, in pictures."""
     dx, dy = one.x - other.x, one.y - other.y
-    away = {"left": -dx, "right": dx, "above": -dy, "below": dy}.get(direction, 0.0)
-    return away >= _MARGIN / 2
+    away = {"left": -dx, "right": dx, "above": -dy, "below": dy}.get(direction, -1.0)
+    return away >= (_MARGIN / 2 if least is None else least)
 
 
 _TOWARDS = {"left": "left", "right": "right", "top": "above", "bottom": "below"}

@@ -26,7 +26,7 @@ class Scenes:
       seed: another seed gives other scenes of the same split.
       count: number of examples; 8192 for train, 1024 else.
       lang: "en", "ko" or several: then example i is in lang[i % len(lang)].
-      fields: what an example holds beside `id` and `lang`, of `FIELDS`; `captions` brings `mentions`.
+      fields: what an example holds beside `id` and `lang`, of `FIELDS`; `captions` brings `mentions`, `phrases` `absent`.
       cache: keep finished examples in memory: size * size * 3 bytes for a picture, about 10 kB for its texts.
       file_bytes: also give `image_file`, the picture as PNG bytes.
 
@@ -180,6 +180,7 @@ class Scenes:
             example["questions"] = self._questions(i, scene, name)
         if "phrases" in wanted:
             example["phrases"] = tasks.phrases(self._rng("phrases", i, lang), scene, boxes, lang)
+            example["absent"] = tasks.absent(self._rng("absent", i, lang), scene, lang)
         if "statements" in wanted:
             rng = self._rng("statements", i, lang)
             partner = (i + 1 + int(rng.random() * (self.count - 1))) % self.count

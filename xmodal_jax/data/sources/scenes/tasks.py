@@ -9,10 +9,13 @@ from xmodal_jax.data.sources.scenes.things import DENOTES, THINGS
 
 _LANGUAGE = {"en": english, "ko": korean}
 _EXPRESSIONS = {lang: tuple(words) for lang, words in DENOTES.items()}
+ANYTHING = {"en": "thing", "ko": "것"}  # a noun of phrases that is true of every object
 
 
 def denoted(scene: Scene, noun: str, lang: str) -> list[Placed]:
     """The objects of a scene that a noun is true of."""
+    if noun == ANYTHING[lang]:
+        return list(scene.objects)
     keys = DENOTES[lang][noun]
     return [thing for thing in scene.objects if thing.key in keys]
 
@@ -88,42 +91,90 @@ def _names(thing: Placed, lang: str) -> tuple[str, ...]:
 
 
 def phrases(rng: random.Random, scene: Scene, boxes: list[list[float]], lang: str) -> list[dict]:
-    """One or two phrases an object, each true of that object alone."""
+    """One or two phrases an object, each true of that object alone.
+
+    "settled": what tells it from the other objects: "name", or where the noun fits another one too "color", "size", "place",
+    "relation".
+    """
     tables, found = _LANGUAGE[lang], {}
     for thing, box in zip(scene.objects, boxes, strict=True):
         for _ in range(2):
-            described = _describe(rng, scene, thing, tables)
-            if described:
-                found.setdefault(described, {"phrase": described, "box": box})
+            if described := _describe(rng, scene, thing, tables):
+                text, settled = described
+                found.setdefault(text, {"phrase": text, "box": box, "settled": settled})
     return list(found.values())
 
 
-def _describe(rng: random.Random, scene: Scene, thing: Placed, tables) -> str | None:
-    lang, grammar = tables.GRAMMAR.lang, tables.GRAMMAR
-    noun = pick(rng, _expressions(thing, lang))
-    rivals = [other for other in denoted(scene, noun, lang) if other != thing]
-    form, size = pick(rng, ("", "color", "size", "place", "relation")), grammar.sizes.get(thing.size)
-    adjectives, words, nouns = (), {}, {}
-    if form == "color":
-        adjectives = (grammar.colors[thing.color],)
-        rivals = [other for other in rivals if other.color == thing.color]
-    elif form == "size" and size:
-        adjectives = (size,)
-        rivals = [other for other in rivals if other.size == thing.size]
-    elif form == "place":
-        words["at"] = grammar.at[thing.place]
-        rivals = [other for other in rivals if other.leans(thing.place)]
-    elif form == "relation":
-        anchors = [other for other in scene.objects if other != thing]
-        names = anchors and _unique(scene, anchor := pick(rng, anchors), lang)
-        if not names:
-            return None
-        direction = relation(thing, anchor)
-        words["rel"], nouns["b"] = grammar.relations[direction], ((), pick(rng, names), anchor.key)
-        rivals = [other for other in rivals if other != anchor and beside(other, anchor, direction)]
-    if rivals:
+def absent(rng: random.Random, scene: Scene, lang: str, count: int = 4) -> list[str]:
+    """Phrases of the same forms that are true of no object; most often the noun alone is true of one, where the form allows."""
+    tables, found = _LANGUAGE[lang], []
+    while len(found) < count:
+        text = _misdescribe(rng, scene, tables)
+        if text and text not in found:
+            found.append(text)
+    return found
+
+
+def _misdescribe(rng: random.Random, scene: Scene, tables) -> str | None:
+    lang = tables.GRAMMAR.lang
+    there = rng.random() < 0.7
+    noun = pick(rng, (*_expressions(pick(rng, scene.objects), lang), ANYTHING[lang]) if there else _EXPRESSIONS[lang])
+    colors, sizes = tuple(tables.GRAMMAR.colors), tuple(tables.GRAMMAR.sizes)
+    anchor, direction = pick(rng, scene.objects), pick(rng, tuple(tables.GRAMMAR.relations))
+    told = {"color": pick(rng, colors), "size": pick(rng, sizes), "place": pick(rng, PLACES), "relation": (anchor, direction)}
+    form = pick(rng, _PHRASE_FORMS)
+    if form == "relation" and not _unique(scene, anchor, lang):
         return None
-    nouns["a"] = (adjectives, noun, thing.key)
+    if [thing for thing in denoted(scene, noun, lang) if form == "" or _fits(thing, form, told[form])]:
+        return None
+    return _phrase(rng, scene, tables, noun, form, told.get(form))
+
+
+def _describe(rng: random.Random, scene: Scene, thing: Placed, tables) -> tuple[str, str] | None:
+    """(text, what settles it) of a phrase that is true of this thing alone, or None where the draw gave no such phrase."""
+    lang = tables.GRAMMAR.lang
+    general = len(scene.objects) > 1 and rng.random() < 0.3
+    noun, form = ANYTHING[lang] if general else pick(rng, _expressions(thing, lang)), pick(rng, _PHRASE_FORMS)
+    rivals = [other for other in denoted(scene, noun, lang) if other != thing]
+    told = None
+    if form == "size" and thing.size not in tables.GRAMMAR.sizes:
+        form = ""
+    elif form == "relation":
+        anchors = [other for other in scene.objects if other != thing and _unique(scene, other, lang)]
+        if not anchors:
+            return None
+        anchor = pick(rng, anchors)
+        told = anchor, relation(thing, anchor)
+    elif form:
+        told = getattr(thing, form)
+    settled = form if rivals else "name"
+    if [other for other in rivals if form == "" or _fits(other, form, told)]:
+        return None  # true of another one too, if only by a hair
+    return _phrase(rng, scene, tables, noun, form, told), settled
+
+
+_PHRASE_FORMS = ("", "color", "size", "place", "relation")
+
+
+def _fits(thing: Placed, form: str, told) -> bool:
+    """Whether what a phrase of this form tells beside its noun is true of a thing, if only by a hair."""
+    if form == "relation":
+        anchor, direction = told
+        return thing != anchor and beside(thing, anchor, direction, 0.0)
+    return thing.leans(told, 0.0) if form == "place" else getattr(thing, form) == told
+
+
+def _phrase(rng: random.Random, scene: Scene, tables, noun: str, form: str, told) -> str:
+    grammar, adjectives, words, nouns = tables.GRAMMAR, (), {}, {}
+    if form in ("color", "size"):
+        adjectives = ((grammar.colors if form == "color" else grammar.sizes)[told],)
+    elif form == "place":
+        words["at"] = grammar.at[told]
+    elif form == "relation":
+        anchor, direction = told
+        words["rel"] = grammar.relations[direction]
+        nouns["b"] = ((), pick(rng, _unique(scene, anchor, grammar.lang)), anchor.key)
+    nouns["a"] = (adjectives, noun, "")
     return write(grammar, tables.PHRASES[form if form in tables.PHRASES else ""], nouns, words)[0]
 
 
