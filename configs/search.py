@@ -10,6 +10,7 @@
 Arguments (all optional): scale (tiny, small, paper, large: at tiny and small both encoders have the same width, heads, hidden
 width and number of layers); data, path, images, name, lang as in configs/pretrain.py; image (vit, beit, clip, convit, vgg,
 resnet); text (bert, roberta, deberta_v3, clip); loss (infonce, triplet); attend (compare words and regions too);
+refer (find the object that a phrase means, of data with phrases and boxes);
 init (folder or name of a whole CLIP: encoders, projections, temperature, tokeniser, image size, mean and deviation of the
 pixels are its own); init_image, init_text (of checkpoints of one encoder); image_size; views (side, or above for pictures
 without an upside); debug (a run of seconds).
@@ -54,7 +55,7 @@ TEXTS = ("bert", "roberta", "deberta_v3", "clip")
 def get_config(arg=""):
     args = parse_arg(
         arg, scale="tiny", data="scenes", path="", images="", name="", lang="", image="", text="", loss="infonce",
-        attend=False, init="", init_image="", init_text="", image_size=0, views="side", debug=False,
+        attend=False, refer=False, init="", init_image="", init_text="", image_size=0, views="side", debug=False,
     )  # fmt: skip
     scale = choose(SCALES, args.scale, "config argument scale")
     choose(SOURCES, args.data, "config argument data")
@@ -71,11 +72,11 @@ def get_config(arg=""):
     config.examples = defaults(
         CaptionExamples, length=16 if scenes else 32, image_size=args.image_size or own.get("image_size", scale["image_size"]),
         tokenizer=args.init or args.init_text or ("words:1" if scenes else "words"), flips="none" if scenes else flips,
-        zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1,
+        zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1, phrases=4 if args.refer else 0,
     )  # fmt: skip
     config.model = defaults(
         Composed, name="composed", image=None, text=None, shared_width=scale["shared_width"],
-        aggregate="first" if args.init else "weighted", mean=own["mean"], std=own["std"],
+        aggregate="first" if args.init else "weighted", locator=3 if args.refer else 0, mean=own["mean"], std=own["std"],
     )  # fmt: skip
     del config.model.names, config.model.attended
     config.model.init = args.init
@@ -93,8 +94,11 @@ def get_config(arg=""):
     config.objectives = ConfigDict({
         "contrastive": {"weight": 1.0, "summed": False, **ranking},
         "attended": {"weight": float(args.attend), **ranking},
+        "referring": {"weight": float(args.refer)}, "boxes": {"weight": float(args.refer)},
         "naming": {"weight": 0.0},
     })  # fmt: skip
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"retrieval": {"count": 16 if args.debug else 256}})
+    if args.refer:
+        config.evaluators.refer = {"count": 16 if args.debug else 256}
     return config

@@ -7,12 +7,13 @@ import dataclasses
 
 import numpy as np
 
-from xmodal_jax.data.augment import FLIPS, augment
+from xmodal_jax.data.augment import FLIPS, augment_with_boxes
 from xmodal_jax.data.images import picture_of
 from xmodal_jax.data.tokenizers import content_words
 from xmodal_jax.errors import UserError
 
 NAMES = 24  # ids of content words kept of a picture
+THERE, ABSENT, UNSAID = 1, 0, -1  # a phrase means one object of the picture, or none, or there is no phrase
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class CaptionExamples:
       tokenizer: "words", "words:N" or "bpe:V" learned from the training captions, else a folder or a name on the hub.
       flips, zoom, brightness: of training pictures, see `augment`.
       shuffled: give every picture the captions of another one, as a control: a captioner can then learn the language alone.
+      phrases: so many phrases a picture that mean one object of it, or none.
     """
 
     image_size: int = 128
@@ -33,6 +35,7 @@ class CaptionExamples:
     zoom: float = 1.0
     brightness: float = 0.0
     shuffled: bool = False
+    phrases: int = 0
 
     def __post_init__(self):
         if self.flips not in FLIPS:
@@ -44,7 +47,7 @@ class CaptionExamples:
 
     def wanted(self):
         """What a source has to give."""
-        return {"size": self.image_size, "fields": ("captions", "image")}
+        return {"size": self.image_size, "fields": ("captions", "image") + ("phrases",) * bool(self.phrases)}
 
 
 class CaptionMaker:
@@ -90,14 +93,41 @@ class CaptionMaker:
         return picture_of(example, self.config.image_size)
 
     def __call__(self, example, position):
-        """-> {"image" uint8 [H, W, 3], "caption" int32 [T], "caption_length" [], "names" int32 [K]}."""
+        """-> {"image" uint8 [H, W, 3], "caption" int32 [T], "caption_length" [], "names" int32 [K]}, and phrases."""
         config, rng = self.config, np.random.default_rng((self.seed, position))
         captions = example["captions"]
         if config.shuffled:
             captions = self.another(example["id"], captions)
         ids, length = self.caption(captions[int(rng.integers(len(captions)))])
-        image = augment(self.picture(example), rng, config.flips, config.zoom, config.brightness)
-        return {"image": image, "caption": ids, "caption_length": length, "names": self.names(tuple(captions))}
+        texts, boxes, said = self.phrases(example, rng)
+        image, boxes = augment_with_boxes(self.picture(example), boxes, rng, config.flips, config.zoom, config.brightness)
+        made = {"image": image, "caption": ids, "caption_length": length, "names": self.names(tuple(captions))}
+        if config.phrases:
+            ids, lengths = zip(*map(self.caption, texts), strict=True)
+            said = np.where((said == THERE) & ((boxes[:, 2:] - boxes[:, :2]).min(-1) <= 0), UNSAID, said)  # cut off
+            made |= {
+                "phrase": np.stack(ids),
+                "phrase_length": np.array(lengths, np.int32),
+                "phrase_box": boxes,
+                "phrase_said": said,
+            }
+        return made
+
+    def phrases(self, example, rng):
+        """As many phrases as the config asks for: (texts, boxes [K, 4], what they are int32 [K]): of an object or of none, in
+        equal shares as far as the example has both."""
+        true, false = example.get("phrases") or (), example.get("absent") or ()
+        texts, boxes, said = [], np.zeros((self.config.phrases, 4), np.float32), []
+        for number in range(self.config.phrases):
+            if true and (not false or rng.random() < 0.5):
+                one = true[int(rng.integers(len(true)))]
+                texts.append(one["phrase"])
+                boxes[number] = one["box"]
+                said.append(THERE)
+            else:
+                texts.append(false[int(rng.integers(len(false)))] if false else "")
+                said.append(ABSENT if false else UNSAID)
+        return texts, boxes, np.array(said, np.int32)
 
     def another(self, name, own):
         """Captions of some other picture, always the same for one name."""
@@ -111,10 +141,18 @@ class CaptionMaker:
 
     def example_batch(self, rows):
         """A batch of zeros with the shapes and types of `rows` examples."""
-        size, ids = self.config.image_size, self.config.length + 2
-        return {
+        size, ids, phrases = self.config.image_size, self.config.length + 2, self.config.phrases
+        made = {
             "image": np.zeros((rows, size, size, 3), np.uint8),
             "caption": np.zeros((rows, ids), np.int32),
             "caption_length": np.zeros(rows, np.int32),
             "names": np.zeros((rows, NAMES), np.int32),
         }
+        if phrases:
+            made |= {
+                "phrase": np.zeros((rows, phrases, ids), np.int32),
+                "phrase_length": np.zeros((rows, phrases), np.int32),
+                "phrase_box": np.zeros((rows, phrases, 4), np.float32),
+                "phrase_said": np.zeros((rows, phrases), np.int32),
+            }
+        return made

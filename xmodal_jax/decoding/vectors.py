@@ -6,9 +6,11 @@ Rows are padded to a few batch sizes, so that only the first call of a kind comp
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from xmodal_jax.decoding.predictor import ALIGNED, Predictor, round_up_rows
+from xmodal_jax.errors import UserError
 from xmodal_jax.models.vectors import unit
 
 
@@ -67,6 +69,19 @@ class VectorPredictor(Predictor):
         x = self._encode(self.params, self._stack(images)).x.mean(1)
         return np.asarray(unit(x))[: len(images)]
 
+    @property
+    def refers(self):
+        """Whether it finds the object that a phrase means, by `located`."""
+        return bool(getattr(self.model, "locator", 0))
+
+    def located(self, pictures, phrases):
+        """What each phrase means in its picture -> scores [B], 1 - the probability that it is not there; boxes [B, 4], x0, y0,
+        x1, y1 in 0..1; alignment of words and regions [B, T, N], end marks among the words. UserError without `refers`."""
+        if not self.refers:
+            raise UserError(f"{self.title}: this model finds no objects: train it with configs/search.py:refer=True.")
+        found = self._located(self.params, self._stack(pictures), *self._stack_texts(phrases))
+        return tuple(np.asarray(array)[: len(pictures)] for array in found)
+
     def as_example(self, picture):
         """A picture in the form that batches are made of; raises UserError for a file that is none."""
         return self.maker.picture(picture)
@@ -100,6 +115,16 @@ class VectorPredictor(Predictor):
                 {"params": params}, ids, length, method=lambda model, *text: model.words(model.encode_text(*text))
             )
         )
+
+    @functools.cached_property
+    def _located(self):
+        def locate(model, images, ids, length):
+            found = model.refer(model.encode_image(images), ids[:, None], length[:, None])
+            best = found.logits[:, 1:].argmax(-1)
+            boxes = jnp.take_along_axis(found.boxes, best[:, None, None], axis=1)[:, 0]
+            return 1 - jax.nn.softmax(found.logits)[:, 0], jnp.clip(boxes, 0, 1), found.words
+
+        return jax.jit(lambda params, *given: self.model.apply({"params": params}, *given, method=locate))
 
     @functools.cached_property
     def _attended(self):

@@ -9,6 +9,7 @@ from xmodal_jax.evaluators.captioning import CaptioningEvaluator
 from xmodal_jax.evaluators.generation import GenerationEvaluator
 from xmodal_jax.evaluators.latent import LatentEvaluator
 from xmodal_jax.evaluators.masked import MaskedEvaluator
+from xmodal_jax.evaluators.refer import ReferEvaluator
 from xmodal_jax.evaluators.retrieval import RetrievalEvaluator
 from xmodal_jax.evaluators.sense import SenseEvaluator
 
@@ -20,6 +21,7 @@ EVALUATORS = {
     "captioning": CaptioningEvaluator,
     "latent": LatentEvaluator,
     "answering": AnsweringEvaluator,
+    "refer": ReferEvaluator,
 }
 
 

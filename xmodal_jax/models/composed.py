@@ -5,6 +5,7 @@ the shared space, weighting of each token, aggregation. Letters: B batch, N imag
 P width of the shared space, V vocabulary.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.attended import attended
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
+from xmodal_jax.models.locator import Locator
 from xmodal_jax.models.pixels import standardised
 from xmodal_jax.models.vectors import LOG_SCALE, inverse_temperature, masked_mean, unit
 
@@ -31,7 +33,8 @@ class Composed(nn.Module):
       aggregate: what a modality's vector is: "first", the projection of the encoder's own pooled vector, as CLIP; "mean" of the
         projected tokens that the mask shows; "weighted", their mean by a learned importance w of each:
         v = sum_n softmax_n(w . x_n) x_n, x the projected tokens.
-      attended: whether words and regions are compared too (`models.attended`).
+      attended: whether words and regions are compared too (`models.attended`). locator: layers of what finds the object that a
+        phrase means (`models.locator`), 0: none.
       shared_width: P. names: predict the words of the captions from the image alone (0: no such head; else V).
       mean, std: of the pixels, 0..1, of red, green, blue or of all.
     """
@@ -41,6 +44,7 @@ class Composed(nn.Module):
     interaction: str = "dual"
     aggregate: str = "weighted"
     attended: bool = False
+    locator: int = 0
     shared_width: int = 256
     names: int = 0
     mean: Any = 0.5
@@ -62,6 +66,9 @@ class Composed(nn.Module):
         if self.attended:
             self.log_scale_attended = self.param("log_scale_attended", nn.initializers.constant(LOG_SCALE), ())
             self.log_sharpness = self.param("log_sharpness", nn.initializers.constant(LOG_SHARPNESS), ())
+
+        if self.locator:
+            self.locate = Locator(self.shared_width, self.locator, dtype=self.dtype)
 
     def encode_image(self, images, train=False):
         """images uint8 [B, H, W, 3] -> Encoded with x [B, N, P] projected, pooled [B, P], names [B, V] or None."""
@@ -112,6 +119,16 @@ class Composed(nn.Module):
         """1 / temperature of the attended similarities, at most 100."""
         return inverse_temperature(self.log_scale_attended)
 
+    def refer(self, image, phrases, lengths, train=False):
+        """What phrases mean in their encoded images, ids int32 [B, K, T] with lengths [B, K] -> Located of B K rows."""
+        B, K, T = phrases.shape
+        text = self.encode_text(phrases.reshape(B * K, T), lengths.reshape(B * K), train=train)
+        regions = image.x[:, image.class_tokens :]
+        side = math.isqrt(regions.shape[1])
+        if side * side != regions.shape[1]:
+            raise UserError(f"objectives.referring: the {regions.shape[1]} regions of the image encoder are no square grid.")
+        return self.locate(jnp.repeat(regions, K, axis=0), (side, side), text.x, text.mask, train)
+
     def scale(self):
         """1 / temperature of the retrieval similarities, at most 100."""
         return inverse_temperature(self.log_scale)
@@ -120,4 +137,6 @@ class Composed(nn.Module):
         """Touches every parameter once (initialisation)."""
         seen = self.encode_image(batch["image"], train)
         text = self.encode_text(batch["caption"], batch["caption_length"], seen, train)
+        if self.locator:
+            self.refer(seen, batch["caption"][:, None], batch["caption_length"][:, None], train)
         return text.pooled, seen.pooled, self.scale()

@@ -5,7 +5,7 @@ import jax
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import lora
 
-VERBS = ("encode_image", "encode_text", "encode_sound", "fuse", "decode")
+VERBS = ("encode_image", "encode_text", "encode_sound", "fuse", "decode", "refer")
 
 
 class Verbs:

@@ -12,6 +12,7 @@ from xmodal_jax.objectives.distillation import distillation
 from xmodal_jax.objectives.kl import kl
 from xmodal_jax.objectives.language import generation, masked_words
 from xmodal_jax.objectives.naming import naming
+from xmodal_jax.objectives.referring import boxes, referring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,8 @@ OBJECTIVES = {
     "distillation": Objective(("encode_image", "encode_text"), ("caption_length",), distillation),
     "kl": Objective(("encode_image",), ("image",), kl),
     "naming": Objective(("encode_image",), ("names",), naming),
+    "referring": Objective(("encode_image", "refer"), ("phrase",), referring),
+    "boxes": Objective(("encode_image", "refer"), ("phrase",), boxes),
     "contrastive": Objective(
         ("encode_image", "encode_text"), ("caption",), represent=contrastive.represent, compare=contrastive.compare
     ),

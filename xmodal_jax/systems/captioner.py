@@ -14,7 +14,11 @@ CONTENT = "content.json"  # ids of the words that name a picture
 
 def make_maker(config, examples, source=None, kept=None, open_scorer=None):
     del open_scorer  # of senses
-    tokenizer = open_tokenizer(examples.tokenizer, lambda i: source.captions(i)[0], source, kept)
+
+    def texts(i):
+        return source.captions(i)[0] + (source.phrases(i) if examples.phrases else [])
+
+    tokenizer = open_tokenizer(examples.tokenizer, texts, source, kept)
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
         raise UserError(f"config.examples.tokenizer={examples.tokenizer!r} has no end token, which closes a caption.")
     return CaptionMaker(examples, tokenizer, source, config.seed, kept and read_list(kept, CONTENT))

@@ -47,6 +47,8 @@ def make_model(config, maker, dtype, kept=None):
     if config.objectives.get("naming", {}).get("weight", 0.0):
         settings["names"] = maker.vocabulary
     settings["attended"] = bool(config.objectives.get("attended", {}).get("weight", 0.0))
+    if not config.objectives.get("referring", {}).get("weight", 0.0):
+        settings["locator"] = 0
     modules = {"image": image.module, "text": text.module}
     return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), {"image": image, "text": text}
 

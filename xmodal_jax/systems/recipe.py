@@ -56,6 +56,10 @@ class Recipe(Built):
         state = starting.started(state, init) if init else grafted(state, self.towers)
         return self.compression.started(state) if self.compression else state
 
+    def open_split(self, name):
+        """The source of another split, with the same settings."""
+        return open_source(self.config.data, self.maker.config, name)
+
     def conclude(self, params, workdir):
         """What a run does with its last parameters -> (results, tables and drawings for its report)."""
         return compressed.conclude(self, params, workdir) if self.compression else ({}, (), ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,10 @@ class ImageTextSource:
     def captions(self, i: int) -> tuple[list[str], None, str]:
         return list(self._rows[i].captions), None, self.lang
 
+    def phrases(self, i: int) -> list[str]:
+        """Phrases that each mean one object of picture i."""
+        return [one["phrase"] for one in self._rows[i].extra.get("phrases", ())]
+
     def __getitem__(self, i: int) -> dict:
         n = len(self._rows)
         if not -n <= i < n:
@@ -83,9 +88,17 @@ class ImageTextSource:
             "lang": self.lang,
             **row.extra,
         }
+        if "objects" in row.extra:
+            own = {thing["name"] for thing in row.extra["objects"]}
+            example["absent"] = [name for name in self.object_names if name not in own]
         if self.file_bytes:
             example["image_file"] = data
         return example
+
+    @functools.cached_property
+    def object_names(self) -> list[str]:
+        """Names of all objects of the pictures, in order."""
+        return sorted({thing["name"] for row in self._rows for thing in row.extra.get("objects", ())})
 
     def _read(self, row: Row) -> bytes:
         try:

@@ -112,6 +112,17 @@ class Scenes:
         asked = tasks.questions(self._rng("questions", i, scene.lang), scene, scene.lang)
         return [{**question, "id": f"{name}/{number}"} for number, question in enumerate(asked)]
 
+    def phrases(self, i: int) -> list[str]:
+        """Phrases of example i, those that are true of one object and those that are true of none; nothing is drawn."""
+        i = self._index(i)
+        scene = self.scene(i)
+        true, false = self._phrases(i, scene, [[]] * len(scene.objects))
+        return [one["phrase"] for one in true] + false
+
+    def _phrases(self, i: int, scene: layout.Scene, boxes: list):
+        true = tasks.phrases(self._rng("phrases", i, scene.lang), scene, boxes, scene.lang)
+        return true, tasks.absent(self._rng("absent", i, scene.lang), scene, scene.lang)
+
     def variant(self, i: int, key: str) -> dict:
         """Example i with another thing as its main object and all else equal: layout, colours, frames of the captions.
 
@@ -179,8 +190,7 @@ class Scenes:
         if "questions" in wanted:
             example["questions"] = self._questions(i, scene, name)
         if "phrases" in wanted:
-            example["phrases"] = tasks.phrases(self._rng("phrases", i, lang), scene, boxes, lang)
-            example["absent"] = tasks.absent(self._rng("absent", i, lang), scene, lang)
+            example["phrases"], example["absent"] = self._phrases(i, scene, boxes)
         if "statements" in wanted:
             rng = self._rng("statements", i, lang)
             partner = (i + 1 + int(rng.random() * (self.count - 1))) % self.count
