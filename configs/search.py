@@ -94,11 +94,11 @@ def get_config(arg=""):
     config.objectives = ConfigDict({
         "contrastive": {"weight": 1.0, "summed": False, **ranking},
         "attended": {"weight": float(args.attend), **ranking},
-        "referring": {"weight": float(args.refer)}, "boxes": {"weight": float(args.refer)},
         "naming": {"weight": 0.0},
     })  # fmt: skip
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"retrieval": {"count": 16 if args.debug else 256}})
     if args.refer:
+        config.objectives.update({"referring": {"weight": 1.0}, "boxes": {"weight": 1.0}})
         config.evaluators.refer = {"count": 16 if args.debug else 256}
     return config

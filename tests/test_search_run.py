@@ -98,24 +98,47 @@ def test_a_wrong_command_is_told(arguments, told, command):
         command("search", *arguments)
 
 
-def test_an_attending_run_is_searched_in_two_stages(held_out, command, capsys, tmp_path):
+def test_a_run_that_attends_and_refers_is_searched_in_two_stages(held_out, command, capsys, tmp_path):
     folder = tmp_path / "run"
-    results = api.train(small("debug,image_size=32,attend=True,loss=triplet"), folder)
-    for name in ("mean_recall", "mean_recall_vectors"):
-        assert np.isfinite(results[f"retrieval/{name}"]), name
+    config = small("debug,image_size=32,attend=True,loss=triplet,refer=True")
+    config.evaluators.refer = {"count": 5}
+    results = api.train(config, folder)
+    for name in (
+        "retrieval/mean_recall",
+        "retrieval/mean_recall_vectors",
+        "refer/accuracy_50",
+        "refer/mean_iou",
+        "refer/absent_right",
+    ):
+        assert np.isfinite(results[name]), name
     photos, given = tmp_path / "photos", [f"--workdir={folder}", f"--index={tmp_path / 'index'}"]
     photos.mkdir()
-    for number in range(6):
-        Image.fromarray(held_out[number]["image"]).save(photos / f"{number}.png")
+    examples = [held_out[i] for i in range(6)]
+    for number, example in enumerate(examples):
+        Image.fromarray(example["image"]).resize((64, 32), Image.Resampling.NEAREST).save(photos / f"{number}.png")
+    examples = [str(photos / f"{number}.png") for number in range(6)]
     command("search", "index", *given, f"--photos={photos}")
+    (folder / "results.json").write_text(json.dumps({"refer/threshold": 0.0}))
     capsys.readouterr()
-    command("search", "query", *given, TEXTS[1], "--top=6", "--json")
+    command("search", "query", *given, TEXTS[1], "--top=6", "--json", f"--html={tmp_path / 'page.html'}")
     found = json.loads(capsys.readouterr().out)
     model = api.load(folder)
-    seen = model.seen([held_out[i] for i in range(6)])
-    scores = (model.similarity([held_out[i] for i in range(6)], TEXTS[1]) + by_words(model, TEXTS[1], seen["regions"])) / 2
-    assert [one["path"] for one in found] == [str(photos / f"{i}.png") for i in np.argsort(-scores)]
+    scores = (model.similarity(examples, TEXTS[1]) + by_words(model, TEXTS[1], model.seen(examples)["regions"])) / 2
+    assert [one["path"] for one in found] == [examples[i] for i in np.argsort(-scores)]
     np.testing.assert_allclose([one["score"] for one in found], np.sort(scores)[::-1], atol=1e-3)  # regions are kept as float16
+    likely, boxes, words = model.located(examples, [TEXTS[1]] * 6)
+    assert (
+        words.shape == (6, 12, 16) and (likely >= 0).all() and (likely <= 1).all() and (boxes >= 0).all() and (boxes <= 1).all()
+    )
+    for one in found:
+        np.testing.assert_allclose(one["box"], boxes[examples.index(one["path"])] * [64, 32, 64, 32], atol=0.06)
+    assert (tmp_path / "page.html").read_text().count("<img") == 6
+    command("search", "query", f"--workdir={folder}", TEXTS[1], f"--image={examples[2]}", "--json")
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["score"] == pytest.approx(likely[2], abs=1e-5) and one["box"] is not None
+    (folder / "results.json").write_text(json.dumps({"refer/threshold": 1.1}))
+    command("search", "query", f"--workdir={folder}", TEXTS[1], f"--image={examples[2]}", "--json")
+    assert json.loads(capsys.readouterr().out)[0]["box"] is None
 
 
 def by_words(model, text, regions):

@@ -4,6 +4,8 @@
         encode the photos; again: only what was added, changed or removed since
     python -m xmodal_jax.search query --workdir=DIR "a squirrel is eating an acorn" [--top=4] [--percent=10] [--threshold=0.3]
         the photos that the words mean, best first; limits that are given all count; also --picture=FILE instead of words
+    python -m xmodal_jax.search query --workdir=DIR "the big cat" --image=FILE
+        the object that the words mean in one picture (runs with refer=True): its score and box in pixels
     python -m xmodal_jax.search classify --workdir=DIR --photos=FOLDER --labels=airport,beach [--prompts='a photo of {}.']
         which label each photo is likeliest to show, zero-shot
     python -m xmodal_jax.search bench --vectors=1000000 [--width=256]
@@ -32,6 +34,7 @@ TOP = flags.DEFINE_integer("top", None, "query: the best so many photos (4 where
 PERCENT = flags.DEFINE_float("percent", None, "query: the best so many percent of all.", lower_bound=0, upper_bound=100)
 THRESHOLD = flags.DEFINE_float("threshold", None, "query: those with at least this score (a cosine, -1 to 1).")
 PICTURE = flags.DEFINE_string("picture", None, "query: a picture to find others like it.")
+IMAGE = flags.DEFINE_string("image", None, "query: one picture in which to find the object that the words mean.")
 LABELS = flags.DEFINE_list("labels", [], "classify: names, with commas.")
 PROMPTS = flags.DEFINE_multi_string("prompts", ["{}"], "classify: text with {} for the label; several are averaged.")
 JSON = flags.DEFINE_bool("json", False, "Print results as JSON.")
@@ -102,21 +105,54 @@ def query(*words):
     text = " ".join(words)
     if bool(text.strip()) == bool(PICTURE.value):
         raise UserError('Give what to search for: a text in quotes ("a dog on a beach"), or --picture=FILE.')
-    store = Store(index_folder())
-    searcher = Searcher(store, *model_and_weights())
     limits = {"top": TOP.value, "percent": PERCENT.value, "threshold": THRESHOLD.value}
-    found = searcher.by_picture(PICTURE.value, **limits) if PICTURE.value else searcher.by_text(text, **limits)
+    if IMAGE.value:
+        found = in_image(IMAGE.value, text)
+    else:
+        store = Store(index_folder())
+        searcher = Searcher(store, *model_and_weights(), least())
+        found = searcher.by_picture(PICTURE.value, **limits) if PICTURE.value else searcher.by_text(text, **limits)
     if HTML.value:
-        from xmodal_jax.data.images import decode_image
         from xmodal_jax.draw.gallery import write_gallery
 
-        photos = [(os.path.basename(one.path), one.score, functools.partial(decode_image, one.path)) for one in found]
+        photos = [(os.path.basename(one.path), one.score, functools.partial(drawn, one)) for one in found]
         write_gallery(HTML.value, text or PICTURE.value, photos)
     if JSON.value:
         print(json.dumps([vars(one) for one in found]))
         return
     for one in found:
-        print(f"{one.score:.4f}\t{printable(one.path)}")
+        print(f"{one.score:.4f}\t{printable(one.path)}" + (f"\t{' '.join(map(str, one.box))}" if one.box else ""))
+
+
+def in_image(path, phrase):
+    """[Found] of the object that a phrase means in one picture."""
+    from xmodal_jax.index.query import Found, locate
+
+    model, _ = model_and_weights()
+    model.as_example(path)  # a broken one is told
+    ((score, box),) = locate(model, [path], phrase, least())
+    return [Found(path, score, box)]
+
+
+def least():
+    """The score from which an object counts as found: what the run's last evaluation chose, else the usual."""
+    from xmodal_jax.index.query import LEAST
+    from xmodal_jax.interop.processing import read_json
+
+    return read_json(WORKDIR.value, "results.json").get("refer/threshold", LEAST)
+
+
+def drawn(one):
+    """A photo that was found, with its box."""
+    from xmodal_jax.data.images import decode_image
+    from xmodal_jax.draw.boxed import boxed
+
+    picture = decode_image(one.path)
+    if one.box is None:
+        return picture
+    height, width, _ = picture.shape
+    shares = [x / side for x, side in zip(one.box, (width, height) * 2, strict=True)]
+    return boxed(picture, [(shares, None)], longest=384)
 
 
 def printable(path):

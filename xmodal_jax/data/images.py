@@ -14,6 +14,7 @@ from xmodal_jax.errors import UserError
 
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; a header that promises more is refused before anything is decoded
 MODES = ("resize", "crop", "pad")
+ORIENTATION = 0x0112  # EXIF tag; from 5 on width and height are exchanged
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
@@ -64,6 +65,16 @@ def decode_image(
         raise ImageError(f"Image {name}: this is not an image in a format that Pillow reads (JPEG, PNG, WebP, ...).") from None
     except Exception as error:  # decoders of broken files raise whatever they like
         raise ImageError(f"Image {name}: it cannot be decoded ({error}); the file may be truncated.") from error
+
+
+def size_of(path: str | os.PathLike) -> tuple[int, int]:
+    """(width, height) of a picture as `decode_image` turns it, from its header alone; raises ImageError."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ORIENTATION, 1) >= 5
+            return image.size[::-1] if turned else image.size
+    except Exception as error:
+        raise ImageError(f"Image {os.fspath(path)}: its size cannot be read ({error}).") from error
 
 
 def encode_png(image: np.ndarray) -> bytes:

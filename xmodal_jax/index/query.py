@@ -1,17 +1,20 @@
 """Which photos of an index a text or a picture means: the best N, the best x percent, all above a threshold, or all of it."""
 
+import contextlib
 import dataclasses
 import math
 import os
 
 import numpy as np
 
+from xmodal_jax.data.images import size_of
 from xmodal_jax.errors import UserError
 from xmodal_jax.index.nearest import Nearest
 
 TOP = 4  # photos where nothing is asked for
 RERANKED = 100  # photos that are looked at again, word by word
-PART = 256  # of them at a time
+PART = 64  # photos compared or looked at at a time
+LEAST = 0.5  # score from which an object counts as found, where none was chosen on held-out pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +27,32 @@ class Found:
     box: tuple | None = None
 
 
+def locate(model, paths, phrase, least=LEAST):
+    """The object that a phrase means in each photo: [(score, box)], box x0, y0, x1, y1 in pixels of the photo as it is shown,
+    or None where the score, 1 - the probability that there is none, is below `least` or the photo cannot be read."""
+    out = [(0.0, None)] * len(paths)
+    examples = {}
+    for number, path in enumerate(paths):
+        with contextlib.suppress(UserError):
+            examples[number] = model.as_example(path), size_of(path)
+    numbers = list(examples)
+    for first in range(0, len(numbers), PART):
+        part = numbers[first : first + PART]
+        scores, boxes, _ = model.located([examples[number][0] for number in part], [phrase] * len(part))
+        for number, score, box in zip(part, scores, boxes, strict=True):
+            pixels = tuple(round(float(share) * side, 1) for share, side in zip(box, examples[number][1] * 2, strict=True))
+            out[number] = float(score), pixels if score >= least else None
+    return out
+
+
 class Searcher:
-    """Searches the photos of an index with the model that encoded them.
+    """Searches the photos of an index with the model that encoded them; `least`: see `locate`.
 
     Raises UserError where the index is of other weights: `weights` is the `photos.fingerprint` of this model's.
     """
 
-    def __init__(self, store, model, weights):
-        self.store, self.model, self.nearest, self.weights = store, model, Nearest(store), weights
+    def __init__(self, store, model, weights, least=LEAST):
+        self.store, self.model, self.nearest, self.weights, self.least = store, model, Nearest(store), weights, least
         self._check()
 
     def _check(self):
@@ -46,7 +67,11 @@ class Searcher:
         if not text.strip():
             raise UserError("The query is empty: say what the photo shows.")
         words = self.model.words([text]) if "regions" in self.store.fields else None
-        return self.ranked(self.model.embed_texts(text), words, **chosen)
+        found = self.ranked(self.model.embed_texts(text), words, **chosen)
+        if not getattr(self.model, "refers", False):
+            return found
+        boxes = locate(self.model, [one.path for one in found], text, self.least)
+        return [dataclasses.replace(one, box=box) for one, (_, box) in zip(found, boxes, strict=True)]
 
     def by_picture(self, picture, **chosen):
         """The photos most like a picture, a path, its bytes or an array."""
