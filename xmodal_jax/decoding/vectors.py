@@ -4,6 +4,7 @@ Rows are padded to a few batch sizes, so that only the first call of a kind comp
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 
 from xmodal_jax.decoding.predictor import ALIGNED, Predictor, round_up_rows
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.attended import attention
 from xmodal_jax.models.vectors import unit
 
 
@@ -82,6 +84,22 @@ class VectorPredictor(Predictor):
         found = self._located(self.params, self._stack(pictures), *self._stack_texts(phrases))
         return tuple(np.asarray(array)[: len(pictures)] for array in found)
 
+    def word_maps(self, picture, text):
+        """Where each word of a text looks in a picture: [(word, shares [h, w] that sum to 1)]. Raises UserError where the model
+        neither refers nor attends."""
+        if self.refers:
+            (aligned,) = self.located([picture], [text])[2]  # [T, N]
+            shares = np.exp(aligned - aligned.max(-1, keepdims=True))
+            shares /= shares.sum(-1, keepdims=True)
+        elif self.attends:
+            (words,), _ = self.words([text])
+            shares = np.asarray(self._attention(self.params, words, self.seen([picture])["regions"][0]))
+        else:
+            raise UserError(f"{self.title}: this model does not compare words and regions: train it with refer or attend.")
+        side = math.isqrt(shares.shape[1])
+        told = [self.maker.tokenizer.decode([number]).strip() for number in self.maker.ids(text)]
+        return [(word, row.reshape(side, side)) for word, row in zip(told, shares[1:], strict=False)]  # the first is a mark
+
     def as_example(self, picture):
         """A picture in the form that batches are made of; raises UserError for a file that is none."""
         return self.maker.picture(picture)
@@ -125,6 +143,12 @@ class VectorPredictor(Predictor):
             return 1 - jax.nn.softmax(found.logits)[:, 0], jnp.clip(boxes, 0, 1), found.words
 
         return jax.jit(lambda params, *given: self.model.apply({"params": params}, *given, method=locate))
+
+    @functools.cached_property
+    def _attention(self):
+        return jax.jit(
+            lambda params, words, regions: attention(words[None], regions[None], jnp.exp(params["log_sharpness"]))[0]
+        )
 
     @functools.cached_property
     def _attended(self):

@@ -33,6 +33,11 @@ def fingerprint(params):
     return found.hexdigest()
 
 
+def size(params):
+    """Bytes of a tree of parameters."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+
+
 def files_of(folder):
     """{path below the folder, with slashes: (size in bytes, time of change in ns)} of the pictures in a folder.
 

@@ -1,0 +1,1 @@
+"""The web page of the search: a small server of one's own photos, on this machine."""
