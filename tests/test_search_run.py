@@ -233,6 +233,18 @@ def test_a_run_from_clip_needs_its_folder_no_more(checkpoint, started, similarit
         jax.tree.map(np.testing.assert_array_equal, written.params, params[part])
 
 
+def test_a_whole_clip_is_used_as_it_is(checkpoint, similarity, pictures, command, capsys, tmp_path):
+    np.testing.assert_allclose(api.load(checkpoint[0]).similarity(pictures, TEXTS), similarity, atol=1e-6)
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+    given = [f"--model={checkpoint[0]}", f"--index={tmp_path / 'index'}"]
+    command("search", "index", *given, f"--photos={tmp_path}")
+    capsys.readouterr()
+    command("search", "query", *given, TEXTS[1], "--json", "--top=3")
+    scores = [one["score"] for one in json.loads(capsys.readouterr().out)]
+    np.testing.assert_allclose(scores, np.sort(similarity[:, 1])[::-1], atol=1e-5)
+
+
 def test_one_tower_of_a_clip_alone(checkpoint):
     """Beside a text encoder that is new: nothing but the tower comes from there."""
     folder, module, params = checkpoint

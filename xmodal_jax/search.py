@@ -11,9 +11,10 @@
     python -m xmodal_jax.search bench --vectors=1000000 [--width=256]
         build an index of clustered vectors, change a thousand, and measure its answers
 
---workdir is a trained run whose texts and pictures have vectors of one space, or a whole model that `save_pretrained` wrote.
---json prints results for programs, --html=FILE writes a page of them. --index=DIR is where the index lies, by default in the
-folder of the run, one for each folder of photos.
+--workdir is a trained run whose texts and pictures have vectors of one space; --model instead a whole model: a folder that
+`save_pretrained` wrote or a CLIP, or its name on the hub. --json prints results for programs, --html=FILE writes a page of
+them. --index=DIR is where the index lies, by default in the folder of the run (of --model: below runs/), one for each folder of
+photos.
 """
 
 import functools
@@ -27,7 +28,8 @@ from absl import flags
 from xmodal_jax import cli
 from xmodal_jax.errors import UserError
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, or of a whole model.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+MODEL = flags.DEFINE_string("model", None, "Folder or name of a whole model, instead of a run.")
 PHOTOS = flags.DEFINE_string("photos", None, "Folder of photos. query: by default those that were indexed last.")
 INDEX = flags.DEFINE_string("index", None, "Folder of the index. Default: one in the run's folder for each folder of photos.")
 TOP = flags.DEFINE_integer("top", None, "query: the best so many photos (4 where no limit is given).", lower_bound=1)
@@ -60,9 +62,9 @@ def model_and_weights():
     from xmodal_jax import api
     from xmodal_jax.index import photos
 
-    if WORKDIR.value is None:
-        raise UserError("Give --workdir=DIR, the folder of a trained run.")
-    model = api.load(WORKDIR.value)
+    if (WORKDIR.value is None) == (MODEL.value is None):
+        raise UserError("Give --workdir=DIR, the folder of a trained run, or --model=FOLDER, a whole model.")
+    model = api.load(WORKDIR.value or MODEL.value)
     model.need("embed_images")
     return model, photos.fingerprint(model.params)
 
@@ -71,7 +73,8 @@ def index_folder():
     """Where the index of the photos lies; without --photos, of those indexed last."""
     if INDEX.value is not None:
         return INDEX.value
-    place = os.path.join(WORKDIR.value or "", "index")
+    own = WORKDIR.value or os.path.join("runs", f"search-{os.path.basename(os.path.normpath(MODEL.value or ''))}")
+    place = os.path.join(own, "index")
     if PHOTOS.value is not None:
         real = os.path.realpath(PHOTOS.value)
         return os.path.join(place, f"{os.path.basename(real)}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:8]}")
@@ -139,7 +142,7 @@ def least():
     from xmodal_jax.index.query import LEAST
     from xmodal_jax.interop.processing import read_json
 
-    return read_json(WORKDIR.value, "results.json").get("refer/threshold", LEAST)
+    return read_json(WORKDIR.value or "", "results.json").get("refer/threshold", LEAST)
 
 
 def drawn(one):

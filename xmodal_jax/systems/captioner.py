@@ -21,7 +21,8 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
     tokenizer = open_tokenizer(examples.tokenizer, texts, source, kept)
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
         raise UserError(f"config.examples.tokenizer={examples.tokenizer!r} has no end token, which closes a caption.")
-    return CaptionMaker(examples, tokenizer, source, config.seed, kept and read_list(kept, CONTENT))
+    content = read_list(kept, CONTENT) if kept else None if source is not None else ()
+    return CaptionMaker(examples, tokenizer, source, config.seed, content)
 
 
 def keep(maker, folder):

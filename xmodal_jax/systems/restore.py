@@ -7,24 +7,42 @@ import re
 import jax
 from absl import logging
 
+from xmodal_jax.config import find_config, load_config
 from xmodal_jax.data.senses import FrozenLMScorer
 from xmodal_jax.errors import UserError
+from xmodal_jax.interop.pretrained import fetch
+from xmodal_jax.interop.processing import read_json
 from xmodal_jax.systems import kept, recipe, whole
 from xmodal_jax.systems.model import build_model
 from xmodal_jax.systems.starting import parameters
+from xmodal_jax.systems.towers import graft
 from xmodal_jax.train.workdir import run_config
 
 
 def load(place, step=None):
-    """A run's folder, or a whole model (a folder that `save_pretrained` wrote, or its name on the hub) -> its predictor."""
+    """A run's folder, or a whole model (a folder that `save_pretrained` wrote, a whole CLIP, or its name on the hub) -> its
+    predictor."""
     place = os.fspath(place)
     on_hub = not os.path.isdir(place) and re.fullmatch(r"[\w.-]+/[\w.-]+", place) and not os.path.isdir(os.path.dirname(place))
     if not (on_hub or whole.is_checkpoint(place)):
         return open_run(place, step)[0]
     if step is not None:
         raise UserError(f"step={step}: {place} is a whole model, which has one state; steps are those of a run's folder.")
+    folder = fetch(place)
+    if read_json(folder, "config.json").get("model_type") == "clip":
+        return of_clip(folder, place)
     built, params, found = whole.read(place)
     return predictor(built, params, found, place)
+
+
+def of_clip(folder, place):
+    """The predictor of a whole CLIP as it is."""
+    if "," in folder:
+        raise UserError(f"{folder}: a folder whose name has a comma cannot be an argument of a config: rename it.")
+    config = load_config(find_config("configs/search.py"), f"init={folder}")
+    built = build_model(config)
+    params = built.model.init(jax.random.PRNGKey(0), built.example_batch(1))["params"]
+    return predictor(built, graft(params, built.towers), 0, place)
 
 
 def open_run(workdir, step=None):
