@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
         ("pretrain", 5),  # scenes, three heat maps, a picture
         ("caption", 3),  # scenes, a picture, the matrix of cosines
         ("vqa", 3),  # scenes, a picture, the explanation
+        ("search_and_compress", 3),  # photos found, a box, photos found by the smaller model
     ],
 )
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch, name, pictures):

@@ -19,6 +19,7 @@ from xmodal_jax.interop.pretrained import load_pretrained, new_settings, save_pr
 from xmodal_jax.interop.processing import OPENAI, defaults
 from xmodal_jax.interop.trees import leaves
 from xmodal_jax.models.backbones.clip import direction
+from xmodal_jax.page.desk import Desk, Served
 from xmodal_jax.systems import recipe
 from xmodal_jax.systems.export import export
 from xmodal_jax.systems.model import build_model
@@ -133,6 +134,15 @@ def test_a_run_that_attends_and_refers_is_searched_in_two_stages(held_out, comma
     for one in found:
         np.testing.assert_allclose(one["box"], boxes[examples.index(one["path"])] * [64, 32, 64, 32], atol=0.06)
     assert (tmp_path / "page.html").read_text().count("<img") == 6
+    maps = model.word_maps(examples[2], TEXTS[1])
+    assert [word for word, _ in maps] == model.maker.tokenizer.decode(model.maker.ids(TEXTS[1])).split()
+    assert all(grid.shape == (4, 4) and grid.sum() == pytest.approx(1, abs=1e-4) for _, grid in maps)
+    desk = Desk(photos, tmp_path / "pages", [Served("full", model, 0.0)])
+    shown = desk.query(TEXTS[1], top=1)["found"][0]
+    seen = desk.look(shown["name"], TEXTS[1])
+    assert len(seen["words"]) == len(maps) and seen["words"][0]["map"].startswith("data:image/png")
+    np.testing.assert_allclose(seen["box"], boxes[examples.index(found[0]["path"])], atol=2e-3)
+    np.testing.assert_allclose(seen["box"], shown["box"])
     command("search", "query", f"--workdir={folder}", TEXTS[1], f"--image={examples[2]}", "--json")
     (one,) = json.loads(capsys.readouterr().out)
     assert one["score"] == pytest.approx(likely[2], abs=1e-5) and one["box"] is not None

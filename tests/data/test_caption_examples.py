@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from xmodal_jax.data.augment import augment
-from xmodal_jax.data.captioning import NAMES, CaptionExamples, CaptionMaker
+from xmodal_jax.data.augment import augment, augment_with_boxes
+from xmodal_jax.data.captioning import ABSENT, NAMES, THERE, UNSAID, CaptionExamples, CaptionMaker
 from xmodal_jax.data.tokenizers import content_words, learn_tokenizer
 from xmodal_jax.errors import UserError
 
@@ -104,6 +104,51 @@ def test_zoom_cuts_out_and_brightness_keeps_the_order_of_levels(rng):
     assert near.shape == ramp.shape and near.max() - near.min() < ramp.max() - ramp.min()
     bright = augment(ramp, rng, "none", brightness=0.5)
     assert (np.diff(bright[0].astype(int), axis=0) >= 0).all() and not (bright == ramp).all()
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.8])
+def test_boxes_go_with_what_they_are_around(rng, zoom):
+    """A white rectangle on black is found again where its box says."""
+    seen = set()
+    for number in range(60):
+        (x0, x1), (y0, y1) = (np.sort(rng.choice(61, 2, replace=False)) for _ in range(2))
+        image = np.zeros((60, 60, 3), np.uint8)
+        image[y0:y1, x0:x1] = 255
+        box = np.array([x0, y0, x1, y1]) / 60
+        changed, (found,) = augment_with_boxes(image, [box], np.random.default_rng(number), "all", zoom, 0.1)
+        again = augment(image, np.random.default_rng(number), "all", zoom, 0.1)
+        np.testing.assert_array_equal(changed, again)
+        rows, columns = (np.flatnonzero((changed[..., 0] > 127).any(axis)) for axis in (1, 0))
+        if len(rows):
+            wanted = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / 60
+            np.testing.assert_allclose(found, wanted, atol=1e-6 if zoom == 1 else 1.5 / 60)
+            seen.add(tuple(np.round(found, 3)) == tuple(np.round(box.astype(np.float32), 3)))
+        else:
+            assert (found[2:] - found[:2]).min() <= 1.5 / 60  # cut off
+    assert seen == {False, True} or zoom > 1
+
+
+def test_phrases_mean_an_object_or_none_in_equal_shares():
+    made = maker(phrases=4)
+    boxes = {"red car": [0, 0, 0.5, 0.5], "dog": [0.25, 0.5, 1, 1]}
+    example = Source(8)[0] | {"phrases": [{"phrase": text, "box": box} for text, box in boxes.items()], "absent": ["house"]}
+    said = []
+    for position in range(100):
+        found = made(example, position)
+        assert {name: (array.shape, array.dtype) for name, array in found.items()} == {
+            name: (array.shape[1:], array.dtype) for name, array in made.example_batch(2).items()
+        }
+        for ids, length, box, kind in zip(*(found[f"phrase{part}"] for part in ("", "_length", "_box", "_said")), strict=True):
+            text = made.text(ids[1:])
+            assert length == len(text.split()) + 1 and (text == "house") == (kind == ABSENT)
+            np.testing.assert_array_equal(box, np.float32(boxes.get(text, [0] * 4)))
+            said.append(kind)
+    assert 0.4 < np.mean(np.array(said) == THERE) < 0.6
+    nothing = made(Source(8)[0], 0)
+    assert (nothing["phrase_said"] == UNSAID).all()
+    far = maker(phrases=4, zoom=4.0)  # what is cut off is not asked for
+    corner = example | {"phrases": [{"phrase": "dog", "box": [0, 0, 0.01, 0.01]}], "absent": []}
+    assert {kind for position in range(50) for kind in far(corner, position)["phrase_said"]} == {THERE, UNSAID}
 
 
 @pytest.mark.parametrize("settings", [{"flips": "up"}, {"zoom": 0.5}, {"brightness": 2.0}, {"length": 0}])

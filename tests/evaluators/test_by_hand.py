@@ -7,6 +7,7 @@ import pytest
 
 from xmodal_jax.evaluators.captioning import CaptioningEvaluator
 from xmodal_jax.evaluators.latent import LatentEvaluator
+from xmodal_jax.evaluators.refer import ReferEvaluator
 from xmodal_jax.evaluators.retrieval import RetrievalEvaluator
 
 
@@ -92,3 +93,45 @@ def test_a_unit_is_active_where_its_mean_varies_from_picture_to_picture():
     assert found["latent/kl"] == pytest.approx(nats.sum() / 2)
     assert found["latent/collapsed"] == 2 / 4  # the second and third units, over both tokens
     assert LatentEvaluator(recipe(held_out)).run(Given()) == ({}, [])
+
+
+class Finder:
+    """A predictor that knows the score and the box of every phrase of every picture."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def located(self, pictures, phrases):
+        found = [self.told[example["id"], phrase] for example, phrase in zip(pictures, phrases, strict=True)]
+        return np.array([score for score, _ in found]), np.array([box for _, box in found]), np.zeros((len(found), 1, 1))
+
+
+def test_phrases_are_found_with_their_box_or_recognised_as_absent():
+    left, right, large = [0, 0, 0.5, 1], [0.5, 0, 1, 1], [0, 0, 1, 1]
+    picture = np.zeros((8, 8, 3), np.uint8)
+
+    def example(name, boxes, phrases, absent):
+        return {"id": name, "image": picture, "lang": "en", "objects": [{"box": box} for box in boxes], "absent": absent,
+                "phrases": [{"phrase": text, "box": box, "settled": settled} for text, box, settled in phrases]}  # fmt: skip
+
+    test = [
+        example("a", [left, large], [("cat", left, "name"), ("big", large, "size")], ["dog", "cow"]),
+        example("b", [right], [("red", right, "color")], ["hen"]), example("c", [left], [], ["cow"]),
+    ]  # fmt: skip
+    val = [example("v", [left], [("cat", left, "name")], ["dog"])]
+    told = {
+        ("v", "cat"): (0.9, left), ("v", "dog"): (0.3, left),  # so that the threshold lies at 0.6
+        ("a", "cat"): (0.7, [0, 0, 0.5, 0.6]),  # IoU 0.6
+        ("a", "big"): (0.8, left),  # IoU 0.5
+        ("a", "dog"): (0.5, left), ("a", "cow"): (0.61, left),  # the second is wrong
+        ("b", "red"): (0.59, right),  # not found
+        ("b", "hen"): (0.0, right),
+    }  # fmt: skip
+    given = types.SimpleNamespace(held_out=test, open_split=lambda name: {"val": val}[name])
+    results, samples = ReferEvaluator(given, count=0, rows=2).run(Finder(told))
+    expected = {
+        "accuracy_50": 2 / 3, "mean_iou": 1.1 / 3, "absent_right": 2 / 3, "threshold": 0.6, "phrases": 3, "accuracy_50/name": 1,
+        "accuracy_50/size": 1, "accuracy_50/color": 0, "largest_box": 2 / 3 + 1 / 3, "random_box": (2 / 2 + 2 / 2 + 1) / 3,
+    }  # fmt: skip
+    assert results == pytest.approx({f"refer/{name}": value for name, value in expected.items()})
+    assert [sample.correct for sample in samples] == [False, True]
