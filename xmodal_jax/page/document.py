@@ -5,7 +5,8 @@ from xmodal_jax.draw.style import CSS as REPORT
 HTML = """\
 <!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Search in photos</title><link rel="stylesheet" href="/page.css"><script src="/page.js" defer></script></head><body>
+<title>Search in photos</title><link rel="icon" href="data:,"><link rel="stylesheet" href="/page.css">
+<script src="/page.js" defer></script></head><body>
 <header class="top"><h1>Search in photos</h1><p class="lead" id="about">Loading ...</p></header>
 <main>
 <form id="ask"><input id="text" name="text" dir="auto" autocomplete="off" maxlength="2000" autofocus
