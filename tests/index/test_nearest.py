@@ -17,7 +17,8 @@ def index(request, rng, tmp_path, monkeypatch):
     """(folder, {key: vector}) of 4,000 vectors, whose index has codes or not."""
     if request.param == "codes":
         pytest.importorskip("faiss")
-    monkeypatch.setattr(nearest, "MANY", 4000 if request.param == "codes" else 10**9)
+    for name, value in {"MANY": 4000 if request.param == "codes" else 10**9, "LEAST": 200, "CLOSER": 20}.items():
+        monkeypatch.setattr(nearest, name, value)
     vectors = clustered(rng, 4000, rng.normal(size=(20, WIDTH)).astype(np.float32))
     keys = [f"{i}.jpg" for i in range(4000)]
     write_generation(tmp_path, {}, FIELDS, keys, np.zeros((4000, 2)), lambda _, first, last: vectors[first:last])

@@ -15,8 +15,8 @@ from xmodal_jax.files import replacing
 FILE = "codes.faiss"
 WIDE = 128
 MANY = 50_000  # rows from which codes are worth it
-CLOSER = 20  # candidates whose vectors are compared, for each that is wanted; at least LEAST
-LEAST = 200
+CLOSER = 100  # candidates whose vectors are compared, for each that is wanted; at least LEAST
+LEAST = 1000
 PART = 65_536  # rows compared at a time
 
 
