@@ -75,8 +75,8 @@ def answers(folder, queries):
         rows.append(search(query, FOUND)[0])
         took.append(1e3 * (time.perf_counter() - start))
     memory = resident("VmRSS"), resident("RssAnon")
-    hits = [len(set(found.tolist()) & best) for found, best in zip(rows[20:], exact(store, queries), strict=True)]
-    p50, p95 = np.percentile(took[20:], [50, 95])
+    hits = [len(set(found.tolist()) & best) for found, best in zip(rows[-len(queries) :], exact(store, queries), strict=True)]
+    p50, p95 = np.percentile(took[-len(queries) :], [50, 95])
     disk = sum(os.path.getsize(os.path.join(store.place, name)) for name in os.listdir(store.place))
     return {
         "p50_ms": float(p50), "p95_ms": float(p95), "recall_at_10": sum(hits) / (FOUND * len(queries)),
