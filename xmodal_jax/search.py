@@ -9,7 +9,8 @@
     python -m xmodal_jax.search classify --workdir=DIR --photos=FOLDER --labels=airport,beach [--prompts='a photo of {}.']
         which label each photo is likeliest to show, zero-shot
     python -m xmodal_jax.search bench --vectors=1000000 [--width=256]
-        build an index of clustered vectors, change a thousand, and measure its answers
+        build an index of clustered vectors, change a thousand, and measure its answers; with --workdir=DIR --photos=FOLDER
+        instead: how fast these are indexed, beside decoding and encoding alone
 
 --workdir is a trained run whose texts and pictures have vectors of one space; --model instead a whole model: a folder that
 `save_pretrained` wrote or a CLIP, or its name on the hub. --json prints results for programs, --html=FILE writes a page of
@@ -191,11 +192,14 @@ def classify(*words):
 
 
 def bench(*words):
-    """Print what an index of many vectors costs."""
-    from xmodal_jax.measure import vectors
+    """Print what an index of many vectors costs, or with --photos how fast these are indexed."""
+    from xmodal_jax.measure import indexing, vectors
 
     no_more(words)
-    found = vectors.measure(VECTORS.value, WIDTH.value)
+    if PHOTOS.value is None:
+        found = vectors.measure(VECTORS.value, WIDTH.value)
+    else:
+        found = indexing.measure(model_and_weights()[0], PHOTOS.value)
     print(json.dumps(found) if JSON.value else "\n".join(f"{name:14} {value:,.4g}" for name, value in found.items()))
 
 

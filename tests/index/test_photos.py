@@ -12,6 +12,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.index import photos
 from xmodal_jax.index.query import Searcher
 from xmodal_jax.index.store import Store
+from xmodal_jax.measure import indexing
 
 NAMES = ["a.png", 'sub folder/it\'s "ö".PNG', "한국.png", "[x] 100%.png", os.fsdecode(b"caf\xe9.png")]
 
@@ -146,3 +147,24 @@ def test_fingerprints_differ_with_names_values_and_types():
     ]  # fmt: skip
     assert photos.fingerprint(tree) == photos.fingerprint({"b": dict(tree["b"]), "a": tree["a"].copy()})
     assert len({photos.fingerprint(other) for other in [tree, *others]}) == 5
+
+
+def test_no_photo_at_all_and_then_one(tmp_path):
+    (tmp_path / "photos").mkdir()
+    model = Colours()
+    store, done = photos.update(tmp_path / "index", tmp_path / "photos", model, "w")
+    assert len(store) == done.same == 0 and Searcher(store, model, "w").by_text("1 0 0") == []
+    paint(tmp_path / "photos", "one.png", (255, 0, 0))
+    photos.update(tmp_path / "index", tmp_path / "photos", model, "w")
+    (found,) = Searcher(Store(tmp_path / "index"), model, "w").by_text("1 0 0")
+    assert found.score == pytest.approx(1, abs=1e-4)
+
+
+def test_indexing_is_measured_beside_its_parts(folder):
+    (folder / "broken.png").write_bytes(b"x")
+    found = indexing.measure(Colours(), folder)
+    assert found["photos"] == 5 and min(found.values()) > 0
+    with pytest.raises(UserError, match="no photo that can be read"):
+        (folder / "only").mkdir()
+        (folder / "only/broken.png").write_bytes(b"x")
+        indexing.measure(Colours(), folder / "only")
