@@ -38,6 +38,7 @@ def main():
         raise UserError("Give --workdir=DIR (a trained run) and --photos=FOLDER.")
     desk = make_desk()
     desk.searcher()
+    desk.query("photo")  # what it compiles is ready for the first user
     logging.info("open http://%s:%d", HOST.value, PORT.value)
     uvicorn.run(
         server.make(desk, (*server.LOCAL, HOST.value, *ALLOW.value)), host=HOST.value, port=PORT.value, log_level="warning"

@@ -132,7 +132,7 @@ def test_queries_objects_words_uploads_and_corrections(address, tmp_path):
         at(driver, "phrase").clear()
         at(driver, "phrase").send_keys("the red box", Keys.ENTER)
         wait(driver, lambda: "Found (0.90)" in at(driver, "told").text)
-        assert at(driver, "box").is_displayed()
+        assert at(driver, "box").is_displayed() and not at(driver, "question").is_displayed()
         words = driver.find_elements(By.CSS_SELECTOR, "#words button")
         assert [word.text for word in words] == ["the", "red", "box"]
         maps = []

@@ -32,6 +32,7 @@ HTML = """\
 CSS = (
     REPORT
     + """
+[hidden] { display: none !important; }
 form { display: flex; flex-wrap: wrap; gap: .6rem; align-items: center; margin: 1rem 0; }
 input:not([type=file]) { flex: 1 1 18rem; font: inherit; padding: .5rem .7rem; color: inherit; background: var(--raised);
   border: 1px solid var(--rule); border-radius: 3px; }
