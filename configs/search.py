@@ -72,11 +72,11 @@ def get_config(arg=""):
     config.examples = defaults(
         CaptionExamples, length=16 if scenes else 32, image_size=args.image_size or own.get("image_size", scale["image_size"]),
         tokenizer=args.init or args.init_text or ("words:1" if scenes else "words"), flips="none" if scenes else flips,
-        zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1, phrases=4 if args.refer else 0,
+        zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1, phrases=2 if args.refer else 0,
     )  # fmt: skip
     config.model = defaults(
         Composed, name="composed", image=None, text=None, shared_width=scale["shared_width"],
-        aggregate="first" if args.init else "weighted", locator=3 if args.refer else 0, mean=own["mean"], std=own["std"],
+        aggregate="first" if args.init else "weighted", locator=2 if args.refer else 0, mean=own["mean"], std=own["std"],
     )  # fmt: skip
     del config.model.names, config.model.attended
     config.model.init = args.init

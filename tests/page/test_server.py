@@ -35,7 +35,7 @@ def desk(tmp_path):
 
 @pytest.fixture
 def client(desk):
-    with TestClient(server.make(desk)) as client:
+    with TestClient(server.make(desk), base_url="http://localhost") as client:
         client.headers["x-token"] = client.get("/about").json()["token"]
         yield client
 

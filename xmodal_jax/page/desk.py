@@ -101,8 +101,9 @@ class Desk:
     def path_of(self, name):
         """The photo of a name that the page was given; UserError where there is none, or it left the folder."""
         path = self._names.get(name)
-        if path is None:
-            self._names |= {self.name_of(found): found for found in self.all_paths()}
+        if path is None:  # of a page that was open before the server started
+            with self.lock:
+                self._names |= {self.name_of(found): found for found in self.all_paths()}
             path = self._names.get(name)
         if path is None or not os.path.isfile(path) or not photos.is_within(self.folder, path):
             raise UserError("This photo is not there any more.")

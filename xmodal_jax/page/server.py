@@ -23,7 +23,7 @@ from xmodal_jax.page import document
 UPLOAD = 20_000_000  # bytes of an uploaded picture
 BODY = 100_000  # of other requests
 WAITING = 32  # requests in the queue
-LOCAL = ("localhost", "127.0.0.1", "[::1]", "testserver")
+LOCAL = ("localhost", "127.0.0.1")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
