@@ -65,14 +65,11 @@ class Store:
         place = os.path.join(self.folder, name)
         with open(os.path.join(place, "head.json"), encoding="utf-8") as file:
             about = json.load(file)
-        head, fields = (
-            about["head"],
-            {field: (np.dtype(kind), tuple(shape)) for field, (kind, shape) in about["fields"].items()},
-        )
+        fields = {field: (np.dtype(kind), tuple(shape)) for field, (kind, shape) in about["fields"].items()}
         base = {field: mapped(place, field) for field in [*fields, "ends", "stamps"]}
         with open(os.path.join(place, "keys.bin"), "rb") as file:
             keys = file.read()
-        self.head, self.fields, self.base, self.keys, self.count = head, fields, base, keys, len(base["stamps"])
+        self.head, self.fields, self.base, self.keys, self.count = about["head"], fields, base, keys, len(base["stamps"])
         self.dead = np.zeros(self.count, bool)  # grows with the journal
         self.added = []  # (key, stamp, {field: array}) of each journalled row
         self.place, self.generation, self.read = place, name, 0
@@ -90,8 +87,8 @@ class Store:
                 if change[0] != COMMIT:
                     waiting.append(change)
                     continue
-                for change in waiting:
-                    self._apply(*change)
+                for earlier in waiting:
+                    self._apply(*earlier)
                 waiting, changed, self.read = [], True, end
         if changed:
             self._rows, self._stacked = None, {}

@@ -32,6 +32,8 @@ HEADLINES = {
     "compress/latency_ratio/image": ("time, a picture", "of the compressed model, by the full one's; batch 1", "", None),
     "compress/latency_ratio/text": ("time, a text", "of the compressed model, by the full one's; batch 1", "", None),
     "retrieval/i2t_r1": ("image to text R@1", "the nearest caption is one of the picture's own", "", None),
+    "refer/accuracy_50": ("objects found", "phrases whose object is found, in a box that shares half with its own", "", None),
+    "refer/absent_right": ("absent objects", "phrases that mean nothing in the picture and are recognised as such", "", None),
     "captioning/bleu4": ("BLEU-4", "n-grams of the captions that stand in a reference", "", None),
     "captioning/ciderD": ("CIDEr-D", "likeness to the references, rare words count more; may pass 100 %", "", None),
     "vqa/accuracy": ("VQA accuracy", "agreement of the answers with the annotators', by the official formula", "", None),
