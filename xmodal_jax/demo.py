@@ -47,9 +47,8 @@ def main():
 
 def make_desk():
     """The `Desk` that the flags ask for."""
-    from xmodal_jax import api
-    from xmodal_jax.index import photos, query
-    from xmodal_jax.interop.processing import read_json
+    from xmodal_jax import api, finding
+    from xmodal_jax.index import photos
     from xmodal_jax.page.desk import Desk, Served
 
     photos.files_of(PHOTOS.value)  # a wrong folder is told before models are loaded
@@ -57,7 +56,7 @@ def make_desk():
     def open_model(place, name):
         model = api.load(place)
         model.need("embed_images")
-        return Served(name, model, read_json(place, "results.json").get("refer/threshold", query.LEAST))
+        return Served(name, model, finding.least_of(place))
 
     served = [open_model(WORKDIR.value, "full model")]
     if COMPRESSED.value:

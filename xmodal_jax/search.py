@@ -19,7 +19,6 @@ photos.
 """
 
 import functools
-import hashlib
 import json
 import os
 import sys
@@ -49,77 +48,57 @@ WIDTH = flags.DEFINE_integer("width", 256, "bench: numbers of each.", lower_boun
 def main(command="", *words):
     from xmodal_jax.config import choose
 
-    choose(COMMANDS, command, "command")(*words)
-
-
-def no_more(words):
-    """Raise a UserError for words that nothing is done with."""
-    if words:
+    run = choose(COMMANDS, command, "command")
+    if words and command != "query":
         raise UserError(f"Unknown argument {words[0]!r} (see --help).")
+    run(*words)
 
 
-def model_and_weights():
-    """The predictor, and the fingerprint of its parameters."""
-    from xmodal_jax import api
-    from xmodal_jax.index import photos
+def finder():
+    """The `Finder` that the flags ask for."""
+    from xmodal_jax.finding import Finder, indexes_of, place_of
 
     if (WORKDIR.value is None) == (MODEL.value is None):
         raise UserError("Give --workdir=DIR, the folder of a trained run, or --model=FOLDER, a whole model.")
-    model = api.load(WORKDIR.value or MODEL.value)
-    model.need("embed_images")
-    return model, photos.fingerprint(model.params)
+    place = WORKDIR.value or MODEL.value
+    needs_index = not (PHOTOS.value or INDEX.value or IMAGE.value)
+    # What is missing is told before a model is loaded.
+    index = place_of(indexes_of(place)) if needs_index else INDEX.value
+    return Finder(place, index=index)
 
 
-def index_folder():
-    """Where the index of the photos lies; without --photos, of those indexed last."""
-    if INDEX.value is not None:
-        return INDEX.value
-    own = WORKDIR.value or os.path.join("runs", f"search-{os.path.basename(os.path.normpath(MODEL.value or ''))}")
-    place = os.path.join(own, "index")
-    if PHOTOS.value is not None:
-        real = os.path.realpath(PHOTOS.value)
-        return os.path.join(place, f"{os.path.basename(real)}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:8]}")
-    made = [entry.path for entry in os.scandir(place) if entry.is_dir()] if os.path.isdir(place) else []
-    if not made:
-        raise UserError(f"{place}: nothing was indexed yet: python -m xmodal_jax.search index --workdir=... --photos=FOLDER")
-    return max(made, key=os.path.getmtime)
+def folder():
+    """--photos, which has to be there."""
+    from xmodal_jax.index.photos import files_of
 
-
-def index(*words):
-    """Bring the index in step with the folder."""
-    from xmodal_jax.index import photos
-
-    no_more(words)
     if PHOTOS.value is None:
-        raise UserError("Give --photos=FOLDER, what to index.")
-    photos.files_of(PHOTOS.value)  # a wrong folder is told before a model is loaded
-    model, weights = model_and_weights()
-    store, done = photos.update(index_folder(), PHOTOS.value, model, weights)
-    if JSON.value:
-        print(json.dumps({**vars(done), "photos": len(store), "index": store.folder}))
-    else:
-        print(f"{len(store)} photos in {store.folder}: {done}")
+        raise UserError("Give --photos=FOLDER.")
+    files_of(PHOTOS.value)
+    return PHOTOS.value
+
+
+def index():
+    """Bring the index in step with the folder."""
+    place = folder()
+    store, done = finder().index(place)
+    told = {**vars(done), "photos": len(store), "index": store.folder}
+    print(json.dumps(told) if JSON.value else f"{len(store)} photos in {store.folder}: {done}")
 
 
 def query(*words):
     """Print the photos found."""
-    from xmodal_jax.index.query import Searcher
-    from xmodal_jax.index.store import Store
-
     text = " ".join(words)
     if bool(text.strip()) == bool(PICTURE.value):
         raise UserError('Give what to search for: a text in quotes ("a dog on a beach"), or --picture=FILE.')
-    limits = {"top": TOP.value, "percent": PERCENT.value, "threshold": THRESHOLD.value}
     if IMAGE.value:
-        found = in_image(IMAGE.value, text)
+        found = [finder().in_picture(IMAGE.value, text)]
     else:
-        store = Store(index_folder())
-        searcher = Searcher(store, *model_and_weights(), least())
-        found = searcher.by_picture(PICTURE.value, **limits) if PICTURE.value else searcher.by_text(text, **limits)
+        limits = {"top": TOP.value, "percent": PERCENT.value, "threshold": THRESHOLD.value}
+        found = finder().query(text, PICTURE.value, PHOTOS.value, **limits)
     if HTML.value:
         from xmodal_jax.draw.gallery import write_gallery
 
-        photos = [(os.path.basename(one.path), one.score, functools.partial(drawn, one)) for one in found]
+        photos = [(os.path.basename(one.path), one.score, functools.partial(picture, one)) for one in found]
         write_gallery(HTML.value, text or PICTURE.value, photos)
     if JSON.value:
         print(json.dumps([vars(one) for one in found]))
@@ -128,35 +107,14 @@ def query(*words):
         print(f"{one.score:.4f}\t{printable(one.path)}" + (f"\t{' '.join(map(str, one.box))}" if one.box else ""))
 
 
-def in_image(path, phrase):
-    """[Found] of the object that a phrase means in one picture."""
-    from xmodal_jax.index.query import Found, locate
-
-    model, _ = model_and_weights()
-    model.as_example(path)  # a broken one is told
-    ((score, box),) = locate(model, [path], phrase, least())
-    return [Found(path, score, box)]
-
-
-def least():
-    """The score from which an object counts as found: what the run's last evaluation chose, else the usual."""
-    from xmodal_jax.index.query import LEAST
-    from xmodal_jax.interop.processing import read_json
-
-    return read_json(WORKDIR.value or "", "results.json").get("refer/threshold", LEAST)
-
-
-def drawn(one):
+def picture(one):
     """A photo that was found, with its box."""
     from xmodal_jax.data.images import decode_image
     from xmodal_jax.draw.boxed import boxed
 
-    picture = decode_image(one.path)
-    if one.box is None:
-        return picture
-    height, width, _ = picture.shape
-    shares = [x / side for x, side in zip(one.box, (width, height) * 2, strict=True)]
-    return boxed(picture, [(shares, None)], longest=384)
+    pixels = decode_image(one.path)
+    sides = pixels.shape[1::-1] * 2
+    return boxed(pixels, [([x / side for x, side in zip(one.box, sides, strict=True)], None)], 384) if one.box else pixels
 
 
 def printable(path):
@@ -164,43 +122,24 @@ def printable(path):
     return path.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8")
 
 
-def classify(*words):
+def classify():
     """Print the likeliest label of every photo."""
-    from absl import logging
-
-    from xmodal_jax.index import photos
-
-    no_more(words)
-    if PHOTOS.value is None or not LABELS.value:
-        raise UserError("Give --photos=FOLDER and --labels=NAME,NAME,...")
-    names = list(photos.files_of(PHOTOS.value))
-    model, _ = model_and_weights()
-    for first in range(0, len(names), photos.BATCH):
-        examples = {}
-        for name in names[first : first + photos.BATCH]:
-            try:
-                examples[name] = model.as_example(os.path.join(PHOTOS.value, name))
-            except UserError as error:
-                logging.warning("passed over: %s", error)
-        ranked = model.classify(list(examples.values()), LABELS.value, PROMPTS.value) if examples else []
-        for name, labels in zip(examples, ranked, strict=True):
-            path = os.path.join(PHOTOS.value, name)
-            if JSON.value:
-                print(json.dumps({"path": path, "labels": dict(labels)}), flush=True)
-            else:
-                print(f"{printable(path)}\t{labels[0][0]}\t{labels[0][1]:.3f}", flush=True)
+    if not LABELS.value:
+        raise UserError("Give --labels=NAME,NAME,...")
+    for path, labels in finder().classify(folder(), LABELS.value, PROMPTS.value):
+        line = json.dumps({"path": path, "labels": dict(labels)})
+        print(line if JSON.value else f"{printable(path)}\t{labels[0][0]}\t{labels[0][1]:.3f}", flush=True)
 
 
-def bench(*words):
+def bench():
     """Print what an index of many vectors costs, or with --photos how fast these are indexed."""
     from xmodal_jax.measure import indexing, vectors
 
-    no_more(words)
     if PHOTOS.value is None:
         found = vectors.measure(VECTORS.value, WIDTH.value)
     else:
-        found = indexing.measure(model_and_weights()[0], PHOTOS.value)
-    print(json.dumps(found) if JSON.value else "\n".join(f"{name:14} {value:,.4g}" for name, value in found.items()))
+        found = indexing.measure(finder().model, folder())
+    print(json.dumps(found) if JSON.value else "\n".join(f"{name:16} {value:,.4g}" for name, value in found.items()))
 
 
 COMMANDS = {"index": index, "query": query, "classify": classify, "bench": bench}
