@@ -11,8 +11,9 @@ model.similarity(["a.jpg", "b.jpg"], ["a dog", "a red car"])  # [2, 2]
 model.classify("photo.jpg", ["beach", "forest"])  # [(label, probability), ...]
 model.save_pretrained("my-model")  # load("my-model") opens it anywhere
 
-`xmodal_jax.finding.Finder` searches folders of photos. Beside these, crossmodal byte models associate and tell senses apart (`associate`, `pick_sense`), answerers of questions explain
-themselves (`answers`, `grad_cam`, `pairs`), captioners show where they look (`look`).
+Beside these, crossmodal byte models associate and tell senses apart (`associate`, `pick_sense`), answerers of questions explain
+themselves (`answers`, `grad_cam`, `pairs`), captioners show where they look (`look`). Folders of photos are searched by
+`xmodal_jax.finding.Finder`.
 """
 
 import os
