@@ -151,6 +151,14 @@ def test_a_run_that_attends_and_refers_is_searched_in_two_stages(held_out, comma
     assert json.loads(capsys.readouterr().out)[0]["box"] is None
 
 
+def test_data_without_boxes_teaches_no_objects(tmp_path):
+    (tmp_path / "captions.jsonl").write_text('{"image": "1.png", "captions": ["a dog"], "split": "train"}\n' * 3)
+    Image.new("RGB", (32, 32)).save(tmp_path / "1.png")
+    config = get_config(f"debug,refer=True,data=captions,path={tmp_path},image_size=32")
+    with pytest.raises(UserError, match="no phrases with boxes"):
+        recipe.make(config, split="train")
+
+
 def by_words(model, text, regions):
     """Attended similarity of a text and pictures, by hand."""
     (words,), (importance,) = model.words([text])

@@ -15,8 +15,17 @@ CONTENT = "content.json"  # ids of the words that name a picture
 def make_maker(config, examples, source=None, kept=None, open_scorer=None):
     del open_scorer  # of senses
 
+    def phrases(i):
+        return source.phrases(i) if examples.phrases and hasattr(source, "phrases") else []
+
     def texts(i):
-        return source.captions(i)[0] + (source.phrases(i) if examples.phrases else [])
+        return source.captions(i)[0] + phrases(i)
+
+    if examples.phrases and source is not None and not any(phrases(i) for i in range(len(source))):
+        raise UserError(
+            "config.examples.phrases: this data has no phrases with boxes, of which objects are learned: the built-in scenes "
+            "have, and lists whose pictures have objects with boxes (docs/data.md)."
+        )
 
     tokenizer = open_tokenizer(examples.tokenizer, texts, source, kept)
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
