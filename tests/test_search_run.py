@@ -99,6 +99,8 @@ def test_a_wrong_command_is_told(arguments, told, command):
         command("search", *arguments)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_a_run_that_attends_and_refers_is_searched_in_two_stages(held_out, command, capsys, tmp_path):
     folder = tmp_path / "run"
     config = small("debug,image_size=32,attend=True,loss=triplet,refer=True")
@@ -251,6 +253,8 @@ def test_a_run_from_clip_needs_its_folder_no_more(checkpoint, started, similarit
         jax.tree.map(np.testing.assert_array_equal, written.params, params[part])
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_a_whole_clip_is_used_as_it_is(checkpoint, similarity, pictures, command, capsys, tmp_path):
     np.testing.assert_allclose(api.load(checkpoint[0]).similarity(pictures, TEXTS), similarity, atol=1e-6)
     for number, picture in enumerate(pictures):

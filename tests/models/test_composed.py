@@ -83,7 +83,7 @@ def test_words_and_regions_are_compared_exactly_in_microbatches(rng, loss):
 
     def gradient(parts, **other):
         objectives = {"contrastive": config | other, "attended": config | other}
-        return loss_and_gradient(model, objectives, params, batch, jax.random.PRNGKey(0), parts)
+        return jax.jit(lambda params: loss_and_gradient(model, objectives, params, batch, jax.random.PRNGKey(0), parts))(params)
 
     (one, sums, grads), (other, _, other_grads) = gradient(1), gradient(4)
     np.testing.assert_allclose(other, one, rtol=1e-5)

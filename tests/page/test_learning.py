@@ -12,6 +12,8 @@ from xmodal_jax.index import photos
 from xmodal_jax.page import learning
 from xmodal_jax.page.desk import Desk, Served
 
+pytestmark = [pytest.mark.slow, pytest.mark.gate]
+
 
 @pytest.fixture
 def folder(held_out, tmp_path):
