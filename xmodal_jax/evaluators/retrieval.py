@@ -40,8 +40,11 @@ class RetrievalEvaluator:
         def recalls(ways, pairs, equal=None):
             """Recalls of scores from pictures and scores from texts, both [pictures, sentences]."""
             chosen, owners = columns(pairs)
-            from_pictures, from_texts = (recall_at_k(way[:, chosen], owners, equal=equal) for way in ways)
-            return {k: (from_pictures if k.startswith("i2t") else from_texts)[k] for k in from_pictures}
+            found = recall_at_k(ways[0][:, chosen], owners, equal=equal)
+            if ways[1] is not ways[0]:
+                other = recall_at_k(ways[1][:, chosen], owners, equal=equal)
+                found |= {name: other[name] for name in other if name.startswith("t2i")}
+            return found
 
         distinct = list(dict.fromkeys(listed))
         texts = [text for _, text in distinct]
