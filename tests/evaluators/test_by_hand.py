@@ -95,6 +95,39 @@ def test_a_unit_is_active_where_its_mean_varies_from_picture_to_picture():
     assert LatentEvaluator(recipe(held_out)).run(Given()) == ({}, [])
 
 
+class Attending(Given):
+    """One that knows the attended similarity of every text and picture as well."""
+
+    attends = True
+
+    def __init__(self, images, texts, table):
+        super().__init__(images, texts)
+        self.table, self.number = np.array(table), {text: n for n, text in enumerate(texts)}
+
+    def seen(self, pictures):
+        return {"regions": np.array([[[picture["image"]]] for picture in pictures])}
+
+    def words(self, texts):
+        return np.array([[[self.number[text]]] for text in texts]), np.ones((len(texts), 1))
+
+    def attended(self, words, importance, regions):
+        return self.table[np.ix_(words[:, 0, 0], regions[:, 0, 0])]
+
+
+@pytest.mark.parametrize(("count", "i2t", "t2i"), [(1, 1 / 3, 2 / 3), (2, 1.0, 1.0), (3, 1.0, 1.0)])
+def test_the_best_by_vectors_are_put_in_order_by_both_similarities(count, i2t, t2i):
+    """Cosines of pictures and their captions a, b, c: only c is nearest to its own; attended similarity is of the own alone."""
+    vectors = np.array([[0.6, 0.7, 0.1], [0.5, 0.4, 0.2], [0.3, 0.2, 0.9]])  # pictures by texts, as products with the axes
+    predictor = Attending(vectors, {"a": [1, 0, 0], "b": [0, 1, 0], "c": [0, 0, 1]}, 0.9 * np.eye(3))
+    given = recipe(examples(["a"], ["b"], ["c"]))
+    results, _ = RetrievalEvaluator(given, rows=2, reranked=count).run(predictor)
+    # Pictures: a's best two are b, a; b's a, b; c's c, a. Texts: a's best two pictures are 0, 1; b's 0, 1; c's 2, 1.
+    assert (results["retrieval/i2t_r1"], results["retrieval/t2i_r1"]) == pytest.approx((i2t, t2i))
+    alone, _ = RetrievalEvaluator(given, rows=2).run(Given(vectors, predictor.texts))
+    assert results["retrieval/mean_recall_vectors"] == pytest.approx(alone["retrieval/mean_recall"])
+    assert "retrieval/mean_recall_vectors" not in alone
+
+
 class Finder:
     """A predictor that knows the score and the box of every phrase of every picture."""
 
