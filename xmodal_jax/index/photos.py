@@ -116,7 +116,7 @@ def update(folder, photos, model, weights):
 
 def fields_of(model):
     """{name: (type, shape)} of what the model keeps of a photo: its vector whole, what else there is in half the bytes."""
-    seen = model.seen([np.zeros((8, 8, 3), np.uint8)])
+    seen = model.seen([np.zeros((8, 8, 3), np.uint8)] * BATCH)  # what it compiles is needed next
     return {name: ("float32" if name == "vector" else "float16", array.shape[1:]) for name, array in seen.items()}
 
 
