@@ -23,16 +23,16 @@ class Finder:
     """A model that searches photos.
 
     Args:
-      place: folder of a run, or of a whole model, or its name on the hub. indexes: folder of its indexes, one for each folder
-        of photos; by default in the run's folder. index: folder of one index, instead.
+      place: folder of a run, or of a whole model, or its name on the hub. index: folder of the index, by default one in the
+        run's folder for each folder of photos.
     Attributes:
       least: the score from which an object counts as found: what the run's last evaluation chose, else the usual.
     """
 
-    def __init__(self, place, indexes=None, index=None):
+    def __init__(self, place, index=None):
         self.model = restore.load(place)
         self.model.need("embed_images")
-        self.weights, self.indexes, self.given = photos.fingerprint(self.model.params), indexes or indexes_of(place), index
+        self.weights, self.indexes, self.given = photos.fingerprint(self.model.params), indexes_of(place), index
         self.least = least_of(place)
 
     def index(self, folder):

@@ -54,7 +54,8 @@ class RetrievalEvaluator:
             means["mean_recall_vectors"] = recalls((vectors, vectors), listed)
         for name, values in means.items():
             found[name] = 100 * float(np.mean([values[way] for way in WAYS]))
-        (chosen, owners), scores = columns(distinct), ranked[0][:, columns(distinct)[0]]
+        chosen, owners = columns(distinct)
+        scores = ranked[0][:, chosen]
         found["chance_i2t_r1"] = float(np.mean(np.bincount(owners))) / len(texts)
         found["gap"] = float(np.linalg.norm(v.mean(0) - u[chosen].mean(0)))
         found["examples"] = len(self.examples)

@@ -68,7 +68,7 @@ class Composed(nn.Module):
             self.log_sharpness = self.param("log_sharpness", nn.initializers.constant(LOG_SHARPNESS), ())
 
         if self.locator:
-            self.locate = Locator(self.shared_width, self.locator, dtype=self.dtype)
+            self.locate = Locator(self.locator, dtype=self.dtype)
 
     def encode_image(self, images, train=False):
         """images uint8 [B, H, W, 3] -> Encoded with x [B, N, P] projected, pooled [B, P], names [B, V] or None."""

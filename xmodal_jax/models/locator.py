@@ -31,8 +31,7 @@ class Located:
 class Locator(nn.Module):
     """Tokens of pictures and phrases in one space -> Located. layers, heads: of the transformer that reads both."""
 
-    width: int
-    layers: int = 3
+    layers: int
     heads: int = 4
     dtype: str = "float32"
 

@@ -15,7 +15,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.objectives.sums import weighted
 
 LOSSES = ("infonce", "triplet")
-NEGATIVES = ("random", "semi-hard", "hardest")
+NEGATIVES = ("semi-hard", "random", "hardest")
 SIMILARITIES = ("cosine", "euclidean")
 NONE = -1e9  # similarity of what is no negative
 
@@ -24,7 +24,7 @@ def chosen(config, where="an objective"):
     """(loss, margin, negatives, similarity) of an objective's settings; UserError for a name that there is not."""
     found = []
     for name, valid in (("loss", LOSSES), ("negatives", NEGATIVES), ("similarity", SIMILARITIES)):
-        value = config.get(name, valid[-1] if name == "negatives" else valid[0])
+        value = config.get(name, valid[0])
         if value not in valid:
             raise UserError(f"{where}.{name}={value!r}: must be one of {', '.join(valid)}.")
         found.append(value)
