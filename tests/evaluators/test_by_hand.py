@@ -105,7 +105,7 @@ class Attending(Given):
         self.table, self.number = np.array(table), {text: n for n, text in enumerate(texts)}
 
     def seen(self, pictures):
-        return {"regions": np.array([[[picture["image"]]] for picture in pictures])}
+        return {"vector": self.pooled(pictures)[0], "regions": np.array([[[picture["image"]]] for picture in pictures])}
 
     def words(self, texts):
         return np.array([[[self.number[text]]] for text in texts]), np.ones((len(texts), 1))

@@ -29,10 +29,11 @@ class RetrievalEvaluator:
         listed = [(i, text) for i, example in enumerate(self.examples) for text in example["captions"]]
         told = list(dict.fromkeys(text for _, text in listed))  # each sentence has one vector: equal ones tie exactly
         number = {text: n for n, text in enumerate(told)}
-        v = np.concatenate([predictor.pooled(seconds=part)[0] for part in parts(self.examples, self.rows)])
+        seen = [self._seen(predictor, part) for part in parts(self.examples, self.rows)]
+        v = np.concatenate([part["vector"] for part in seen])
         u = np.concatenate([predictor.pooled(texts=part)[1] for part in parts(told, self.rows)])
         vectors = v.astype(np.float64) @ u.T  # [pictures, sentences]
-        ranked = self._ranked(predictor, vectors, told)
+        ranked = self._ranked(predictor, vectors, told, [part.get("regions") for part in seen])
 
         def columns(pairs):
             return [number[text] for _, text in pairs], np.array([i for i, _ in pairs])
@@ -61,15 +62,16 @@ class RetrievalEvaluator:
         found["examples"] = len(self.examples)
         return {f"retrieval/{name}": value for name, value in found.items()}, self._samples(scores, texts, owners)
 
-    def _ranked(self, predictor, vectors, told):
+    def _seen(self, predictor, part):
+        """Vectors of pictures, and their regions where the model attends."""
+        return predictor.seen(part) if predictor_attends(predictor) else {"vector": predictor.pooled(seconds=part)[0]}
+
+    def _ranked(self, predictor, vectors, told, regions):
         """What pictures, and what texts are ranked by, both [pictures, sentences]."""
         if not predictor_attends(predictor):
             return vectors, vectors
-        regions = np.concatenate([predictor.seen(part)["regions"] for part in parts(self.examples, self.rows)])
         words = [predictor.words(part) for part in parts(told, self.rows)]
-        attended = np.concatenate(
-            [np.concatenate([predictor.attended(*word, part) for word in words]).T for part in parts(regions, self.rows)]
-        )
+        attended = np.concatenate([np.concatenate([predictor.attended(*word, part) for word in words]).T for part in regions])
         return reranked(vectors, attended, self.reranked), reranked(vectors.T, attended.T, self.reranked).T
 
     def _samples(self, scores, texts, owners):
