@@ -2,6 +2,10 @@
 
 import os
 import pathlib
+import random
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -97,6 +101,53 @@ def test_an_update_that_was_killed_goes_on(folder, tmp_path, monkeypatch):
     model.counts.clear()
     store, _ = photos.update(tmp_path / "index", folder, model, "w")
     assert len(store) == 5 and sum(model.counts) == 1
+
+
+WATCHED = """
+from xmodal_jax.index import photos
+from tests.index.test_photos import Colours
+photos.BATCH = 4
+print("starts", flush=True)
+photos.update({index!r}, {folder!r}, Colours(), "w")
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_of_a_whole_update(tmp_path):
+    """The index is that of the photos before or of those now, and the next update makes it that of now."""
+    draw, took = random.Random(0), None
+    states, left = {}, []  # of the folder, before and after its photos change; what each kill left
+    for turn in range(21):
+        folder, index = tmp_path / f"photos {turn}", tmp_path / f"index {turn}"
+        for number in range(80):
+            paint(folder, f"{number}.png", (3 * number + 1, 100, 0))
+        photos.update(index, folder, Colours(), "w")
+        states["before"] = content(index)
+        for number in range(40):
+            paint(folder, f"{number}.png", (0, 100, 3 * number + 1))
+            os.utime(folder / f"{number}.png", ns=(number, number))
+            os.remove(folder / f"{79 - number // 2}.png") if number % 2 else paint(folder, f"new {number}.png", (9, 9, number))
+        code = WATCHED.format(index=str(index), folder=str(folder))
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "starts\n"
+        started = time.monotonic()
+        if took is None:  # the first one is let go, and tells how long the others have
+            assert process.stdout.readline() == "done\n"
+            took, states["after"] = time.monotonic() - started, content(index)
+            assert states["after"] != states["before"]
+        time.sleep(draw.random() * took)
+        process.kill()
+        process.wait()
+        left.append(next(name for name, state in states.items() if state == content(index)))
+        photos.update(index, folder, Colours(), "w")
+        assert content(index) == states["after"]
+    assert left.count("before") > 5  # else the kills came too late to tell anything
+
+
+def content(index):
+    store = Store(index)
+    return {key: store.get("vector", [row])[0].tobytes() for key, row in store.rows.items()}
 
 
 def test_links_leave_the_folder_for_nothing(folder, tmp_path):
