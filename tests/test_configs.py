@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 from PIL import Image
 
-from tests import runs, test_caption_run, test_compress_run, test_search_run, test_vqa_run
+from tests import runs, test_caption_run, test_compress_run, test_search_run, test_vqa_run, test_zoo_run
 from xmodal_jax.config import load_config
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.systems import recipe
@@ -24,6 +24,7 @@ SMALL = {  # examples
     "caption": {"examples.length": 12, "data.count": 40},
     "search": {"examples.length": 12, "data.count": 40},
     "compress": {"examples.length": 12, "data.count": 40, "compress.epochs": 0},
+    "zoo": {"examples.length": 12, "data.count": 40},
     "vqa": {"examples.length": 12, "data.count": 40, "model.image.channels": "(4, 0, 8, 0, 8, 0)"},
 }
 GATE = [pytest.mark.slow, pytest.mark.gate]
@@ -33,6 +34,7 @@ RUNS = {
     "search": test_search_run.small,
     "compress": test_compress_run.small,
     "vqa": test_vqa_run.small,
+    "zoo": test_zoo_run.small,
 }
 
 

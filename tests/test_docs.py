@@ -84,7 +84,7 @@ def settings():
         found |= {f"evaluators.{name}.{key}" for key in inspect.signature(kind).parameters}
     texts = ("lstm", "bert", "roberta", "deberta_v3")
     for file in (
-        "pretrain", "search", "compress", *(f"caption:{method}" for method in ("vae_cl", "dual_encoder")),
+        "pretrain", "search", "compress", "zoo", *(f"caption:{method}" for method in ("vae_cl", "dual_encoder")),
         *(f"vqa:fusion={fusion}" for fusion in FUSIONS), *(f"vqa:text={text}" for text in texts),
     ):  # fmt: skip
         name, _, arguments = file.partition(":")
@@ -180,7 +180,7 @@ def test_flags_and_settings_that_are_mentioned_exist(page):
     ("name", "page"),
     [
         ("pretrain", "crossmodal-bytes"), ("caption", "captioning"), ("search", "search"), ("compress", "compression"),
-        ("vqa", "vqa"),
+        ("vqa", "vqa"), ("zoo", "zoo"),
     ],
 )  # fmt: skip
 def test_every_argument_of_a_config_is_listed(name, page):

@@ -280,7 +280,7 @@ def test_one_tower_of_a_clip_alone(checkpoint):
     ("changes", "told"),
     [
         ({"model.image.name": "vit"}, "config.model.image must be its tower, 'clip'"),
-        ({"model.interaction": "single"}, "config.model.interaction='single': must be one of dual"),
+        ({"model.interaction": "double"}, "config.model.interaction.name"),
         ({"model.aggregate": "last"}, "config.model.aggregate='last': must be one of first, mean, weighted"),
     ],
 )

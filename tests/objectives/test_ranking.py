@@ -63,7 +63,7 @@ def test_both_directions_by_hand(rng, similarity, negatives, kind):
 
 def test_unknown_names_are_told_before_training():
     class Model:
-        encode_image = encode_text = None
+        encode_image = encode_text = scale = None
 
     for name, value in (("loss", "triplets"), ("negatives", "hard"), ("similarity", "dot")):
         with pytest.raises(UserError, match=f"objectives.contrastive.{name}='{value}': must be one of"):

@@ -8,6 +8,7 @@ import numpy as np
 from xmodal_jax.errors import UserError
 
 END, UNKNOWN = "<|endoftext|>", "<unk>"  # GPT-2's one special token begins, ends and pads
+MASK = "<mask>"
 WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
 
 

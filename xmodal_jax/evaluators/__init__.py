@@ -9,6 +9,7 @@ from xmodal_jax.evaluators.captioning import CaptioningEvaluator
 from xmodal_jax.evaluators.generation import GenerationEvaluator
 from xmodal_jax.evaluators.latent import LatentEvaluator
 from xmodal_jax.evaluators.masked import MaskedEvaluator
+from xmodal_jax.evaluators.objectives import ObjectivesEvaluator
 from xmodal_jax.evaluators.refer import ReferEvaluator
 from xmodal_jax.evaluators.retrieval import RetrievalEvaluator
 from xmodal_jax.evaluators.sense import SenseEvaluator
@@ -22,6 +23,7 @@ EVALUATORS = {
     "latent": LatentEvaluator,
     "answering": AnsweringEvaluator,
     "refer": ReferEvaluator,
+    "objectives": ObjectivesEvaluator,
 }
 
 

@@ -1,8 +1,9 @@
-"""A model composed of encoders: each modality's tokens carried into one space, weighed, and brought together to one vector.
+"""A model composed of encoders, of what makes one vector of each, and of a way in which they meet.
 
-The search model of US 12,386,873 B2 (figures 8 and 9): feature extraction by an encoder, transformation by a projection into
-the shared space, weighting of each token, aggregation. Letters: B batch, N image tokens, T text length with both end marks,
-P width of the shared space, V vocabulary.
+One vector of each is the search model of US 12,386,873 B2 (figures 8 and 9): feature extraction by an encoder, transformation
+by a projection into the shared space, weighting of each token, aggregation. What meets otherwise is a row of the survey's
+table ("A Survey of Vision-Language Pre-Trained Models", Du et al., 2022). Letters: B batch, N image tokens, T text length with
+both end marks, D width, P width of the shared space, V vocabulary.
 """
 
 import math
@@ -16,32 +17,36 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.attended import attended
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
+from xmodal_jax.models.heads import HEADS, Match, Words
 from xmodal_jax.models.locator import Locator
 from xmodal_jax.models.pixels import standardised
 from xmodal_jax.models.vectors import LOG_SCALE, inverse_temperature, masked_mean, unit
 
-INTERACTIONS = ("dual",)
 AGGREGATES = ("first", "mean", "weighted")
 LOG_SHARPNESS = 2.2  # log 9, SCAN's for words that attend to regions
 
 
 class Composed(nn.Module):
-    """uint8 images and ids of captions -> unit vectors of both, in one space.
+    """uint8 images and ids of captions -> unit vectors of both, in one space, and vectors of tokens that have met.
 
     Attributes:
-      image, text: modules that give `Encoded`. interaction: "dual": they meet in their vectors alone.
+      image, text: modules that give `Encoded`. interaction: one of `models.interactions`, or None: a dual encoder, whose
+        modalities meet in their vectors alone. predicts: heads on what it gives, of `models.heads`.
       aggregate: what a modality's vector is: "first", the projection of the encoder's own pooled vector, as CLIP; "mean" of the
         projected tokens that the mask shows; "weighted", their mean by a learned importance w of each:
         v = sum_n softmax_n(w . x_n) x_n, x the projected tokens.
       attended: whether words and regions are compared too (`models.attended`). locator: layers of what finds the object that a
         phrase means (`models.locator`), 0: none.
-      shared_width: P. names: predict the words of the captions from the image alone (0: no such head; else V).
+      shared_width: P; 0: no shared space. names: predict the words of the captions from the image alone (0: no such head; else
+        V). vocabulary: V, for the head "words".
       mean, std: of the pixels, 0..1, of red, green, blue or of all.
     """
 
     image: nn.Module
     text: nn.Module
-    interaction: str = "dual"
+    interaction: nn.Module | None = None
+    predicts: tuple = ()
+    vocabulary: int = 0
     aggregate: str = "weighted"
     attended: bool = False
     locator: int = 0
@@ -52,17 +57,23 @@ class Composed(nn.Module):
     dtype: str = "float32"
 
     def setup(self):
-        for name, valid in {"interaction": INTERACTIONS, "aggregate": AGGREGATES}.items():
-            if getattr(self, name) not in valid:
-                raise UserError(f"config.model.{name}={getattr(self, name)!r}: must be one of {', '.join(valid)}.")
-        self.to_shared_image = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
-        self.to_shared_text = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
-        if self.aggregate == "weighted":
-            self.weigh_image = Dense(1, use_bias=False, dtype=self.dtype)
-            self.weigh_text = Dense(1, use_bias=False, dtype=self.dtype)
+        if self.aggregate not in AGGREGATES:
+            raise UserError(f"config.model.aggregate={self.aggregate!r}: must be one of {', '.join(AGGREGATES)}.")
+        if unknown := set(self.predicts) - set(HEADS):
+            raise UserError(f"config.model.predicts={tuple(self.predicts)}: {min(unknown)} is none of {', '.join(HEADS)}.")
+        if self.shared_width:
+            self.to_shared_image = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+            self.to_shared_text = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+            if self.aggregate == "weighted":
+                self.weigh_image = Dense(1, use_bias=False, dtype=self.dtype)
+                self.weigh_text = Dense(1, use_bias=False, dtype=self.dtype)
+            self.log_scale = self.param("log_scale", nn.initializers.constant(LOG_SCALE), ())
         if self.names:
             self.to_names = Dense(self.names, dtype=self.dtype)
-        self.log_scale = self.param("log_scale", nn.initializers.constant(LOG_SCALE), ())
+        if "words" in self.predicts:
+            self.words_head = Words(self.vocabulary, dtype=self.dtype)
+        if "match" in self.predicts:
+            self.match_head = Match(dtype=self.dtype)
         if self.attended:
             self.log_scale_attended = self.param("log_scale_attended", nn.initializers.constant(LOG_SCALE), ())
             self.log_sharpness = self.param("log_sharpness", nn.initializers.constant(LOG_SHARPNESS), ())
@@ -70,22 +81,30 @@ class Composed(nn.Module):
         if self.locator:
             self.locate = Locator(self.locator, dtype=self.dtype)
 
+    @property
+    def lacking(self):
+        """Verbs that this instance does not offer, though its class has them."""
+        there = {"fuse": self.interaction, "predict": self.predicts, "scale": self.shared_width}
+        return {verb for verb, part in there.items() if not part}
+
     def encode_image(self, images, train=False):
-        """images uint8 [B, H, W, 3] -> Encoded with x [B, N, P] projected, pooled [B, P], names [B, V] or None."""
+        """images uint8 [B, H, W, 3] -> Encoded: own [B, N, D], x [B, N, P] projected, pooled [B, P], names [B, V] or None."""
         pixels = standardised(images, self.mean, self.std, self.dtype)
         encoded = self.image(pixels, train=train)
         names = self.to_names(encoded.x.mean(1)).astype(jnp.float32) if self.names else None
         return self._shared(encoded, "image").replace(names=names)
 
     def encode_text(self, ids, length, seen=None, train=False):
-        """ids int32 [B, T] from end mark to end mark, length [B]: the place of the closing one -> Encoded with x [B, T, P]
-        projected and pooled [B, P]. seen: what objectives have of the image, which a text's vector does not depend on."""
+        """ids int32 [B, T] from end mark to end mark, length [B]: the place of the closing one -> Encoded with own [B, T, D],
+        x [B, T, P] projected and pooled [B, P]. seen: what objectives have of the image, which no text's vector depends on."""
         del seen
         mask = jnp.arange(ids.shape[1])[None] <= length[:, None]
         return self._shared(self.text(ids, mask, train=train), "text")
 
     def _shared(self, encoded, modality):
-        """Encoded of a tower -> Encoded in the shared space, pooled float32 of unit length."""
+        """Encoded of a tower -> Encoded in the shared space, pooled float32 of unit length; without one as it is."""
+        if not self.shared_width:
+            return encoded.replace(own=encoded.x)
         project = getattr(self, f"to_shared_{modality}")
         x = project(encoded.x)  # [B, N, P]
         if self.aggregate == "first":
@@ -94,7 +113,7 @@ class Composed(nn.Module):
             pooled = masked_mean(x, encoded.mask)
         else:
             pooled = jnp.einsum("bn,bnp->bp", self._importance(x, encoded.mask, modality), x.astype(jnp.float32))
-        return Encoded(x, encoded.mask, unit(pooled), class_tokens=encoded.class_tokens)
+        return Encoded(x, encoded.mask, unit(pooled), own=encoded.x, class_tokens=encoded.class_tokens)
 
     def _importance(self, x, mask, modality):
         """Learned weights of tokens [B, N, P], float32 [B, N], which sum to 1 over those that the mask shows."""
@@ -129,6 +148,21 @@ class Composed(nn.Module):
             raise UserError(f"objectives.referring: the {regions.shape[1]} regions of the image encoder are no square grid.")
         return self.locate(jnp.repeat(regions, K, axis=0), (side, side), text.x, text.mask, train)
 
+    def fuse(self, text, image, mode="both", train=False):
+        """What `encode_text` and `encode_image` gave -> Fused. mode: see the interaction."""
+        return self.interaction(text.replace(x=text.own), image.replace(x=image.own), mode, train=train)
+
+    def predict(self, head, x):
+        """Logits of a head, float32: "words" of tokens [..., D], "match" of pooled vectors [B, D]."""
+        if head == "words":
+            return self.words_head(x, self._word_vectors())
+        return self.match_head(x)
+
+    def _word_vectors(self):
+        """The text encoder's own vectors of words [V, D], where it has such a table, else None."""
+        table = self.text.variables.get("params", {}).get("embed", {}).get("words", {}).get("embedding")
+        return table if table is not None and len(table) == self.vocabulary else None
+
     def scale(self):
         """1 / temperature of the retrieval similarities, at most 100."""
         return inverse_temperature(self.log_scale)
@@ -139,4 +173,8 @@ class Composed(nn.Module):
         text = self.encode_text(batch["caption"], batch["caption_length"], seen, train)
         if self.locator:
             self.refer(seen, batch["caption"][:, None], batch["caption_length"][:, None], train)
-        return text.pooled, seen.pooled, self.scale()
+        if self.interaction:
+            fused = self.fuse(text, seen, train=train)
+            for head in self.predicts:
+                self.predict(head, fused.text if head == "words" else fused.pooled)
+        return text.pooled, seen.pooled

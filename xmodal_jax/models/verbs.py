@@ -5,7 +5,7 @@ import jax
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import lora
 
-VERBS = ("encode_image", "encode_text", "encode_sound", "fuse", "decode", "refer")
+VERBS = ("encode_image", "encode_text", "encode_sound", "fuse", "decode", "refer")  # which take `train`
 
 
 class Verbs:
@@ -29,7 +29,7 @@ class Verbs:
         return self._teacher
 
     def __getattr__(self, verb):
-        if verb.startswith("_") or not hasattr(self.model, verb):
+        if verb.startswith("_") or not offers(self.model, verb):
             raise UserError(f"The model {type(self.model).__name__} offers no verb {verb!r}; it has {offered(self.model)}.")
 
         def call(*args, **kwargs):
@@ -50,5 +50,10 @@ class Verbs:
 
 
 def offered(model):
-    """The verbs that an architecture has."""
-    return tuple(verb for verb in VERBS if hasattr(model, verb))
+    """The verbs that an architecture has, as it was composed."""
+    return tuple(verb for verb in VERBS if offers(model, verb))
+
+
+def offers(model, verb):
+    """Whether it has one; `lacking`, where a class has that, names those that an instance goes without."""
+    return hasattr(model, verb) and verb not in getattr(model, "lacking", ())

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Callable
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.models.verbs import offered
-from xmodal_jax.objectives import attended, contrastive, ranking
+from xmodal_jax.models.verbs import offered, offers
+from xmodal_jax.objectives import attended, contrastive, match, ranking, words
+from xmodal_jax.objectives.alignment import alignment
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
 from xmodal_jax.objectives.distillation import distillation
@@ -22,10 +23,15 @@ class Objective:
     One that compares rows with each other consists of two functions instead, so that it stays exact where a batch is
     computed in parts: represent (verbs, rows, config) -> tree of float arrays [rows, ...], and compare (verbs, that tree of
     the whole batch, config) -> (loss Sum, {metric: Sum}).
+
+    heads: of the model, that it asks for. labels: batch -> the classes that its first metric counts right, -1 for none: what a
+    guess without a model can be measured by.
     """
 
     needs: tuple[str, ...]
     reads: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    labels: Callable | None = None
     loss: Callable | None = None
     represent: Callable | None = None
     compare: Callable | None = None
@@ -38,18 +44,22 @@ class Objective:
 
 
 FUSED = ("encode_image", "encode_text", "fuse", "decode")
+PAIR = ("encode_image", "encode_text", "fuse", "predict")
 OBJECTIVES = {
-    "masked_words": Objective(FUSED, ("task",), masked_words),
-    "generation": Objective(FUSED, ("task",), generation),
-    "captioning": Objective(("encode_image", "decode"), ("caption_length",), captioning),
-    "answering": Objective(("encode_image", "encode_text", "fuse"), ("scores",), answering),
-    "distillation": Objective(("encode_image", "encode_text"), ("caption_length",), distillation),
-    "kl": Objective(("encode_image",), ("image",), kl),
-    "naming": Objective(("encode_image",), ("names",), naming),
-    "referring": Objective(("encode_image", "refer"), ("phrase",), referring),
-    "boxes": Objective(("encode_image", "refer"), ("phrase",), boxes),
+    "masked_words": Objective(FUSED, ("task",), loss=masked_words),
+    "generation": Objective(FUSED, ("task",), loss=generation),
+    "words": Objective(PAIR, ("masked_words",), ("words",), words.labels, words.words),
+    "match": Objective(PAIR, ("match",), ("match",), match.labels, match.match),
+    "alignment": Objective(PAIR[:-1], ("match",), loss=alignment),
+    "captioning": Objective(("encode_image", "decode"), ("caption_length",), loss=captioning),
+    "answering": Objective(("encode_image", "encode_text", "fuse"), ("scores",), loss=answering),
+    "distillation": Objective(("encode_image", "encode_text"), ("caption_length",), loss=distillation),
+    "kl": Objective(("encode_image",), ("image",), loss=kl),
+    "naming": Objective(("encode_image",), ("names",), loss=naming),
+    "referring": Objective(("encode_image", "refer"), ("phrase",), loss=referring),
+    "boxes": Objective(("encode_image", "refer"), ("phrase",), loss=boxes),
     "contrastive": Objective(
-        ("encode_image", "encode_text"), ("caption",), represent=contrastive.represent, compare=contrastive.compare
+        ("encode_image", "encode_text", "scale"), ("caption",), represent=contrastive.represent, compare=contrastive.compare
     ),
     "attended": Objective(
         ("encode_image", "encode_text", "attend"), ("caption",), represent=attended.represent, compare=attended.compare
@@ -62,11 +72,16 @@ def check(model, objectives, batch=None):
     for name, settings in objectives.items():
         if name not in OBJECTIVES:
             raise UserError(f"objectives.{name} is unknown: there are {', '.join(OBJECTIVES)}.")
-        lacking = [verb for verb in OBJECTIVES[name].needs if not hasattr(model, verb)]
+        lacking = [verb for verb in OBJECTIVES[name].needs if not offers(model, verb)]
         if lacking:
             raise UserError(
                 f"objectives.{name} needs {', '.join(lacking)}, but the model {type(model).__name__} offers only "
                 f"{', '.join(offered(model))}."
+            )
+        if headless := set(OBJECTIVES[name].heads) - set(getattr(model, "predicts", ())):
+            raise UserError(
+                f"objectives.{name} needs the head {min(headless)}, but the model {type(model).__name__} has "
+                f"{', '.join(getattr(model, 'predicts', ())) or 'none'}."
             )
         if OBJECTIVES[name].compare:
             ranking.chosen(settings, f"objectives.{name}")

@@ -12,7 +12,8 @@ from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, image_tokens, to
 CONTENT = "content.json"  # ids of the words that name a picture
 
 
-def make_maker(config, examples, source=None, kept=None, open_scorer=None):
+def make_maker(config, examples, source=None, kept=None, open_scorer=None, kind=CaptionMaker):
+    """kind: `CaptionMaker`, or one that gives more."""
     del open_scorer  # of senses
 
     def phrases(i):
@@ -27,11 +28,12 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
             "have, and lists whose pictures have objects with boxes (docs/data.md)."
         )
 
-    tokenizer = open_tokenizer(examples.tokenizer, texts, source, kept)
+    masked = getattr(examples, "masked", "none") != "none"
+    tokenizer = open_tokenizer(examples.tokenizer, texts, source, kept, masked)
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
         raise UserError(f"config.examples.tokenizer={examples.tokenizer!r} has no end token, which closes a caption.")
     content = read_list(kept, CONTENT) if kept else None if source is not None else ()
-    return CaptionMaker(examples, tokenizer, source, config.seed, content)
+    return kind(examples, tokenizer, source, config.seed, content)
 
 
 def keep(maker, folder):

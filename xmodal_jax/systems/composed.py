@@ -1,15 +1,19 @@
 """Systems 3 and 5: models composed of an image encoder, a text encoder, and a way in which they meet."""
 
+import functools
 import os
 
-from xmodal_jax.config import build
-from xmodal_jax.data.captioning import CaptionExamples
+from xmodal_jax.config import build, choose
+from xmodal_jax.data.pairs import PairExamples, PairMaker
 from xmodal_jax.decoding.vectors import VectorPredictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import fetch, read_config
 from xmodal_jax.interop.processing import FILE, OUTER_FILE, ImageProcessor
 from xmodal_jax.interop.processing import defaults as usual
 from xmodal_jax.models.composed import Composed
+from xmodal_jax.models.heads import HEADS
+from xmodal_jax.models.interactions import INTERACTIONS
+from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.systems.base import System
 from xmodal_jax.systems.captioner import keep, make_maker, tokens
 from xmodal_jax.systems.texts import text_tower
@@ -34,6 +38,7 @@ def inputs_of(init):
 
 def make_model(config, maker, dtype, kept=None):
     settings = {name: value for name, value in config.model.items() if name != "name"}
+    settings["interaction"] = interaction_of(settings.get("interaction"), dtype)
     parts, init = {name: dict(settings.pop(name)) for name in ("image", "text")}, settings.pop("init", "")
     beside = BESIDE if init else {}
     for name, part in parts.items():
@@ -44,6 +49,8 @@ def make_model(config, maker, dtype, kept=None):
     text = text_tower(parts["text"], maker, dtype, places, kept, beside.get("text"))
     if init:
         settings["shared_width"] = image.settings.config.projection_dim
+    asked = {head for name, own in config.objectives.items() if own.get("weight", 1.0) for head in heads_of(name)}
+    settings |= {"predicts": tuple(head for head in HEADS if head in asked), "vocabulary": maker.vocabulary}
     if config.objectives.get("naming", {}).get("weight", 0.0):
         settings["names"] = maker.vocabulary
     settings["attended"] = bool(config.objectives.get("attended", {}).get("weight", 0.0))
@@ -53,4 +60,22 @@ def make_model(config, maker, dtype, kept=None):
     return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), {"image": image, "text": text}
 
 
-SYSTEM = System("Search in pictures", CaptionExamples, make_maker, keep, make_model, tokens, VectorPredictor)
+def interaction_of(section, dtype):
+    """The module that config.model.interaction names, or None: a dual encoder, which older configs call "dual"."""
+    if section in (None, "", "dual"):
+        return None
+    if isinstance(section, str):
+        section = {"name": section}
+    settings = dict(section)
+    kind = choose(INTERACTIONS, settings.pop("name"), "config.model.interaction.name")
+    return build(kind, {**settings, "dtype": dtype}, "model.interaction")
+
+
+def heads_of(name):
+    """The heads of a model that an objective asks for."""
+    return OBJECTIVES[name].heads if name in OBJECTIVES else ()
+
+
+SYSTEM = System(
+    "Search in pictures", PairExamples, functools.partial(make_maker, kind=PairMaker), keep, make_model, tokens, VectorPredictor
+)

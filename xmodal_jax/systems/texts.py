@@ -3,20 +3,31 @@
 import json
 import os
 
-from xmodal_jax.data.tokenizers import learn_tokenizer
+from xmodal_jax.data.tokenizers import MASK, learn_tokenizer
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.processing import load_tokenizer
 from xmodal_jax.models.backbones.clip import LAST
 from xmodal_jax.systems.towers import TEXT_ENCODERS, tower
 
 
-def open_tokenizer(spec, texts, source, kept=None):
-    """The tokeniser that is kept in a folder, else the one that `spec` names, or learned from the texts(i) of the source."""
+def open_tokenizer(spec, texts, source, kept=None, masked=False):
+    """The tokeniser that is kept in a folder, else the one that `spec` names, or learned from the texts(i) of the source.
+
+    masked: it must have a mask token; one that is learned gets it.
+    """
     if kept:
         return load_tokenizer(kept, fewest=0)
     if spec.partition(":")[0] in ("words", "bpe"):
-        return learn_tokenizer(spec, [text for i in range(len(source)) for text in texts(i)])
-    return load_tokenizer(spec)
+        learned = learn_tokenizer(spec, [text for i in range(len(source)) for text in texts(i)])
+        if masked:
+            learned.add_special_tokens({"mask_token": MASK})
+        return learned
+    found = load_tokenizer(spec)
+    if masked and found.mask_token_id is None:
+        raise UserError(
+            f"config.examples.tokenizer={spec!r} has no mask token, which masked words need: take BERT's, or 'words'."
+        )
+    return found
 
 
 def write_list(folder, name, values):

@@ -24,9 +24,12 @@ from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.models.backbones.recurrent import Recurrent
 from xmodal_jax.models.backbones.resnet import ResNet
 from xmodal_jax.models.backbones.vgg import VGG
-from xmodal_jax.models.backbones.vit import ViT
+from xmodal_jax.models.backbones.vit import LinearPatches, ViT
 
-IMAGE_ENCODERS = {"beit": BEiT, "clip": VisionTower, "convit": ConvViT, "resnet": ResNet, "vgg": VGG, "vit": ViT}
+IMAGE_ENCODERS = {
+    "beit": BEiT, "clip": VisionTower, "convit": ConvViT, "linear_patches": LinearPatches, "resnet": ResNet, "vgg": VGG,
+    "vit": ViT,
+}  # fmt: skip
 TEXT_ENCODERS = {
     "bert": BERT, "clip": TextTower, "roberta": BERT, "deberta_v3": DeBERTa, "lstm": Recurrent, "gru": Recurrent,
 }  # fmt: skip

@@ -83,3 +83,10 @@ class ViT(nn.Module):
             pooled = jnp.tanh(Dense(D, dtype=self.dtype, name="pooler")(pooled))
         logits = Dense(self.labels, name="classifier")(x[:, 0]) if self.labels else None
         return Encoded(x, mask_of(x), pooled, logits, class_tokens=1)
+
+
+class LinearPatches(ViT):
+    """ViLT's (Kim et al., 2021): the projection of patches and their places, without a transformer of its own."""
+
+    layers: int = 0
+    style: Style = Style(closing_norm=False)

@@ -1,0 +1,146 @@
+"""Views of a pair: which words are masked and what stands in their place, and texts that are another picture's."""
+
+import collections
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from xmodal_jax.data.pairs import PairExamples, PairMaker, chosen_words
+from xmodal_jax.data.tokenizers import MASK, learn_tokenizer
+from xmodal_jax.errors import UserError
+
+CAPTIONS = [["a red car stops near the old house today"], ["two dogs run and one cat sleeps on a mat"], ["a bird"]]
+FIRST = CAPTIONS[0][0].split()
+
+
+class Source:
+    def __len__(self):
+        return 3
+
+    def captions(self, i):
+        return CAPTIONS[i], None, "en"
+
+    def __getitem__(self, i):
+        return {"id": str(i), "image": np.zeros((8, 8, 3), np.uint8), "captions": CAPTIONS[i], "lang": "en"}
+
+
+def maker(tokenizer=None, seed=0, **settings):
+    if tokenizer is None:
+        tokenizer = learn_tokenizer("words:1", [text for texts in CAPTIONS for text in texts])
+        tokenizer.add_special_tokens({"mask_token": MASK})
+    config = PairExamples(image_size=8, length=12, flips="none", **settings)
+    return PairMaker(config, tokenizer, Source(), seed)
+
+
+def pieces():
+    """A tokeniser of WordPiece's kind: "house" is "ho ##us ##e"."""
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[MASK]",
+        "[SEP]",
+        "a",
+        "red",
+        "car",
+        "st",
+        "##op",
+        "##s",
+        "near",
+        "the",
+        "old",
+        "ho",
+        "##us",
+        "##e",
+        "today",
+    ]
+    inner = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **marks)
+
+
+def test_what_is_masked_stands_in_the_labels_and_the_rest_stays():
+    """Over many draws: the shares of mask token, of other words and of kept ones, and each word as often as the others."""
+    made, places, kinds, example = (
+        maker(masked="random", mask_share=0.3),
+        collections.Counter(),
+        collections.Counter(),
+        Source()[0],
+    )
+    for position in range(1500):
+        row = made(example, position)
+        hidden, ids, there = row["masked"], row["caption"], row["masked_words"] >= 0
+        chosen = row["masked_places"][there]
+        assert len(chosen) == len({*chosen}) == round(0.3 * len(FIRST))
+        np.testing.assert_array_equal(ids[chosen], row["masked_words"][there])
+        others = np.delete(np.arange(len(ids)), chosen)
+        np.testing.assert_array_equal(hidden[others], ids[others])
+        assert chosen.min() >= 1 and chosen.max() < row["caption_length"]
+        places.update(chosen.tolist())
+        kinds.update(
+            "mask" if hidden[i] == made.tokenizer.mask_token_id else "same" if hidden[i] == ids[i] else "other" for i in chosen
+        )
+    total = sum(kinds.values())
+    assert set(places) == {*range(1, len(FIRST) + 1)}
+    assert max(places.values()) < 1.3 * min(places.values())
+    assert abs(kinds["mask"] / total - 0.8) < 0.04 and abs(kinds["same"] / total - 0.1) < 0.03
+
+
+@pytest.mark.parametrize("masked", ["whole_word", "span"])
+def test_the_pieces_of_a_word_are_masked_together(masked):
+    made, seen = maker(pieces(), masked=masked, mask_share=0.3, replaced=0.0, retained=0.0), set()
+    words = [[1], [2], [3], [4, 5, 6], [7], [8], [9], [10, 11, 12], [13]]
+    for position in range(200):
+        row = made(Source()[0], position)
+        chosen = {*row["masked_places"][row["masked_words"] >= 0].tolist()}
+        assert chosen and all({*word} <= chosen or not {*word} & chosen for word in words if word[-1] <= row["caption_length"])
+        seen |= chosen
+    assert seen >= {4, 5, 6}
+
+
+def test_spans_are_runs(rng):
+    words, gaps = [[place] for place in range(100)], []
+    for _ in range(200):
+        chosen = sorted(chosen_words(words, "span", 30, 30, rng))
+        assert len(chosen) == 30
+        gaps.append(sum(b - a > 1 for a, b in zip(chosen, chosen[1:], strict=False)))
+    apart = sorted(chosen_words(words, "random", 30, 30, rng))
+    assert np.mean(gaps) < 12 < sum(b - a > 1 for a, b in zip(apart, apart[1:], strict=False))
+
+
+def test_another_text_is_another_pictures_half_of_the_time():
+    made, told = maker(other="text"), []
+    for position in range(400):
+        row = made(Source()[2], position)
+        text = made.text(row["other"][1:])
+        assert (text in CAPTIONS[2]) == bool(row["match"])
+        assert row["other_length"] == len(text.split()) + 1
+        told.append(int(row["match"]))
+    assert abs(np.mean(told) - 0.5) < 0.1
+    again = maker(other="text")(Source()[2], 3)
+    np.testing.assert_array_equal(again["other"], made(Source()[2], 3)["other"])
+
+
+def test_the_caption_does_not_depend_on_the_views():
+    plain, full = maker(seed=4), maker(seed=4, masked="random", other="text")
+    for position in range(5):
+        np.testing.assert_array_equal(plain(Source()[0], position)["caption"], full(Source()[0], position)["caption"])
+    assert {*plain.example_batch(2)} < {*full.example_batch(2)} == {*full(Source()[0], 0)}
+    for name, array in full.example_batch(1).items():
+        assert array[0].shape == np.shape(full(Source()[0], 0)[name]), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"masked": "some"}, "examples.masked='some': must be one of none, random"),
+        ({"other": "sound"}, "examples.other"),
+        ({"mask_share": 0.0}, "mask_share"),
+        ({"replaced": 0.7, "retained": 0.4}, "together at most 1"),
+    ],
+)
+def test_mistakes_are_named(settings, told):
+    with pytest.raises(UserError, match=told):
+        PairExamples(**settings)

@@ -1,0 +1,114 @@
+"""Losses of fused pairs against loops in float64, and the transport against the exact linear programme."""
+
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+from scipy.special import log_softmax
+
+from tests.objectives.test_objectives import close
+from xmodal_jax.models.backbones.encoded import Encoded
+from xmodal_jax.models.interactions.fused import Fused
+from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.objectives.alignment import transport, transported
+
+B, T, N, D, K, V = 5, 7, 6, 4, 3, 9
+
+
+class Given:
+    """Verbs of a model whose interaction and heads give what they are told."""
+
+    def __init__(self, rng):
+        self.pair = Fused(
+            *(rng.normal(size=shape).astype(np.float32) for shape in ((B, T, D), (B, N, D))), None, np.ones((B, N), bool), None
+        )
+        self.pooled, self.matrix = rng.normal(size=(B, 2)).astype(np.float32), rng.normal(size=(D, V)).astype(np.float32)
+        self.seen = []
+
+    def encode_image(self, image):
+        return Encoded(image, None, class_tokens=1)
+
+    def encode_text(self, ids, length):
+        self.seen.append(ids)
+        return Encoded(ids, length)
+
+    def fuse(self, text, image, mode):
+        return self.pair.replace(pooled=self.pooled)
+
+    def predict(self, head, x):
+        return x @ self.matrix if head == "words" else x
+
+
+@pytest.fixture
+def case(rng):
+    batch = {
+        "image": np.zeros((B, 1)), "caption": np.zeros((B, T), np.int32), "masked": np.ones((B, T), np.int32),
+        "caption_length": np.full(B, T - 1),
+        "masked_places": rng.integers(0, T, (B, K)), "masked_words": rng.integers(-1, V, (B, K)),
+        "other": np.full((B, T), 2), "other_length": np.array([3, 4, 6, 2, 5]), "match": np.array([1, 0, 0, 1, 0]),
+    }  # fmt: skip
+    return Given(rng), batch
+
+
+def test_words(case):
+    verbs, batch = case
+    loss, metrics = OBJECTIVES["words"](verbs, batch, None, {})
+    values, right = [], []
+    for b in range(B):
+        for place, word in zip(batch["masked_places"][b], batch["masked_words"][b], strict=True):
+            if word >= 0:
+                logits = np.float64(verbs.pair.text[b, place]) @ np.float64(verbs.matrix)
+                values.append(-log_softmax(logits)[word])
+                right.append(logits.argmax() == word)
+    close(loss.total, np.sum(values))
+    assert loss.weight == len(values) == (OBJECTIVES["words"].labels(batch) >= 0).sum()
+    close(metrics["words_right"].total, np.sum(right))
+    assert (verbs.seen[0] == 1).all()
+
+
+def test_match(case):
+    verbs, batch = case
+    loss, metrics = OBJECTIVES["match"](verbs, batch, None, {})
+    values = [-log_softmax(np.float64(verbs.pooled[b]))[batch["match"][b]] for b in range(B)]
+    close(loss.total, np.sum(values))
+    close(metrics["match_right"].mean(), np.mean(verbs.pooled.argmax(1) == batch["match"]))
+    assert (verbs.seen[0] == 2).all()
+
+
+def exact(cost):
+    """The least <T, C> over transports T between uniform marginals."""
+    n, m = cost.shape
+    rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
+    return linprog(cost.ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.r_[np.full(n, 1 / n), np.full(m, 1 / m)]).fun
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 4), (7, 10), (20, 36)])
+def test_the_transport_is_within_a_thousandth_of_the_programme(n, m, rng):
+    """Padding beside it changes nothing."""
+    x, y = rng.normal(size=(n, 16)), rng.normal(size=(m, 16))
+    cost = 1 - (x / np.linalg.norm(x, axis=1, keepdims=True)) @ (y / np.linalg.norm(y, axis=1, keepdims=True)).T
+    wide = [np.pad(part, ((0, 5), (0, 0)), constant_values=3.0)[None].astype(np.float32) for part in (x, y)]
+    masks = [np.arange(len(part) + 5)[None] < len(part) for part in (x, y)]
+    found = float(transported(*wide, *masks)[0])
+    assert abs(found - exact(cost)) < 1e-3
+    padded = np.full((1, n + 5, m + 5), 7.0, np.float32)
+    padded[0, :n, :m] = cost
+    plan = np.asarray(transport(padded, *masks))[0]
+    assert (plan[n:] == 0).all() and (plan[:, m:] == 0).all()
+    np.testing.assert_allclose(plan[:n].sum(1), 1 / n, atol=1e-3)
+    np.testing.assert_allclose(plan[:, :m].sum(0), 1 / m, rtol=1e-4)
+    np.testing.assert_allclose(found, float(transported(x[None], y[None], masks[0][:, :n], masks[1][:, :m])[0]), atol=1e-4)
+
+
+def test_alignment(case):
+    """Words without both marks, image tokens without the class token; pairs count up, wrong pairs down."""
+    verbs, batch = case
+    loss, metrics = OBJECTIVES["alignment"](verbs, batch, None, {})
+    distances = [
+        float(transported(verbs.pair.text[b : b + 1, 1 : batch["other_length"][b]], verbs.pair.image[b : b + 1, 1:],
+                          np.ones((1, batch["other_length"][b] - 1), bool), np.ones((1, N - 1), bool))[0])
+        for b in range(B)
+    ]  # fmt: skip
+    right = batch["match"] == 1
+    expected = np.array(distances)[right].sum() - np.array(distances)[~right].sum()
+    np.testing.assert_allclose(float(loss.total), expected, atol=1e-4)
+    np.testing.assert_allclose(float(metrics["alignment_wrong"].mean()), np.array(distances)[~right].mean(), atol=1e-4)

@@ -1,0 +1,98 @@
+"""A fused model's run of seconds: its objectives on held-out pairs, and what is refused before anything is built."""
+
+import dataclasses
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.zoo import ROWS, get_config
+from xmodal_jax.errors import UserError
+from xmodal_jax.evaluators.objectives import ObjectivesEvaluator
+from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.systems import recipe
+
+BLOCKS = {"width": 16, "heads": 2}
+
+
+def small(arguments="vilt,debug,image_size=32"):
+    config = get_config(arguments)
+    config.total_steps, config.checkpoint_every, config.log_every, config.batch_size = 4, 2, 2, 4
+    config.data.count, config.examples.length = 24, 10
+    for part in ("image", "text", "interaction"):
+        if part in config.model:
+            own = config.model[part]
+            own.update(BLOCKS | {"layers": min(own.get("layers", 0), 1)})
+    config.evaluators = {"objectives": {"count": 8, "rows": 4}}
+    return config
+
+
+@pytest.fixture
+def run(trained):
+    return trained(small())[:2]
+
+
+def test_every_objective_is_told_on_held_out_pairs(run):
+    _, results = run
+    config = small()
+    for name in config.objectives:
+        assert np.isfinite(results[f"objectives/{name}/loss"]), name
+    for name in ("words", "match"):
+        found = {
+            kind: results[f"objectives/{name}/{kind}"] for kind in ("wrong", "none", "gain", "gain_low", "chance", "count")
+        }
+        right = results[f"objectives/{name}/{name}_right"]
+        assert 0 <= found["wrong"] <= 1 and found["gain_low"] <= found["gain"] and found["count"] >= 8, name
+        assert 0 < found["chance"] <= 1 and np.isfinite(right)
+
+
+def test_right_wrong_and_no_picture(monkeypatch):
+    """The evaluator's figures by hand: a loss that looks at nothing but the picture's first pixel."""
+    parts = recipe.make(small())
+    judge = ObjectivesEvaluator(parts, count=8, rows=4)
+    judge.objectives = {"match": {}}
+    for batch in judge.batches:
+        batch["image"] = batch["image"].copy()
+        batch["image"][:, 0, 0, 0] = [1, 2, 3, 4]
+        batch["match"] = np.array([1, 0, 1, 1])
+
+    def loss(verbs, batch, key, config):
+        shown = jnp.asarray(batch["image"])[:, 0, 0, 0]
+        right = (shown == jnp.arange(1, 5)) | ((shown == 128) & (batch["match"] == 0))
+        return weighted(shown.astype(float), jnp.ones(4)), {"match_right": weighted(right, jnp.ones(4))}
+
+    monkeypatch.setitem(OBJECTIVES, "match", dataclasses.replace(OBJECTIVES["match"], loss=loss))
+    results, _ = judge.run(types.SimpleNamespace(model=None, params={}))
+    found = {name.rpartition("/")[2]: value for name, value in results.items()}
+    expected = {"loss": 2.5, "match_right": 1, "wrong": 0, "none": 0.25, "gain": 1, "gain_low": 1, "chance": 0.75, "count": 8}
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_builds_with_the_parts_that_its_objectives_ask_for(row):
+    parts = recipe.make(small(f"{row},debug,image_size=32"))
+    assert set(parts.objectives) == set(ROWS[row]["objectives"])
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "told"),
+    [
+        ("clip", {"objectives.words": {}}, "objectives.words needs fuse, but the model Composed offers only"),
+        ("vilt", {"objectives.contrastive": {}}, "objectives.contrastive needs scale"),
+        ("vilt", {"examples.masked": "none"}, "objectives.words reads masked_words"),
+        ("vilt", {"examples.other": "none"}, "reads match, which the examples"),
+        ("vilt", {"model.interaction.name": "dual"}, "config.model.interaction.name"),
+    ],
+)
+def test_what_a_row_lacks_is_named_before_anything_is_built(row, changes, told):
+    config = small(f"{row},debug,image_size=32")
+    for name, value in changes.items():
+        section, _, key = name.rpartition(".")
+        place = config
+        for part in section.split("."):
+            place = place[part]
+        place[key] = value
+    with pytest.raises(UserError, match=told):
+        recipe.make(config)

@@ -1,0 +1,86 @@
+"""Every objective of a run on held-out pairs: with the right picture, with another one's, and with none."""
+
+import functools
+
+import jax
+import numpy as np
+
+from xmodal_jax.evaluators.held_out import drawn, parts
+from xmodal_jax.models.verbs import Verbs
+from xmodal_jax.objectives import OBJECTIVES
+
+PICTURES = ("image",)  # arrays of a batch that come from the picture
+GREY = 128
+
+
+class ObjectivesEvaluator:
+    """Metrics, for each objective NAME of the run: objectives/NAME/loss and objectives/NAME/METRIC (that of training), with the
+    right picture. Of objectives that tell classes also /wrong (the picture is another pair's), /none (it is grey), both of the
+    same masks; /gain and /gain_low, the mean of right - wrong and the lower end of its 95 % interval, over portions of the
+    pairs; /chance, the share of the commonest class, which is the best guess that is always the same; /count.
+
+    Args:
+      count: held-out pairs, 0: all; rows: of a portion, the batch in which contrastive losses compare.
+    """
+
+    def __init__(self, recipe, count=512, rows=32):
+        self.objectives = {name: own for name, own in recipe.objectives.items() if own.get("weight", 1.0)}
+        maker = recipe.maker.over(recipe.held_out)
+        made = [maker(recipe.held_out[i], i) for i in drawn(recipe.held_out, count)]
+        full = [part for part in parts(made, rows) if len(part) == rows] or [made]
+        self.batches = [{name: np.stack([row[name] for row in part]) for name in part[0]} for part in full]
+
+    def run(self, predictor):
+        evaluate = functools.partial(self.evaluate, predictor)
+        right = [evaluate(batch) for batch in self.batches]
+        told = [name for name in self.objectives if OBJECTIVES[name].labels]
+        wrong, none = ([evaluate(changed(batch)) for batch in self.batches] if told else [] for changed in (swapped, greyed))
+        results = {}
+        for name in self.objectives:
+            losses, metrics = zip(*(found[name] for found in right), strict=True)
+            results[f"{name}/loss"] = pooled(losses)
+            for metric in metrics[0]:
+                results[f"{name}/{metric}"] = pooled([found[metric] for found in metrics])
+        for name in told:
+            metric = next(iter(right[0][name][1]))
+            results[f"{name}/wrong"], results[f"{name}/none"] = (
+                pooled([found[name][1][metric] for found in kind]) for kind in (wrong, none)
+            )
+            gains = [mean(a[name][1][metric]) - mean(b[name][1][metric]) for a, b in zip(right, wrong, strict=True)]
+            spread = 1.96 * np.std(gains, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
+            results[f"{name}/gain"], results[f"{name}/gain_low"] = np.mean(gains), np.mean(gains) - spread
+            labels = np.concatenate([OBJECTIVES[name].labels(batch).ravel() for batch in self.batches])
+            labels = labels[labels >= 0]
+            results[f"{name}/chance"] = np.bincount(labels).max() / len(labels)
+            results[f"{name}/count"] = len(labels)
+        return {f"objectives/{name}": float(value) for name, value in results.items()}, []
+
+    def evaluate(self, predictor, batch):
+        """{objective: (loss, {metric: ...})}, each (total, weight)."""
+        return jax.device_get(self.computed(predictor.model)(predictor.params, batch))
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019 one model a run
+    def computed(self, model):
+        def compute(params, batch):
+            verbs = Verbs(model, params)
+            return {name: OBJECTIVES[name](verbs, batch, None, own) for name, own in self.objectives.items()}
+
+        return jax.jit(compute)
+
+
+def swapped(batch):
+    """The same texts with the pictures of other pairs."""
+    return batch | {name: np.roll(batch[name], 1, axis=0) for name in PICTURES if name in batch}
+
+
+def greyed(batch):
+    """The same texts with grey pictures."""
+    return batch | {name: np.full_like(batch[name], GREY) for name in PICTURES if name in batch}
+
+
+def mean(found):
+    return float(found[0]) / max(float(found[1]), 1e-8)
+
+
+def pooled(found):
+    return sum(float(total) for total, _ in found) / max(sum(float(weight) for _, weight in found), 1e-8)
