@@ -7,8 +7,8 @@
     python -m xmodal_jax.main --config=configs/zoo.py:vilt --config.model.interaction.layers=6 --config.examples.masked=span
         parts of one's own: every part of a row is a setting
 
-Arguments (all optional): the row (vilt, clip); scale (tiny, base); data, path, images, name, lang as in
-configs/pretrain.py; image_size; debug (a run of seconds).
+Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, vilt, clip); scale (tiny, base); data, path, images,
+name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -25,11 +25,11 @@ from xmodal_jax.train.optimizers import OptimizerConfig
 SCALES = {
     "tiny": dict(
         blocks=dict(width=64, heads=4), depth=1 / 3, patch=8, image_size=64, shared_width=64, batch_size=64, total_steps=1500,
-        learning_rate=1e-3,
+        learning_rate=1e-3, regions=9, grid=("convit", dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=0, heads=4)),
     ),
     "base": dict(
         blocks=dict(width=768, heads=12), depth=1, patch=16, image_size=224, shared_width=512, batch_size=256,
-        total_steps=100_000, learning_rate=1e-4,
+        total_steps=100_000, learning_rate=1e-4, regions=36, grid=("resnet", {}),
     ),
 }  # fmt: skip
 # Layers are those of the published base size; a smaller scale has a part of them.
@@ -38,6 +38,36 @@ ROWS = {
         text=("bert", {"layers": 0}), image=("linear_patches", {}), interaction=("single", {"layers": 12}),
         examples={"masked": "whole_word", "other": "text"},
         objectives={"words": {"weight": 1.0}, "match": {"weight": 1.0}, "alignment": {"weight": 0.1}},
+    ),
+    "visualbert": dict(  # Li et al., 2019
+        text=("bert", {"layers": 0}), image=("regions", {"geometry": "none", "mix": "plain", "segment": True}),
+        interaction=("single", {"layers": 12, "post_norm": True, "kinds": False}),
+        examples={"second": "caption", "masked": "random", "other": "text", "joint": True},
+        objectives={"words": {"weight": 1.0, "view": "joint"}, "match": {"weight": 1.0, "view": "joint"}},
+    ),
+    "uniter": dict(  # Chen et al., 2020
+        text=("bert", {"layers": 0}),
+        image=("regions", {"geometry": "seven", "norm_parts": True, "segment": True, "hidden": "vector"}),
+        interaction=("single", {"layers": 12, "post_norm": True, "kinds": False}),
+        examples={"masked": "random", "other": "text", "joint": True, "draw": (2, 2, 2)},
+        objectives={
+            "words": {"weight": 1.0, "view": "joint"}, "match": {"weight": 1.0, "view": "joint"},
+            "alignment": {"weight": 0.1, "view": "joint"}, "features": {"weight": 0.5, "view": "joint"},
+            "classes": {"weight": 0.5, "view": "joint", "targets": "soft"}, "detector": {"weight": 1.0},
+        },
+    ),
+    "oscar": dict(  # Li et al., 2020
+        text=("bert", {"layers": 0}), image=("regions", {"geometry": "six", "mix": "joined", "norm": False}),
+        interaction=("single", {"layers": 12, "post_norm": True, "kinds": False}),
+        examples={"second": "tags", "masked": "random", "other": "text", "joint": True},
+        objectives={"words": {"weight": 1.0, "view": "joint"}, "match": {"weight": 1.0, "view": "joint"}},
+    ),
+    "unicoder_vl": dict(  # Li et al., 2020
+        text=("bert", {"layers": 0}), image=("regions", {"geometry": "area", "mix": "sum", "norm": True}),
+        interaction=("single", {"layers": 12, "post_norm": True}), examples={"masked": "random", "other": "text"},
+        objectives={
+            "words": {"weight": 1.0}, "match": {"weight": 1.0}, "classes": {"weight": 1.0, "targets": "hard"},
+        },
     ),
     "clip": dict(  # Radford et al., 2021
         text=("clip", {"layers": 12}), image=("vit", {"layers": 12}), aggregate="first",
@@ -61,29 +91,35 @@ def get_config(arg=""):
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.data = ConfigDict(data)
+    regions = {"regions": scale["regions"]} if row["image"][0] == "regions" else {}
     config.examples = defaults(
         PairExamples, length=16 if scenes else 32, image_size=args.image_size or scale["image_size"],
-        tokenizer="words:1" if scenes else "words", flips="none" if scenes else "horizontal", **row.get("examples", {}),
+        tokenizer="words:1" if scenes else "words", flips="none" if scenes else "horizontal", **regions,
+        **row.get("examples", {}),
     )  # fmt: skip
     contrastive = "contrastive" in row["objectives"]
     config.model = defaults(
         Composed, name="composed", image=None, text=None, interaction=None, aggregate=row.get("aggregate", "first"),
         shared_width=scale["shared_width"] if contrastive else 0, mean=0.8 if scenes else 0.45, std=0.25,
     )  # fmt: skip
-    for derived in ("names", "attended", "predicts", "vocabulary"):
+    for derived in ("names", "attended", "predicts", "vocabulary", "classes"):
         del config.model[derived]
     config.model.init = ""
 
-    def part(table, field):
+    def part(table, field, **more):
         kind, own = row[field]
-        own = {**scale["blocks"], **own}
+        own = {**scale["blocks"], **own, **more}
         if "layers" in own:
             own["layers"] = max(round(own["layers"] * scale["depth"]), min(own["layers"], 1))
-        if table is IMAGE_ENCODERS:
-            own["patch"] = scale["patch"]
         return section(table, kind, "", own, f"row {args.row}, {field}")
 
-    config.model.image, config.model.text = part(IMAGE_ENCODERS, "image"), part(TEXT_ENCODERS, "text")
+    config.model.text = part(TEXT_ENCODERS, "text")
+    if row["image"][0] == "regions":
+        kind, own = scale["grid"]
+        image = {"name": "regions", "width": scale["blocks"]["width"], **row["image"][1]}
+        config.model.image = ConfigDict(image | {"grid": section(IMAGE_ENCODERS, kind, "", own, "grid")})
+    else:
+        config.model.image = part(IMAGE_ENCODERS, "image", patch=scale["patch"])
     if "interaction" in row:
         config.model.interaction = part(INTERACTIONS, "interaction")
         del config.model.interaction["init"], config.model.interaction["freeze"]

@@ -8,10 +8,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from xmodal_jax.data.pairs import PairExamples, PairMaker, chosen_words
+from xmodal_jax.data.regions import hidden_regions
 from xmodal_jax.data.tokenizers import MASK, learn_tokenizer
 from xmodal_jax.errors import UserError
 
 CAPTIONS = [["a red car stops near the old house today"], ["two dogs run and one cat sleeps on a mat"], ["a bird"]]
+LABELS = [["car", "house"], ["dog", "cat", "mat", "dog"], []]
 FIRST = CAPTIONS[0][0].split()
 
 
@@ -22,8 +24,14 @@ class Source:
     def captions(self, i):
         return CAPTIONS[i], None, "en"
 
+    def labels(self, i):
+        return LABELS[i]
+
     def __getitem__(self, i):
-        return {"id": str(i), "image": np.zeros((8, 8, 3), np.uint8), "captions": CAPTIONS[i], "lang": "en"}
+        boxes = [[0.1 * n, 0.1, 0.1 * n + 0.4, 0.6] for n in range(len(LABELS[i]))]
+        objects = [{"name": name, "label": name, "box": box} for name, box in zip(LABELS[i], boxes, strict=True)]
+        image = np.zeros((8, 8, 3), np.uint8)
+        return {"id": str(i), "image": image, "captions": CAPTIONS[i], "lang": "en"} | ({"objects": objects} if objects else {})
 
 
 def maker(tokenizer=None, seed=0, **settings):
@@ -31,7 +39,7 @@ def maker(tokenizer=None, seed=0, **settings):
         tokenizer = learn_tokenizer("words:1", [text for texts in CAPTIONS for text in texts])
         tokenizer.add_special_tokens({"mask_token": MASK})
     config = PairExamples(image_size=8, length=12, flips="none", **settings)
-    return PairMaker(config, tokenizer, Source(), seed)
+    return PairMaker(config, tokenizer, Source(), seed, classes=("car", "cat", "dog"))
 
 
 def pieces():
@@ -123,6 +131,71 @@ def test_another_text_is_another_pictures_half_of_the_time():
     np.testing.assert_array_equal(again["other"], made(Source()[2], 3)["other"])
 
 
+def test_a_second_text_has_a_segment_of_its_own():
+    """Tags, which are exchanged for another picture's; another caption, never the same."""
+    made, end = maker(second="tags", other="text", masked="random", joint=True), 0
+    for position in range(60):
+        row = made(Source()[0], position)
+        for name in ("caption", "other"):
+            ids, types, length = row[name], row[f"{name}_types"], row[f"{name}_length"]
+            (middle,) = np.flatnonzero(ids[1:length] == end) + 1
+            assert (
+                ids[0] == ids[length] == end
+                and (types == ((np.arange(len(ids)) > middle) & (np.arange(len(ids)) <= length))).all()
+            )
+            told = made.text(ids[1:middle]), made.text(ids[middle + 1 : length])
+            assert told[0] == CAPTIONS[0][0] and (told[1] == "car house") == (name == "caption" or row["match"] == 1)
+        places = row["masked_places"][row["masked_words"] >= 0]
+        np.testing.assert_array_equal(row["other"][places], row["masked_words"][row["masked_words"] >= 0])
+        assert end not in row["other"][places]
+    again = maker(second="caption")
+    assert again.text(again(Source()[2], 0)["caption"][4:]) == ""
+    both = {"id": "b", "image": np.zeros((8, 8, 3), np.uint8), "captions": ["a bird", "a cat"], "lang": "en"}
+    for position in range(10):
+        ids, length = (again(both, position)[name] for name in ("caption", "caption_length"))
+        assert {again.text(ids[1:3]), again.text(ids[4:length])} == {"a bird", "a cat"}
+
+
+def test_one_task_a_row():
+    """As often as they are weighed; nothing else is done to the row."""
+    made, tasks = maker(other="text", masked="random", joint=True, draw=(2, 1, 1), regions=4), collections.Counter()
+    for position in range(300):
+        row = made(Source()[1], position)
+        masked, hidden = (row["masked"] != row["other"]).any(), row["regions_target"].any()
+        counted = (row["masked_words"] >= 0).any()
+        if row["match"] >= 0:
+            tasks["match"] += 1
+            assert not masked and not counted and not hidden
+        else:
+            tasks["words" if counted else "regions"] += 1
+            assert counted != hidden and (counted or not masked)
+            np.testing.assert_array_equal(row["other"], row["caption"])
+    assert abs(tasks["match"] / 300 - 0.5) < 0.1 and abs(tasks["words"] / 300 - 0.25) < 0.1
+
+
+def test_regions_are_the_objects_else_a_grid():
+    made = maker(regions=4, region_share=0.3, region_retained=0.5)
+    row = made(Source()[0], 0)
+    np.testing.assert_allclose(row["boxes"][:2], [[0, 0.1, 0.4, 0.6], [0.1, 0.1, 0.5, 0.6]], atol=1e-6)
+    assert row["regions_there"].tolist() == [True, True, False, False] and row["region_class"].tolist() == [0, -1, -1, -1]
+    assert made(Source()[1], 0)["region_class"].tolist() == [2, 1, -1, 2]
+    grid = made(Source()[2], 0)
+    assert grid["regions_there"].all() and set(grid["region_class"]) == {-1}
+    np.testing.assert_allclose(grid["boxes"][1], [0.5, 0, 1, 0.5])
+    rows = [made(Source()[2], position) for position in range(300)]
+    hidden, target = (np.array([row[f"regions_{name}"] for row in rows]) for name in ("hidden", "target"))
+    assert target.any(1).all() and not (hidden & ~target).any()
+    assert abs(target.mean() - (0.3 + 0.7**4 / 4)) < 0.06 and abs(hidden.sum() / target.sum() - 0.5) < 0.1
+
+
+def test_what_overlaps_is_masked_too(rng):
+    boxes = np.array([[0, 0, 0.5, 0.5], [0.02, 0, 0.5, 0.5], [0.6, 0.6, 1, 1], [0, 0, 0, 0]], np.float32)
+    there = np.array([True, True, True, False])
+    for _ in range(40):
+        chosen = hidden_regions(boxes, there, 0.2, 0.4, rng)
+        assert chosen[0] == chosen[1] and not chosen[3] and chosen.any()
+
+
 def test_the_caption_does_not_depend_on_the_views():
     plain, full = maker(seed=4), maker(seed=4, masked="random", other="text")
     for position in range(5):
@@ -139,6 +212,8 @@ def test_the_caption_does_not_depend_on_the_views():
         ({"other": "sound"}, "examples.other"),
         ({"mask_share": 0.0}, "mask_share"),
         ({"replaced": 0.7, "retained": 0.4}, "together at most 1"),
+        ({"joint": True}, "it needs examples.masked and examples.other"),
+        ({"joint": True, "masked": "span", "other": "text", "draw": (1, 2)}, "three weights"),
     ],
 )
 def test_mistakes_are_named(settings, told):

@@ -6,26 +6,28 @@ from scipy.optimize import linprog
 from scipy.special import log_softmax
 
 from tests.objectives.test_objectives import close
+from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.interactions.fused import Fused
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.alignment import transport, transported
 
-B, T, N, D, K, V = 5, 7, 6, 4, 3, 9
+B, T, N, D, K, V, F, C = 5, 7, 6, 4, 3, 9, 8, 5
 
 
 class Given:
     """Verbs of a model whose interaction and heads give what they are told."""
 
     def __init__(self, rng):
-        self.pair = Fused(
-            *(rng.normal(size=shape).astype(np.float32) for shape in ((B, T, D), (B, N, D))), None, np.ones((B, N), bool), None
-        )
-        self.pooled, self.matrix = rng.normal(size=(B, 2)).astype(np.float32), rng.normal(size=(D, V)).astype(np.float32)
-        self.seen = []
+        def draw(*shape):
+            return rng.normal(size=shape).astype(np.float32)
 
-    def encode_image(self, image):
-        return Encoded(image, None, class_tokens=1)
+        self.pair, self.pooled = Fused(draw(B, T, D), draw(B, N, D), None, np.ones((B, N), bool), None), draw(B, 2)
+        self.features, self.seen = draw(B, N - 1, F), []
+        self.heads = {"words": draw(D, V), "classes": draw(D, C), "features": draw(D, F), "detector": draw(F, C)}
+
+    def encode_image(self, image, regions=None):
+        return Encoded(image, None, features=self.features, class_tokens=1)
 
     def encode_text(self, ids, length):
         self.seen.append(ids)
@@ -35,7 +37,7 @@ class Given:
         return self.pair.replace(pooled=self.pooled)
 
     def predict(self, head, x):
-        return x @ self.matrix if head == "words" else x
+        return x if head == "match" else x @ self.heads[head]
 
 
 @pytest.fixture
@@ -44,8 +46,13 @@ def case(rng):
         "image": np.zeros((B, 1)), "caption": np.zeros((B, T), np.int32), "masked": np.ones((B, T), np.int32),
         "caption_length": np.full(B, T - 1),
         "masked_places": rng.integers(0, T, (B, K)), "masked_words": rng.integers(-1, V, (B, K)),
-        "other": np.full((B, T), 2), "other_length": np.array([3, 4, 6, 2, 5]), "match": np.array([1, 0, 0, 1, 0]),
+        "other": np.full((B, T), 2), "other_length": np.array([3, 4, 6, 2, 5]), "match": np.array([1, 0, 0, 1, -1]),
+        "boxes": np.zeros((B, N - 1, 4)), "regions_hidden": np.zeros((B, N - 1), bool),
+        "regions_there": rng.random((B, N - 1)) < 0.8,
+        "region_class": rng.integers(-1, C, (B, N - 1)),
     }  # fmt: skip
+    batch["regions_target"] = batch["regions_there"] & (rng.random((B, N - 1)) < 0.5)
+    batch["regions_target"][0, 0] = batch["regions_there"][0, 0] = True
     return Given(rng), batch
 
 
@@ -56,7 +63,7 @@ def test_words(case):
     for b in range(B):
         for place, word in zip(batch["masked_places"][b], batch["masked_words"][b], strict=True):
             if word >= 0:
-                logits = np.float64(verbs.pair.text[b, place]) @ np.float64(verbs.matrix)
+                logits = np.float64(verbs.pair.text[b, place]) @ np.float64(verbs.heads["words"])
                 values.append(-log_softmax(logits)[word])
                 right.append(logits.argmax() == word)
     close(loss.total, np.sum(values))
@@ -66,12 +73,70 @@ def test_words(case):
 
 
 def test_match(case):
+    """The last row is not asked."""
     verbs, batch = case
     loss, metrics = OBJECTIVES["match"](verbs, batch, None, {})
-    values = [-log_softmax(np.float64(verbs.pooled[b]))[batch["match"][b]] for b in range(B)]
+    values = [-log_softmax(np.float64(verbs.pooled[b]))[batch["match"][b]] for b in range(B - 1)]
     close(loss.total, np.sum(values))
-    close(metrics["match_right"].mean(), np.mean(verbs.pooled.argmax(1) == batch["match"]))
-    assert (verbs.seen[0] == 2).all()
+    close(metrics["match_right"].mean(), np.mean(verbs.pooled.argmax(1)[:-1] == batch["match"][:-1]))
+    assert (verbs.seen[0] == 2).all() and loss.weight == B - 1
+
+
+def chosen(batch, name="regions_target"):
+    return [(b, r) for b, r in np.argwhere(batch[name])]
+
+
+@pytest.mark.parametrize("targets", ["hard", "soft"])
+def test_classes(case, targets):
+    """Regions stand behind the class token; of unknown ones only soft targets are known."""
+    verbs, batch = case
+    loss, metrics = OBJECTIVES["classes"](verbs, batch, None, {"targets": targets})
+    values, right = [], []
+    for b, r in chosen(batch):
+        told = log_softmax(np.float64(verbs.pair.image[b, 1 + r]) @ np.float64(verbs.heads["classes"]))
+        wanted = batch["region_class"][b, r]
+        if wanted >= 0:
+            right.append(told.argmax() == wanted)
+        if targets == "soft":
+            q = log_softmax(np.float64(verbs.features[b, r]) @ np.float64(verbs.heads["detector"]))
+            values.append(np.sum(np.exp(q) * (q - told)))
+        elif wanted >= 0:
+            values.append(-told[wanted])
+    close(loss.total, np.sum(values))
+    assert loss.weight == len(values)
+    close(metrics["classes_right"].total, np.sum(right))
+
+
+def test_detector(case):
+    verbs, batch = case
+    loss, _ = OBJECTIVES["detector"](verbs, batch, None, {})
+    told = log_softmax(np.float64(verbs.features) @ np.float64(verbs.heads["detector"]), axis=-1)
+    close(loss.total, sum(-told[b, r, c] for b, r in chosen(batch, "regions_there") if (c := batch["region_class"][b, r]) >= 0))
+
+
+@pytest.mark.parametrize("distance", ["squared", "smooth"])
+def test_features(case, distance):
+    verbs, batch = case
+    loss, metrics = OBJECTIVES["features"](verbs, batch, None, {"distance": distance})
+    mean = np.float64([verbs.features[b, r] for b, r in chosen(batch, "regions_there")]).mean(0)
+    values, errors, spread = [], 0, 0
+    for b, r in chosen(batch):
+        wanted = np.float64(verbs.features[b, r])
+        away = np.float64(verbs.pair.image[b, 1 + r]) @ np.float64(verbs.heads["features"]) - wanted
+        smooth = np.where(np.abs(away) < 1, away**2 / 2, np.abs(away) - 0.5)
+        values.append((away**2 if distance == "squared" else smooth).mean())
+        errors, spread = errors + (away**2).mean(), spread + ((mean - wanted) ** 2).mean()
+    close(loss.mean(), np.mean(values))
+    close(metrics["features_error"].mean(), errors / spread)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("features", {"distance": "cube"}), ("classes", {"targets": "firm"}), ("words", {"view": "far"})]
+)
+def test_settings_that_there_are_not(case, name, settings):
+    (key,) = settings
+    with pytest.raises(UserError, match=f"objectives.{name}.{key}"):
+        OBJECTIVES[name](*case, None, settings)
 
 
 def exact(cost):
@@ -108,7 +173,7 @@ def test_alignment(case):
                           np.ones((1, batch["other_length"][b] - 1), bool), np.ones((1, N - 1), bool))[0])
         for b in range(B)
     ]  # fmt: skip
-    right = batch["match"] == 1
-    expected = np.array(distances)[right].sum() - np.array(distances)[~right].sum()
+    right, wrong = batch["match"] == 1, batch["match"] == 0
+    expected = np.array(distances)[right].sum() - np.array(distances)[wrong].sum()
     np.testing.assert_allclose(float(loss.total), expected, atol=1e-4)
-    np.testing.assert_allclose(float(metrics["alignment_wrong"].mean()), np.array(distances)[~right].mean(), atol=1e-4)
+    np.testing.assert_allclose(float(metrics["alignment_wrong"].mean()), np.array(distances)[wrong].mean(), atol=1e-4)

@@ -100,8 +100,12 @@ class CaptionMaker:
             captions = self.another(example["id"], captions)
         ids, length = self.caption(captions[int(rng.integers(len(captions)))])
         texts, boxes, said = self.phrases(example, rng)
+        boxes = np.concatenate([boxes, self.regions(example)])
         image, boxes = augment_with_boxes(self.picture(example), boxes, rng, config.flips, config.zoom, config.brightness)
+        boxes, regions = np.split(boxes, [config.phrases])
         made = {"image": image, "caption": ids, "caption_length": length, "names": self.names(tuple(captions))}
+        if len(regions):
+            made["boxes"] = regions
         if config.phrases:
             ids, lengths = zip(*map(self.caption, texts), strict=True)
             said = np.where((said == THERE) & ((boxes[:, 2:] - boxes[:, :2]).min(-1) <= 0), UNSAID, said)  # cut off
@@ -112,6 +116,10 @@ class CaptionMaker:
                 "phrase_said": said,
             }
         return made
+
+    def regions(self, example):
+        """Boxes [R, 4] in 0..1 that belong to the picture whatever its caption, and change with it. Here none."""
+        return np.zeros((0, 4), np.float32)
 
     def phrases(self, example, rng):
         """As many phrases as the config asks for: (texts, boxes [K, 4], what they are int32 [K]): of an object or of none, in

@@ -1,6 +1,7 @@
-"""From an example to the views of a pair that objectives of fused models learn from: words masked, a text that is another's.
+"""From an example to the views of a pair that objectives of fused models learn from: words or regions masked, a text that is
+another's.
 
-Letters: T text length with both end marks, K masked words at most.
+Letters: T text length with all end marks, K masked words at most, R regions.
 """
 
 import copy
@@ -9,10 +10,12 @@ import dataclasses
 import numpy as np
 
 from xmodal_jax.data.captioning import CaptionExamples, CaptionMaker
+from xmodal_jax.data.regions import hidden_regions, regions_of
 from xmodal_jax.errors import UserError
 
 MASKS = ("none", "random", "whole_word", "span")
 OTHERS = ("none", "text")
+SECONDS = ("none", "caption", "tags")
 TRIES = 20  # draws, before what may be impossible is given up
 
 
@@ -21,40 +24,80 @@ class PairExamples(CaptionExamples):
     """How the examples of a fused model are made.
 
     Attributes:
-      masked: which of the caption's words are masked: "none"; "random", each token by itself (BERT, Devlin et al., 2019);
-        "whole_word", all tokens of a word together (ViLT, Kim et al., 2021); "span", runs of words of geometric lengths,
-        about four on average, at most ten (SpanBERT, Joshi et al., 2020).
+      second: a text behind the caption, of a segment of its own: "caption", another one of the picture (VisualBERT, Li et al.,
+        2019); "tags", the names of its objects (OSCAR, Li et al., 2020). second_length: words of it at most.
+      other: "text": also a text that is the picture's own or, as often, another picture's, for the matching of both; of two
+        texts the second is exchanged.
+      masked: which words are masked: "none"; "random", each token by itself (BERT, Devlin et al., 2019); "whole_word", all
+        tokens of a word together (ViLT, Kim et al., 2021); "span", runs of words of geometric lengths, about four on average,
+        at most ten (SpanBERT, Joshi et al., 2020).
+      joint: the words that are masked are those of `other`: one pass serves masked words, masked regions and matching.
+      draw: of a joint pass, how often a row is drawn for matching, for masked words, for masked regions: only what it is drawn
+        for is done to it (UNITER, Chen et al., 2020). Empty: all three, to every row (LXMERT, Tan and Bansal, 2019).
       mask_share: of the tokens, at least one. replaced, retained: shares of the masked tokens that become another word, and
         that stay; the others become the mask token.
-      other: "text": also a text that is the picture's own or, as often, another picture's, for the matching of both.
+      regions: boxes of a picture at most: those of its objects where the source has them, else of a grid. 0: none.
+      region_share: of the regions that are masked, at least one; overlap: masked with them is what has an IoU above it, 1: no
+        other. region_retained: share of the masked regions that are shown all the same.
     """
 
+    second: str = "none"
+    second_length: int = 12
+    other: str = "none"
     masked: str = "none"
+    joint: bool = False
+    draw: tuple = ()
     mask_share: float = 0.15
     replaced: float = 0.1
     retained: float = 0.1
-    other: str = "none"
+    regions: int = 0
+    region_share: float = 0.15
+    region_retained: float = 0.0
+    overlap: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
-        for name, valid in {"masked": MASKS, "other": OTHERS}.items():
+        for name, valid in {"masked": MASKS, "other": OTHERS, "second": SECONDS}.items():
             if getattr(self, name) not in valid:
                 raise UserError(f"examples.{name}={getattr(self, name)!r}: must be one of {', '.join(valid)}.")
-        if not 0 < self.mask_share <= 1:
-            raise UserError(f"examples.mask_share={self.mask_share} must lie within 0..1, and not be 0.")
+        for name in ("mask_share", "region_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"examples.{name}={getattr(self, name)} must lie within 0..1, and not be 0.")
         if min(self.replaced, self.retained) < 0 or self.replaced + self.retained > 1:
             raise UserError(
                 f"examples.replaced={self.replaced} and retained={self.retained} are shares of the masked words, together at "
                 "most 1."
             )
+        if self.joint and "none" in (self.masked, self.other):
+            raise UserError("examples.joint masks the words of the other text: it needs examples.masked and examples.other.")
+        if self.draw and not (self.joint and len(self.draw) == 3 and min(self.draw) >= 0 < sum(self.draw)):
+            raise UserError(
+                f"examples.draw={self.draw}: three weights, of matching, words and regions, beside examples.joint=True."
+            )
+
+    def wanted(self):
+        """What a source has to give."""
+        wanted = super().wanted()
+        objects = self.regions or self.second == "tags"
+        return wanted | {"fields": (*wanted["fields"], *("objects",) * bool(objects))}
 
 
 class PairMaker(CaptionMaker):
-    """Also gives "masked" int32 [T], "masked_places" int32 [K] and "masked_words" int32 [K] (-1: none), and "other" int32 [T]
-    with "other_length" and "match" (1: it is the picture's own, else 0), as far as its config asks for them.
+    """Also gives, as far as its config asks for them:
+    "caption_types" int32 [T], 1 for the second text;
+    "other" int32 [T] with "other_length", "other_types" and "match" (1: it is the picture's own, 0: it is not, -1: not asked);
+    "masked" int32 [T], "masked_places" int32 [K] and "masked_words" int32 [K] (-1: none);
+    of regions "boxes" [R, 4], "regions_there", "regions_hidden" and "regions_target" (masked, though perhaps shown) bool [R],
+    "region_class" int32 [R] (-1: unknown).
 
-    The tokeniser needs a mask token where words are masked.
+    Args: those of `CaptionMaker`; classes: names of objects, in the order of their numbers. The tokeniser needs a mask token
+    where words are masked.
     """
+
+    def __init__(self, *args, classes=(), **kwargs):
+        super().__init__(*args, **kwargs)
+        self.classes = tuple(classes)
+        self._class = {name: number for number, name in enumerate(self.classes)}
 
     def over(self, source):
         """The same over another source, whose texts are those of wrong pairs."""
@@ -64,71 +107,155 @@ class PairMaker(CaptionMaker):
 
     @property
     def places(self):
-        """K: of the longest caption, and a few more, so that its last word is masked whole."""
-        return int(np.ceil(self.config.length * self.config.mask_share)) + 3 * (self.config.masked != "random")
+        """K: of the longest text, and a few more, so that its last word is masked whole."""
+        words = self.config.length + self.config.second_length * (self.config.second != "none")
+        return int(np.ceil(words * self.config.mask_share)) + 3 * (self.config.masked != "random")
 
     def __call__(self, example, position):
-        made = super().__call__(example, position)
+        config, made = self.config, super().__call__(example, position)
         rng = np.random.default_rng((self.seed, position, 1))  # the caption stays that of a model without these views
-        if self.config.masked != "none":
-            made |= self.masked(made["caption"], int(made["caption_length"]), rng)
-        if self.config.other != "none":
-            made |= self.matched(example, made, rng)
+        first = made["caption"][1 : int(made["caption_length"])].tolist()
+        if config.second != "none":
+            made |= named("caption", self.laid(first, self.second(example, first, rng)))
+        if config.other != "none":
+            made |= self.matched(example, first, made, rng)
+        if config.masked != "none":
+            text = "other" if config.joint else "caption"
+            made |= self.masked(made[text], int(made[f"{text}_length"]), rng)
+        if config.regions:
+            made |= self.hidden(example, made["boxes"], rng)
+        return self.drawn(made, rng) if config.draw else made
+
+    def drawn(self, made, rng):
+        """A joint row with but one of its tasks."""
+        shares = np.array(self.config.draw, np.float64)
+        task = rng.choice(3, p=shares / shares.sum())
+        if task != 0:
+            own = {name.replace("caption", "other"): made[name] for name in made if name.startswith("caption")}
+            made = made | own | {"match": np.int32(-1)}
+        if task == 1:
+            made = made | self.masked(made["other"], int(made["other_length"]), rng)
+        else:
+            made = made | {"masked": made["other"], "masked_words": np.full_like(made["masked_words"], -1)}
+        if task != 2 and self.config.regions:
+            made = made | {f"regions_{name}": np.zeros_like(made["regions_there"]) for name in ("hidden", "target")}
         return made
 
+    def laid(self, first, second):
+        """Ids of two texts -> (int32 [T] with end marks around both, place of the closing one, types int32 [T])."""
+        config = self.config
+        ids = np.full(config.length + config.second_length + 3, self.end, np.int32)
+        second = second[: config.second_length]
+        begins, ends = len(first) + 2, len(first) + len(second) + 2
+        ids[: begins - 1], ids[begins:ends] = [self.begin, *first], second
+        types = np.zeros(len(ids), np.int32)
+        types[begins : ends + 1] = 1
+        return ids, np.int32(ends), types
+
+    def second(self, example, first, rng):
+        """Ids of the text behind the caption `first`: tags, or another caption, since the same one would tell its words."""
+        if self.config.second == "tags":
+            return self.ids(" ".join(thing["label"] for thing in example.get("objects", ())))
+        found = [ids for ids in map(self.ids, example["captions"]) if ids != first]
+        return found[int(rng.integers(len(found)))] if found else []
+
+    def matched(self, example, first, made, rng):
+        """The own text, or another picture's."""
+        text = self.wrong(example, rng) if rng.random() < 0.5 else None
+        if text is None:
+            own = {name.replace("caption", "other"): made[name] for name in made if name.startswith("caption")}
+            return own | {"match": np.int32(1)}
+        told = self.laid(first, self.ids(text)) if self.config.second != "none" else self.caption(text)
+        return named("other", told) | {"match": np.int32(0)}
+
+    def wrong(self, example, rng):
+        """A text of another picture that is none of this one's, or None where none was found."""
+        if self.config.second == "tags":
+            own = sorted(thing["label"] for thing in example.get("objects", ()))
+            for _ in range(TRIES):
+                labels = self.source.labels(int(rng.integers(len(self.source))))
+                if labels and sorted(labels) != own:
+                    return " ".join(labels)
+            return None
+        for _ in range(TRIES):
+            captions = self.source.captions(int(rng.integers(len(self.source))))[0]
+            text = captions[int(rng.integers(len(captions)))]
+            if text not in example["captions"]:
+                return text
+        return None
+
     def masked(self, ids, length, rng):
-        """A caption's ids from end mark to end mark at `length` -> the caption masked, where, and what stood there."""
+        """Ids with end marks, the closing one at `length` -> the text masked, where, and what stood there."""
         config, hidden = self.config, ids.copy()
-        count = min(self.places, max(1, round((length - 1) * config.mask_share)))
-        chosen = chosen_words(self.words_of(ids, length), config.masked, count, self.places, rng)
-        places, words = np.zeros(self.places, np.int32), np.full(self.places, -1, np.int32)
+        words = self.words_of(ids, length)
+        count = min(self.places, max(1, round(sum(map(len, words)) * config.mask_share)))
+        chosen = chosen_words(words, config.masked, count, self.places, rng)
+        places, wanted = np.zeros(self.places, np.int32), np.full(self.places, -1, np.int32)
         for number, place in enumerate(sorted(chosen)):
-            places[number], words[number] = place, ids[place]
+            places[number], wanted[number] = place, ids[place]
             drawn = rng.random()
             if drawn < config.replaced:
                 hidden[place] = rng.integers(self.vocabulary)
             elif drawn >= config.replaced + config.retained:
                 hidden[place] = self.tokenizer.mask_token_id
-        return {"masked": hidden, "masked_places": places, "masked_words": words}
+        return {"masked": hidden, "masked_places": places, "masked_words": wanted}
 
     def words_of(self, ids, length):
         """Places of the tokens of each word between the end marks: [[place, ...], ...]."""
+        places = [place for place in range(1, length) if ids[place] != self.end]
         if self.config.masked == "random":
-            return [[place] for place in range(1, length)]
-        pieces = self.tokenizer.convert_ids_to_tokens(ids[1:length])
+            return [[place] for place in places]
+        pieces = self.tokenizer.convert_ids_to_tokens(ids[places])
         words = []
-        for place, piece in enumerate(pieces, 1):
-            if words and continues(piece, pieces):
+        for place, piece in zip(places, pieces, strict=True):
+            if words and words[-1][-1] == place - 1 and continues(piece, pieces):
                 words[-1].append(place)
             else:
                 words.append([place])
         return words
 
-    def matched(self, example, made, rng):
-        """The own text, or another picture's."""
-        if rng.random() < 0.5 or (text := self.wrong(example["captions"], rng)) is None:
-            return {"other": made["caption"], "other_length": made["caption_length"], "match": np.int32(1)}
-        ids, length = self.caption(text)
-        return {"other": ids, "other_length": length, "match": np.int32(0)}
+    def regions(self, example):
+        """Boxes [R, 4] of an example, zeros where it has fewer."""
+        boxes = np.zeros((self.config.regions, 4), np.float32)
+        if self.config.regions:
+            found, _ = regions_of(example, self.config.regions)
+            boxes[: len(found)] = found
+        return boxes
 
-    def wrong(self, own, rng):
-        """A text of another picture that is none of this one's, or None where none was found."""
-        for _ in range(TRIES):
-            captions = self.source.captions(int(rng.integers(len(self.source))))[0]
-            text = captions[int(rng.integers(len(captions)))]
-            if text not in own:
-                return text
-        return None
+    def hidden(self, example, boxes, rng):
+        """What is known of the boxes [R, 4] of the changed picture, and which are masked."""
+        config, (found, names) = self.config, regions_of(example, self.config.regions)
+        there = (np.arange(len(boxes)) < len(found)) & ((boxes[:, 2:] - boxes[:, :2]).min(-1) > 0)  # not cut off
+        classes = np.full(len(boxes), -1, np.int32)
+        classes[: len(names)] = [self._class.get(name, -1) for name in names]
+        target = hidden_regions(boxes, there, config.region_share, config.overlap, rng)
+        shown = target & (rng.random(len(boxes)) < config.region_retained)
+        return {
+            "regions_there": there, "regions_hidden": target & ~shown, "regions_target": target, "region_class": classes
+        }  # fmt: skip
 
     def example_batch(self, rows):
-        batch, T = super().example_batch(rows), self.config.length + 2
-        if self.config.masked != "none":
+        batch, config = super().example_batch(rows), self.config
+        text = ["length"]
+        if config.second != "none":
+            batch["caption"], text = np.zeros((rows, config.length + config.second_length + 3), np.int32), ["length", "types"]
+            batch["caption_types"] = np.zeros_like(batch["caption"])
+        T = batch["caption"].shape[1]
+        if config.masked != "none":
             batch |= {"masked": np.zeros((rows, T), np.int32)}
             batch |= {name: np.zeros((rows, self.places), np.int32) for name in ("masked_places", "masked_words")}
-        if self.config.other != "none":
-            batch |= {"other": np.zeros((rows, T), np.int32)}
-            batch |= {name: np.zeros(rows, np.int32) for name in ("other_length", "match")}
+        if config.other != "none":
+            batch |= {"other": np.zeros((rows, T), np.int32), "match": np.zeros(rows, np.int32)}
+            batch |= {f"other_{name}": np.zeros_like(batch[f"caption_{name}"]) for name in text}
+        if count := config.regions:
+            batch |= {"boxes": np.zeros((rows, count, 4), np.float32), "region_class": np.zeros((rows, count), np.int32)}
+            batch |= {f"regions_{name}": np.zeros((rows, count), bool) for name in ("there", "hidden", "target")}
         return batch
+
+
+def named(name, text):
+    """(ids, length[, types]) as arrays of a batch."""
+    return dict(zip((name, f"{name}_length", f"{name}_types"), text, strict=False))
 
 
 def continues(piece, pieces):

@@ -9,7 +9,6 @@ from xmodal_jax.evaluators.held_out import drawn, parts
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
 
-PICTURES = ("image",)  # arrays of a batch that come from the picture
 GREY = 128
 
 
@@ -49,7 +48,7 @@ class ObjectivesEvaluator:
             gains = [mean(a[name][1][metric]) - mean(b[name][1][metric]) for a, b in zip(right, wrong, strict=True)]
             spread = 1.96 * np.std(gains, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
             results[f"{name}/gain"], results[f"{name}/gain_low"] = np.mean(gains), np.mean(gains) - spread
-            labels = np.concatenate([OBJECTIVES[name].labels(batch).ravel() for batch in self.batches])
+            labels = np.concatenate([np.ravel(OBJECTIVES[name].labels(batch)) for batch in self.batches])
             labels = labels[labels >= 0]
             results[f"{name}/chance"] = np.bincount(labels).max() / len(labels)
             results[f"{name}/count"] = len(labels)
@@ -69,13 +68,13 @@ class ObjectivesEvaluator:
 
 
 def swapped(batch):
-    """The same texts with the pictures of other pairs."""
-    return batch | {name: np.roll(batch[name], 1, axis=0) for name in PICTURES if name in batch}
+    """The same texts and boxes with the pictures of other pairs."""
+    return batch | {"image": np.roll(batch["image"], 1, axis=0)}
 
 
 def greyed(batch):
-    """The same texts with grey pictures."""
-    return batch | {name: np.full_like(batch[name], GREY) for name in PICTURES if name in batch}
+    """The same texts and boxes with grey pictures."""
+    return batch | {"image": np.full_like(batch["image"], GREY)}
 
 
 def mean(found):

@@ -17,7 +17,8 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.attended import attended
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.heads import HEADS, Match, Words
+from xmodal_jax.models.heads import HEADS, Linear, Transformed, Words
+from xmodal_jax.models.images.regions import Regions
 from xmodal_jax.models.locator import Locator
 from xmodal_jax.models.pixels import standardised
 from xmodal_jax.models.vectors import LOG_SCALE, inverse_temperature, masked_mean, unit
@@ -38,7 +39,7 @@ class Composed(nn.Module):
       attended: whether words and regions are compared too (`models.attended`). locator: layers of what finds the object that a
         phrase means (`models.locator`), 0: none.
       shared_width: P; 0: no shared space. names: predict the words of the captions from the image alone (0: no such head; else
-        V). vocabulary: V, for the head "words".
+        V). vocabulary: V, for the head "words"; classes: of objects, for "classes" and "detector".
       mean, std: of the pixels, 0..1, of red, green, blue or of all.
     """
 
@@ -47,6 +48,7 @@ class Composed(nn.Module):
     interaction: nn.Module | None = None
     predicts: tuple = ()
     vocabulary: int = 0
+    classes: int = 0
     aggregate: str = "weighted"
     attended: bool = False
     locator: int = 0
@@ -73,7 +75,13 @@ class Composed(nn.Module):
         if "words" in self.predicts:
             self.words_head = Words(self.vocabulary, dtype=self.dtype)
         if "match" in self.predicts:
-            self.match_head = Match(dtype=self.dtype)
+            self.match_head = Linear(2, dtype=self.dtype)
+        if "classes" in self.predicts:
+            self.classes_head = Transformed(self.classes, dtype=self.dtype)
+        if "detector" in self.predicts:
+            self.detector_head = Linear(self.classes, dtype=self.dtype)
+        if "features" in self.predicts:
+            self.features_head = Transformed(self.image.grid.width, dtype=self.dtype)
         if self.attended:
             self.log_scale_attended = self.param("log_scale_attended", nn.initializers.constant(LOG_SCALE), ())
             self.log_sharpness = self.param("log_sharpness", nn.initializers.constant(LOG_SHARPNESS), ())
@@ -87,19 +95,27 @@ class Composed(nn.Module):
         there = {"fuse": self.interaction, "predict": self.predicts, "scale": self.shared_width}
         return {verb for verb, part in there.items() if not part}
 
-    def encode_image(self, images, train=False):
-        """images uint8 [B, H, W, 3] -> Encoded: own [B, N, D], x [B, N, P] projected, pooled [B, P], names [B, V] or None."""
+    def encode_image(self, images, regions=None, train=False):
+        """images uint8 [B, H, W, 3] -> Encoded: own [B, N, D], x [B, N, P] projected, pooled [B, P], names [B, V] or None.
+        regions: of an encoder that takes them (`models.images.regions`)."""
         pixels = standardised(images, self.mean, self.std, self.dtype)
-        encoded = self.image(pixels, train=train)
+        encoded = self.image(pixels, regions, train=train) if self.takes_regions else self.image(pixels, train=train)
         names = self.to_names(encoded.x.mean(1)).astype(jnp.float32) if self.names else None
-        return self._shared(encoded, "image").replace(names=names)
+        return self._shared(encoded, "image").replace(names=names, features=encoded.features)
 
-    def encode_text(self, ids, length, seen=None, train=False):
+    @property
+    def takes_regions(self):
+        """Whether the image encoder reads boxes too."""
+        return isinstance(self.image, Regions)
+
+    def encode_text(self, ids, length, seen=None, types=None, train=False):
         """ids int32 [B, T] from end mark to end mark, length [B]: the place of the closing one -> Encoded with own [B, T, D],
-        x [B, T, P] projected and pooled [B, P]. seen: what objectives have of the image, which no text's vector depends on."""
+        x [B, T, P] projected and pooled [B, P]. seen: what objectives have of the image, which no text's vector depends on;
+        types: of segments, int32 [B, T], for encoders that know them."""
         del seen
         mask = jnp.arange(ids.shape[1])[None] <= length[:, None]
-        return self._shared(self.text(ids, mask, train=train), "text")
+        segments = {} if types is None else {"types": types}
+        return self._shared(self.text(ids, mask, train=train, **segments), "text")
 
     def _shared(self, encoded, modality):
         """Encoded of a tower -> Encoded in the shared space, pooled float32 of unit length; without one as it is."""
@@ -153,10 +169,11 @@ class Composed(nn.Module):
         return self.interaction(text.replace(x=text.own), image.replace(x=image.own), mode, train=train)
 
     def predict(self, head, x):
-        """Logits of a head, float32: "words" of tokens [..., D], "match" of pooled vectors [B, D]."""
+        """What a head of `models.heads` tells, float32: "match" of pooled vectors [B, D], "detector" of features [..., F], the
+        others of tokens [..., D]."""
         if head == "words":
             return self.words_head(x, self._word_vectors())
-        return self.match_head(x)
+        return getattr(self, f"{head}_head")(x)
 
     def _word_vectors(self):
         """The text encoder's own vectors of words [V, D], where it has such a table, else None."""
@@ -169,12 +186,14 @@ class Composed(nn.Module):
 
     def __call__(self, batch, train=False):
         """Touches every parameter once (initialisation)."""
-        seen = self.encode_image(batch["image"], train)
-        text = self.encode_text(batch["caption"], batch["caption_length"], seen, train)
+        regions = {"boxes": batch["boxes"], "there": batch["regions_there"]} if self.takes_regions else None
+        seen = self.encode_image(batch["image"], regions, train)
+        text = self.encode_text(batch["caption"], batch["caption_length"], seen, batch.get("caption_types"), train)
         if self.locator:
             self.refer(seen, batch["caption"][:, None], batch["caption_length"][:, None], train)
         if self.interaction:
             fused = self.fuse(text, seen, train=train)
+            given = {"words": fused.text, "match": fused.pooled, "detector": seen.features}
             for head in self.predicts:
-                self.predict(head, fused.text if head == "words" else fused.pooled)
+                self.predict(head, given.get(head, fused.image))
         return text.pooled, seen.pooled

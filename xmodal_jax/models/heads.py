@@ -27,14 +27,29 @@ class Words(nn.Module):
         return (y @ table.astype(y.dtype).T).astype(jnp.float32) + bias
 
 
-class Match(nn.Module):
-    """Logits of "not a pair" and "a pair", float32: pooled [B, D] -> [B, 2]."""
+class Transformed(nn.Module):
+    """norm(gelu(W x)) and then a linear map: [..., D] -> [..., size], float32."""
 
+    size: int
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x):
-        return Dense(2, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
+        y = ACTIVATIONS["gelu_exact"](Dense(x.shape[-1], dtype=self.dtype, name="hidden")(x))
+        y = Style(epsilon=1e-12).norm(self.dtype, "norm")(y)
+        return Dense(self.size, dtype=self.dtype, name="logits")(y).astype(jnp.float32)
 
 
-HEADS = ("words", "match")
+class Linear(nn.Module):
+    """A linear map [..., D] -> [..., size], float32."""
+
+    size: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x):
+        return Dense(self.size, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
+
+
+# of words, of a pair, of regions: their classes and their features, and the classes that a detector tells of features alone
+HEADS = ("words", "match", "classes", "features", "detector")

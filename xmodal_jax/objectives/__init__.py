@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered, offers
-from xmodal_jax.objectives import attended, contrastive, match, ranking, words
+from xmodal_jax.objectives import attended, classes, contrastive, match, ranking, words
 from xmodal_jax.objectives.alignment import alignment
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
 from xmodal_jax.objectives.distillation import distillation
+from xmodal_jax.objectives.features import features
 from xmodal_jax.objectives.kl import kl
 from xmodal_jax.objectives.language import generation, masked_words
 from xmodal_jax.objectives.naming import naming
@@ -51,6 +52,9 @@ OBJECTIVES = {
     "words": Objective(PAIR, ("masked_words",), ("words",), words.labels, words.words),
     "match": Objective(PAIR, ("match",), ("match",), match.labels, match.match),
     "alignment": Objective(PAIR[:-1], ("match",), loss=alignment),
+    "classes": Objective(PAIR, ("regions_target",), ("classes",), classes.labels, classes.classes),
+    "detector": Objective(("encode_image", "predict"), ("regions_there",), ("detector",), classes.seen, classes.detector),
+    "features": Objective(PAIR, ("regions_target",), ("features",), loss=features),
     "captioning": Objective(("encode_image", "decode"), ("caption_length",), loss=captioning),
     "answering": Objective(("encode_image", "encode_text", "fuse"), ("scores",), loss=answering),
     "distillation": Objective(("encode_image", "encode_text"), ("caption_length",), loss=distillation),

@@ -13,20 +13,20 @@ import jax.numpy as jnp
 from xmodal_jax.models.vectors import unit
 from xmodal_jax.objectives.inputs import has_second, see
 from xmodal_jax.objectives.sums import Sum, weighted
-from xmodal_jax.objectives.views import fused
+from xmodal_jax.objectives.views import fused, view_of
 
 BETA, STEPS = 0.5, 50
 
 
 def alignment(verbs, batch, key, config):
-    """Metric: alignment_margin (mean distance of wrong pairs - of right ones), of what the view "matched" is fused to."""
-    del key, config
-    pair, skipped = fused(verbs, batch, "matched"), see(verbs, batch).class_tokens
+    """Metrics: alignment_right, alignment_wrong: mean distances of right and of wrong pairs."""
+    del key
+    pair, skipped = fused(verbs, batch, view_of(config, "matched", "objectives.alignment")), see(verbs, batch).class_tokens
     places = jnp.arange(pair.text.shape[1])[None]
     words = (places > 0) & (places < batch["other_length"][:, None])  # [B, T], without both marks
     distance = transported(pair.text, pair.image[:, skipped:], words, pair.image_mask[:, skipped:])  # [B]
-    there, right = has_second(batch) & words.any(-1), batch["match"] == 1
-    own, other = weighted(distance, there & right), weighted(distance, there & ~right)
+    there = has_second(batch) & words.any(-1)
+    own, other = (weighted(distance, there & (batch["match"] == kind)) for kind in (1, 0))
     loss = Sum(own.total - other.total, own.weight + other.weight)
     return loss, {"alignment_right": own, "alignment_wrong": other}
 

@@ -3,8 +3,11 @@
 import jax.numpy as jnp
 
 
-def see(verbs, batch):
-    """`encode_image` of a batch; every objective gets the one computation."""
+def see(verbs, batch, hidden=False):
+    """`encode_image` of a batch; every objective gets the one computation. hidden: with its masked regions hidden."""
+    if "boxes" in batch:
+        regions = {"boxes": batch["boxes"], "there": batch["regions_there"]}
+        return verbs.encode_image(batch["image"], regions | ({"hidden": batch["regions_hidden"]} if hidden else {}))
     if "image" in batch:
         return verbs.encode_image(batch["image"])
     return verbs.encode_image(batch["second"], batch["second_length"])

@@ -1,18 +1,40 @@
 """Views of a batch of pairs: the forms in which objectives see it. Each is encoded and fused once, whoever asks.
 
-"clean": picture and caption; "masked": words of the caption hidden; "matched": a text that is the picture's own or another's.
+"clean": picture and text; "masked": words of the text hidden; "regions": regions of the picture hidden; "matched": a text that
+is the picture's own or another's; "joint": the last three at once.
 """
 
+from xmodal_jax.errors import UserError
 from xmodal_jax.objectives.inputs import see
 
-TEXTS = {"clean": ("caption", "caption_length"), "masked": ("masked", "caption_length"), "matched": ("other", "other_length")}
+TEXTS = {  # ids, and the text whose length and types are theirs
+    "clean": ("caption", "caption"), "masked": ("masked", "caption"), "regions": ("caption", "caption"),
+    "matched": ("other", "other"), "joint": ("masked", "other"),
+}  # fmt: skip
+HIDING = ("regions", "joint")
+
+
+def view_of(config, usual, where):
+    """The view of an objective's settings, "joint" or what is usual for it."""
+    view = config.get("view", usual)
+    if view not in (usual, "joint"):
+        raise UserError(f"{where}.view={view!r}: must be {usual} or joint.")
+    return view
 
 
 def text(verbs, batch, view):
     """`encode_text` of a view."""
-    return verbs.encode_text(*(batch[name] for name in TEXTS[view]))
+    ids, name = TEXTS[view]
+    types = {"types": batch[f"{name}_types"]} if f"{name}_types" in batch else {}
+    return verbs.encode_text(batch[ids], batch[f"{name}_length"], **types)
 
 
 def fused(verbs, batch, view, mode="both"):
-    """`fuse` of a view's text and the picture."""
-    return verbs.fuse(text(verbs, batch, view), see(verbs, batch), mode)
+    """`fuse` of a view's text and picture."""
+    return verbs.fuse(text(verbs, batch, view), see(verbs, batch, view in HIDING), mode)
+
+
+def fused_regions(verbs, batch, view):
+    """Tokens of the regions [B, R, D] in a view that hides some, without tokens in front of them."""
+    skipped = see(verbs, batch, True).class_tokens
+    return fused(verbs, batch, view).image[:, skipped:]

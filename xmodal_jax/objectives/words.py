@@ -1,20 +1,23 @@
 """Masked words, from the other words and the picture (masked language modelling; BERT, Devlin et al., 2019).
 
-L = mean over masked places t of -log softmax(words_head(h_t))_w,  h: tokens of the fused pair, w: what stood there
+    L = mean over masked places t of -log softmax(words_head(h_t))_w
+h: tokens of the fused pair; w: what stood there.
 """
 
 import jax.numpy as jnp
 import optax
 
 from xmodal_jax.objectives.sums import weighted
-from xmodal_jax.objectives.views import fused
+from xmodal_jax.objectives.views import fused, view_of
 
 
 def words(verbs, batch, key, config):
     """Metric: words_right (masked words whose likeliest is right)."""
-    del key, config
+    del key
     places, wanted = batch["masked_places"], labels(batch)  # [B, K]
-    x = jnp.take_along_axis(fused(verbs, batch, "masked").text, places[..., None], axis=1)  # [B, K, D]
+    x = jnp.take_along_axis(
+        fused(verbs, batch, view_of(config, "masked", "objectives.words")).text, places[..., None], axis=1
+    )  # [B, K, D]
     logits = verbs.predict("words", x)  # [B, K, V]
     values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
     return weighted(values, wanted >= 0), {"words_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}

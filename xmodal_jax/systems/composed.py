@@ -12,12 +12,15 @@ from xmodal_jax.interop.processing import FILE, OUTER_FILE, ImageProcessor
 from xmodal_jax.interop.processing import defaults as usual
 from xmodal_jax.models.composed import Composed
 from xmodal_jax.models.heads import HEADS
+from xmodal_jax.models.images.regions import Regions
 from xmodal_jax.models.interactions import INTERACTIONS
 from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.systems import captioner
 from xmodal_jax.systems.base import System
-from xmodal_jax.systems.captioner import keep, make_maker, tokens
-from xmodal_jax.systems.texts import text_tower
-from xmodal_jax.systems.towers import IMAGE_ENCODERS, tower
+from xmodal_jax.systems.texts import read_list, text_tower, write_list
+from xmodal_jax.systems.towers import IMAGE_ENCODERS, image_tokens, tower
+
+CLASSES = "classes.json"  # names of objects, of models of regions
 
 BESIDE = {  # of a whole CLIP, what belongs to neither tower: its path there and here
     "image": {"image_projection": "to_shared_image"},
@@ -36,6 +39,25 @@ def inputs_of(init):
     return {"image_size": config.vision_config.image_size, "mean": processor.image_mean, "std": processor.image_std}
 
 
+def make_maker(config, examples, source=None, kept=None, open_scorer=None):
+    classes = ()
+    if examples.regions and (kept or source is not None):
+        classes = read_list(kept, CLASSES) if kept else getattr(source, "object_names", ())
+        asked = [name for name in ("classes", "detector") if config.objectives.get(name, {"weight": 0.0}).get("weight", 1.0)]
+        if asked and not classes:
+            raise UserError(
+                f"config.objectives.{asked[0]} needs pictures whose objects are named: the built-in scenes have them, and "
+                "lists with boxes (docs/data.md)."
+            )
+    return captioner.make_maker(config, examples, source, kept, open_scorer, functools.partial(PairMaker, classes=classes))
+
+
+def keep(maker, folder):
+    captioner.keep(maker, folder)
+    if maker.config.regions:
+        write_list(folder, CLASSES, list(maker.classes))
+
+
 def make_model(config, maker, dtype, kept=None):
     settings = {name: value for name, value in config.model.items() if name != "name"}
     settings["interaction"] = interaction_of(settings.get("interaction"), dtype)
@@ -45,10 +67,15 @@ def make_model(config, maker, dtype, kept=None):
         if init and (part["name"] != "clip" or part.get("init", init) != init):
             raise UserError(f"config.model.init={init!r} is a whole CLIP: config.model.{name} must be its tower, 'clip'.")
     size, places = maker.config.image_size, maker.config.length + 2
-    image = tower(parts["image"], IMAGE_ENCODERS, "image", dtype, kept, image_size=size, beside=beside.get("image"))
+    if parts["image"]["name"] == "regions":
+        towers, image = region_tower(parts["image"], dtype, kept, size)
+        settings["classes"] = len(maker.classes)
+    else:
+        image = tower(parts["image"], IMAGE_ENCODERS, "image", dtype, kept, image_size=size, beside=beside.get("image"))
+        towers, image = {"image": image}, image.module
     text = text_tower(parts["text"], maker, dtype, places, kept, beside.get("text"))
     if init:
-        settings["shared_width"] = image.settings.config.projection_dim
+        settings["shared_width"] = towers["image"].settings.config.projection_dim
     asked = {head for name, own in config.objectives.items() if own.get("weight", 1.0) for head in heads_of(name)}
     settings |= {"predicts": tuple(head for head in HEADS if head in asked), "vocabulary": maker.vocabulary}
     if config.objectives.get("naming", {}).get("weight", 0.0):
@@ -56,8 +83,16 @@ def make_model(config, maker, dtype, kept=None):
     settings["attended"] = bool(config.objectives.get("attended", {}).get("weight", 0.0))
     if not config.objectives.get("referring", {}).get("weight", 0.0):
         settings["locator"] = 0
-    modules = {"image": image.module, "text": text.module}
-    return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), {"image": image, "text": text}
+    modules = {"image": image, "text": text.module}
+    return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), towers | {"text": text}
+
+
+def region_tower(section, dtype, kept, image_size):
+    """Of a section {"name": "regions", "grid": that of an image encoder, ...}: ({its path: the grid's `Tower`}, the module)."""
+    settings = {name: value for name, value in section.items() if name != "name"}
+    grid = tower(settings.pop("grid"), IMAGE_ENCODERS, "image/grid", dtype, kept, image_size=image_size)
+    module = build(Regions, {**settings, "grid": grid.module, "dtype": dtype}, "model.image")
+    return {"image/grid": grid}, module
 
 
 def interaction_of(section, dtype):
@@ -76,6 +111,10 @@ def heads_of(name):
     return OBJECTIVES[name].heads if name in OBJECTIVES else ()
 
 
-SYSTEM = System(
-    "Search in pictures", PairExamples, functools.partial(make_maker, kind=PairMaker), keep, make_model, tokens, VectorPredictor
-)
+def tokens(model, maker):
+    """Image tokens or regions, and words, padding included."""
+    places = maker.config.regions + model.image.whole if model.takes_regions else image_tokens(model, maker)
+    return places + maker.config.length + 2
+
+
+SYSTEM = System("Search in pictures", PairExamples, make_maker, keep, make_model, tokens, VectorPredictor)

@@ -95,6 +95,10 @@ class ImageTextSource:
             example["image_file"] = data
         return example
 
+    def labels(self, i: int) -> list[str]:
+        """What the objects of picture i are called."""
+        return [thing["label"] for thing in self._rows[i].extra.get("objects", ())]
+
     @functools.cached_property
     def object_names(self) -> list[str]:
         """Names of all objects of the pictures, in order."""

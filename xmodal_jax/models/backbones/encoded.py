@@ -13,6 +13,7 @@ class Encoded:
     logits: of the head that the checkpoint has, or None; pair_logits [B, 2]: of BERT's next-sentence head.
     names [B, V]: logits of the words that name an image, where a model asks for them.
     own [B, N, D]: the encoder's tokens, where x is what they were projected to.
+    features [B, R, F]: of regions, before they became tokens.
     class_tokens: how many of the N tokens stand in front of those that have a place in the image or the text.
     """
 
@@ -23,6 +24,7 @@ class Encoded:
     pair_logits: Any = None
     names: Any = None
     own: Any = None
+    features: Any = None
     class_tokens: int = flax.struct.field(pytree_node=False, default=0)
 
 

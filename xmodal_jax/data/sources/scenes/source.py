@@ -86,6 +86,15 @@ class Scenes:
             raise IndexError(f"scenes: example {i} of {self.count}")
         return int(i) % self.count
 
+    def labels(self, i: int) -> list[str]:
+        """What the objects of example i are called; nothing is drawn."""
+        return [THINGS[thing.key].words[self.lang(i)].names[0] for thing in self.scene(i).objects]
+
+    @property
+    def object_names(self) -> list[str]:
+        """Names that objects of the pictures have, in order."""
+        return sorted(THINGS)
+
     def lang(self, i: int) -> str:
         """The language of example i."""
         return self.langs[i % len(self.langs)]

@@ -1,0 +1,153 @@
+"""Features of boxes against loops, and the tokens that the rows of the survey make of them against their equations."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.conftest import random_params
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.backbones.encoded import Encoded, mask_of
+from xmodal_jax.models.images.regions import Regions, numbers
+from xmodal_jax.models.images.roi import SAMPLES, roi_align
+
+B, SIDE, F, R, D = 2, 4, 6, 3, 10
+
+
+class Cells(nn.Module):
+    """[B, 4, 4, 6] as tokens behind a class token."""
+
+    width: int = F
+
+    def __call__(self, images, train=False):
+        x = jnp.pad(images.reshape(len(images), -1, F), ((0, 0), (1, 0), (0, 0)), constant_values=9.0)
+        return Encoded(x, mask_of(x), class_tokens=1)
+
+
+def draw_boxes(rng, *shape):
+    corners = np.sort(rng.random((*shape, 2, 2)), axis=-2)
+    return corners.reshape(*shape, 4).astype(np.float32)
+
+
+def sampled(grid, y, x):
+    """Bilinear, coordinates in cells whose middles are whole numbers, clipped to the grid."""
+    y, x = np.clip(y, 0, grid.shape[0] - 1), np.clip(x, 0, grid.shape[1] - 1)
+    top, left = min(int(y), grid.shape[0] - 2), min(int(x), grid.shape[1] - 2)
+    v, u = y - top, x - left
+    corner = grid[top : top + 2, left : left + 2].astype(np.float64)
+    return (1 - v) * ((1 - u) * corner[0, 0] + u * corner[0, 1]) + v * ((1 - u) * corner[1, 0] + u * corner[1, 1])
+
+
+@pytest.mark.parametrize("bins", [1, 3])
+def test_roi_align_by_loops(bins, rng):
+    grid, boxes = rng.normal(size=(B, SIDE, 5, F)).astype(np.float32), draw_boxes(rng, B, R)
+    found = np.asarray(roi_align(grid, boxes, bins))
+    for b, r, p, q in np.ndindex(B, R, bins, bins):
+        x0, y0, x1, y1 = np.float64(boxes[b, r])
+        total = 0
+        for i, j in np.ndindex(SAMPLES, SAMPLES):
+            y = (y0 + (y1 - y0) * (p + (i + 0.5) / SAMPLES) / bins) * SIDE - 0.5
+            x = (x0 + (x1 - x0) * (q + (j + 0.5) / SAMPLES) / bins) * 5 - 0.5
+            total = total + sampled(grid[b], y, x)
+        np.testing.assert_allclose(found[b, r, p, q], total / SAMPLES**2, rtol=1e-4, atol=1e-5)
+
+
+def norm(x, params):
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+    return x * params["scale"] + params["bias"]
+
+
+def dense(x, params):
+    return x @ params["kernel"] + params["bias"]
+
+
+def parts(f, g, p):
+    return norm(dense(f, p["feature"]), p["norm_feature"]), norm(dense(g, p["geometry"]), p["norm_geometry"])
+
+
+EQUATIONS = {  # each public model's, of features f, geometry g and the module's parameters
+    "lxmert": (
+        {"geometry": "corners", "mix": "mean", "norm_parts": True, "norm": False}, lambda f, g, p: sum(parts(f, g, p)) / 2,
+    ),
+    "uniter": (
+        {"geometry": "seven", "norm_parts": True, "segment": True, "hidden": "vector"},
+        lambda f, g, p: norm(sum(parts(f, g, p)) + p["modality"], p["norm"]),
+    ),
+    "vilbert": (
+        {"geometry": "area", "whole": True},
+        lambda f, g, p: norm(dense(f, p["feature"]) + dense(g, p["geometry"]), p["norm"]),
+    ),
+    "visualbert": (
+        {"geometry": "none", "mix": "plain", "segment": True},
+        lambda f, g, p: norm(dense(f, p["feature"]) + p["modality"], p["norm"]),
+    ),
+    "oscar": (
+        {"geometry": "six", "mix": "joined", "norm": False},
+        lambda f, g, p: dense(np.concatenate([f, g], -1), p["feature"]),
+    ),
+}  # fmt: skip
+
+
+def geometry(boxes, kind):
+    x0, y0, x1, y1 = np.moveaxis(np.float64(boxes), -1, 0)
+    w, h = x1 - x0, y1 - y0
+    more = {"none": [], "corners": [], "area": [w * h], "six": [w, h], "seven": [w, h, w * h]}[kind]
+    return np.stack([x0, y0, x1, y1, *more], -1)
+
+
+@pytest.mark.parametrize("row", EQUATIONS)
+def test_tokens_are_those_of_the_rows_equation(row, rng):
+    settings, equation = EQUATIONS[row]
+    images, boxes = rng.normal(size=(B, SIDE, SIDE, F)).astype(np.float32), draw_boxes(rng, B, R)
+    there, hidden = np.array([[1, 1, 1], [1, 1, 0]], bool), np.array([[0, 1, 0], [1, 0, 0]], bool)
+    given = {"boxes": boxes, "there": there, "hidden": hidden}
+    model = Regions(Cells(), width=D, **settings)
+    params = random_params(model, images, given)
+    found = model.apply({"params": params}, images, given)
+    f = np.float64(roi_align(images, boxes)[:, :, 0, 0])
+    np.testing.assert_allclose(found.features, f, atol=1e-5)
+    f = np.where(hidden[..., None], params["mask_token"] if settings.get("hidden") == "vector" else 0.0, f)
+    if settings.get("whole"):
+        mean = np.stack([f[b][there[b]].mean(0) for b in range(B)])
+        f, boxes = np.concatenate([mean[:, None], f], 1), np.concatenate([np.tile([[[0.0, 0, 1, 1]]], (B, 1, 1)), boxes], 1)
+        there = np.pad(there, ((0, 0), (1, 0)), constant_values=True)
+    expected = equation(f, geometry(boxes, settings["geometry"]), jax.tree.map(np.float64, params))
+    np.testing.assert_allclose(found.x, expected, atol=2e-4)
+    np.testing.assert_array_equal(found.mask, there)
+    assert found.class_tokens == int(settings.get("whole", False))
+
+
+def test_a_hidden_region_tells_nothing_of_its_pixels(rng):
+    """Nor do two pictures that differ there alone, as far as its own box is concerned."""
+    images, boxes = (
+        rng.normal(size=(1, SIDE, SIDE, F)).astype(np.float32),
+        np.array([[[0, 0, 0.25, 0.25], [0.5, 0.5, 1, 1]]], np.float32),
+    )
+    given = {"boxes": boxes, "there": np.ones((1, 2), bool), "hidden": np.array([[True, False]])}
+    model = Regions(Cells(), width=D)
+    params = random_params(model, images, given)
+    changed = images.copy()
+    changed[0, 0, 0] += 1
+    a, b = (model.apply({"params": params}, x, given).x for x in (images, changed))
+    np.testing.assert_array_equal(a, b)
+    shown = [model.apply({"params": params}, x, given | {"hidden": np.zeros((1, 2), bool)}).x for x in (images, changed)]
+    assert np.abs(shown[0] - shown[1])[0, 0].max() > 1e-3 and np.abs(shown[0] - shown[1])[0, 1].max() == 0
+
+
+def test_waves_tell_corners_apart(rng):
+    boxes = draw_boxes(rng, 40)
+    waves = np.asarray(numbers(boxes, "sine"))
+    assert waves.shape == (40, 4 * 64) and np.abs(waves).max() <= 1
+    apart = np.linalg.norm(waves[:, None] - waves[None], axis=-1) + np.eye(40) * 9
+    assert apart.min() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"geometry": "eight"}, "geometry='eight'"), ({"mix": "plain"}, "go together"), ({"hidden": "black"}, "hidden='black'")],
+)
+def test_mistakes_are_named(settings, told):
+    given = {"boxes": np.zeros((1, 1, 4)), "there": np.ones((1, 1), bool)}
+    with pytest.raises(UserError, match=told):
+        Regions(Cells(), width=D, **settings).init(jax.random.PRNGKey(0), np.zeros((1, SIDE, SIDE, F)), given)

@@ -1,0 +1,1 @@
+"""What stands between an image encoder's grid and the tokens of a fused model."""

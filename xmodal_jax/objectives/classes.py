@@ -1,0 +1,54 @@
+"""What is in the masked regions, from the other regions and the text (masked region classification; UNITER, Chen et al., 2020).
+
+    hard: L = mean over masked regions r of known class of -log softmax(classes_head(h_r))_c
+    soft: L = mean over masked regions r of KL(q_r || softmax(classes_head(h_r))),  q_r = softmax(detector_head(f_r))
+    detector: L = mean over regions of known class of -log softmax(detector_head(f_r))_c
+h: tokens of the fused pair; f: features of the regions, before any is masked. Public models take q from a detector that was
+trained elsewhere; here a linear classifier learns it beside, and q carries no gradient.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from xmodal_jax.errors import UserError
+from xmodal_jax.objectives.inputs import see
+from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.views import fused_regions, view_of
+
+TARGETS = ("hard", "soft")
+
+
+def classes(verbs, batch, key, config):
+    """Metric: classes_right (masked regions of known class whose likeliest is right)."""
+    del key
+    x = fused_regions(verbs, batch, view_of(config, "regions", "objectives.classes"))
+    logits, wanted = verbs.predict("classes", x), labels(batch)  # [B, R, C], [B, R]
+    right = {"classes_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
+    targets = config.get("targets", TARGETS[0])
+    if targets == "hard":
+        values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
+        return weighted(values, wanted >= 0), right
+    if targets != "soft":
+        raise UserError(f"objectives.classes.targets={targets!r}: must be one of {', '.join(TARGETS)}.")
+    told = jax.lax.stop_gradient(jax.nn.log_softmax(verbs.predict("detector", see(verbs, batch).features)))
+    values = (jnp.exp(told) * (told - jax.nn.log_softmax(logits))).sum(-1)
+    return weighted(values, batch["regions_target"]), right
+
+
+def labels(batch):
+    """Classes of the masked regions int [B, R], -1 where there is none or it is unknown."""
+    return jnp.where(batch["regions_target"], batch["region_class"], -1)
+
+
+def detector(verbs, batch, key, config):
+    """Metric: detector_right (regions of known class whose likeliest is right)."""
+    del key, config
+    logits, wanted = verbs.predict("detector", see(verbs, batch).features), seen(batch)
+    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
+    return weighted(values, wanted >= 0), {"detector_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
+
+
+def seen(batch):
+    """Classes of all regions int [B, R], -1 where there is none or it is unknown."""
+    return jnp.where(batch["regions_there"], batch["region_class"], -1)
