@@ -24,7 +24,8 @@ def small(arguments="vilt,debug,image_size=32"):
     for part in ("image", "text", "interaction"):
         if part in config.model:
             own = config.model[part]
-            own.update(BLOCKS | {"layers": min(own.get("layers", 0), 1)})
+            sizes = BLOCKS | {"layers": min(own.get("layers", 0), 1)}
+            own.update({name: value for name, value in sizes.items() if name in own})
     config.evaluators = {"objectives": {"count": 8, "rows": 4}}
     return config
 
