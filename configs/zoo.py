@@ -7,8 +7,8 @@
     python -m xmodal_jax.main --config=configs/zoo.py:vilt --config.model.interaction.layers=6 --config.examples.masked=span
         parts of one's own: every part of a row is a setting
 
-Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, vilt, clip); scale (tiny, base); data, path, images,
-name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
+Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, interbert, vilbert, vilt,
+clip); scale (tiny, base); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -32,8 +32,28 @@ SCALES = {
         total_steps=100_000, learning_rate=1e-4, regions=36, grid=("resnet", {}),
     ),
 }  # fmt: skip
-# Layers are those of the published base size; a smaller scale has a part of them.
+# Layers are those of the published base size, a smaller scale has a part of them; what is in `base` belongs to that alone.
 ROWS = {
+    "interbert": dict(  # Lin et al., 2020
+        text=("bert", {"layers": 0}), image=("regions", {"geometry": "area", "whole": True}),
+        interaction=("single", {"layers": 6, "after": 6, "post_norm": True, "kinds": False, "pool": "product"}),
+        examples={"masked": "span", "other": "text", "joint": True, "region_share": 0.1, "overlap": 0.4},
+        objectives={
+            "words": {"weight": 1.0, "view": "joint"}, "match": {"weight": 1.0, "view": "joint"},
+            "classes": {"weight": 1.0, "view": "joint", "targets": "soft", "pairs": True}, "detector": {"weight": 1.0},
+        },
+        base={"interaction": {"after_heads": 8}},
+    ),
+    "vilbert": dict(  # Lu et al., 2019
+        text=("bert", {"layers": 6}), image=("regions", {"geometry": "area", "whole": True}),
+        interaction=("dual_stream", {"layers": 6, "cross_mlp": True, "pool": "product"}),
+        examples={"masked": "random", "other": "text", "joint": True, "region_retained": 0.1, "overlap": 0.4},
+        objectives={
+            "words": {"weight": 1.0, "view": "joint"}, "match": {"weight": 1.0, "view": "joint"},
+            "classes": {"weight": 1.0, "view": "joint", "targets": "soft"}, "detector": {"weight": 1.0},
+        },
+        base={"image": {"width": 1024}, "interaction": {"image_width": 1024, "image_heads": 8, "image_mlp_ratio": 1.0}},
+    ),
     "vilt": dict(  # Kim et al., 2021
         text=("bert", {"layers": 0}), image=("linear_patches", {}), interaction=("single", {"layers": 12}),
         examples={"masked": "whole_word", "other": "text"},
@@ -83,7 +103,7 @@ def get_config(arg=""):
     row = choose(ROWS, args.row, "config argument row")
     scale = choose(SCALES, args.scale, "config argument scale")
     choose(SOURCES, args.data, "config argument data")
-    scenes = args.data == "scenes"
+    scenes, larger = args.data == "scenes", row.get("base", {}) if args.scale == "base" else {}
     data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
     if args.path:
         data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
@@ -108,15 +128,15 @@ def get_config(arg=""):
 
     def part(table, field, **more):
         kind, own = row[field]
-        own = {**scale["blocks"], **own, **more}
-        if "layers" in own:
-            own["layers"] = max(round(own["layers"] * scale["depth"]), min(own["layers"], 1))
+        own = {**scale["blocks"], **own, **more, **larger.get(field, {})}
+        for layers in {"layers", "after"} & set(own):
+            own[layers] = max(round(own[layers] * scale["depth"]), min(own[layers], 1))
         return section(table, kind, "", own, f"row {args.row}, {field}")
 
     config.model.text = part(TEXT_ENCODERS, "text")
     if row["image"][0] == "regions":
         kind, own = scale["grid"]
-        image = {"name": "regions", "width": scale["blocks"]["width"], **row["image"][1]}
+        image = {"name": "regions", "width": scale["blocks"]["width"], **row["image"][1], **larger.get("image", {})}
         config.model.image = ConfigDict(image | {"grid": section(IMAGE_ENCODERS, kind, "", own, "grid")})
     else:
         config.model.image = part(IMAGE_ENCODERS, "image", patch=scale["patch"])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import erf
 
 from tests.conftest import random_params
 from xmodal_jax.errors import UserError
@@ -11,7 +12,7 @@ from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.backbones.vilt import ViLT
 from xmodal_jax.models.backbones.vit import LinearPatches
-from xmodal_jax.models.interactions import Single
+from xmodal_jax.models.interactions import Cross, DualStream, Single
 
 B, T, D, SIDE, V = 2, 5, 12, 3, 20
 SIZES = {"width": D, "heads": 3, "layers": 2}
@@ -71,3 +72,183 @@ def test_widths_and_modes_that_do_not_fit_are_named():
         Single(width=16, heads=2, layers=1).init(jax.random.PRNGKey(0), Encoded(x, mask_of(x)), Encoded(x, mask_of(x)))
     with pytest.raises(UserError, match="mode='half'"):
         Single(**SIZES).init(jax.random.PRNGKey(0), Encoded(x, mask_of(x)), Encoded(x, mask_of(x)), "half")
+
+
+H, L, N = 3, 2, 4
+
+
+def linear(layer, *shape):
+    """PyTorch's linear layers side by side -> kernel [in, *shape], bias [*shape]."""
+    layers = layer if isinstance(layer, list) else [layer]
+    kernel = np.stack([one.weight.detach().numpy().T for one in layers], 1)
+    bias = np.stack([one.bias.detach().numpy() for one in layers])
+    return {"kernel": kernel.reshape(len(kernel), *shape), "bias": bias.reshape(shape)}
+
+
+def norm_of(layer):
+    return {"scale": layer.weight.detach().numpy(), "bias": layer.bias.detach().numpy()}
+
+
+def attention_of(inner, out, width, crossed=False):
+    parts = [inner.query, inner.key, inner.value]
+    split = (H, width // H)
+    found = {"qkv": linear(parts, 3, *split)}
+    if crossed:
+        found = {"q": linear(parts[:1], 1, *split), "kv": linear(parts[1:], 2, *split)}
+    return found | {"out": linear(out, width)}
+
+
+def stacked(layers):
+    return jax.tree.map(lambda *parts: np.stack(parts), *layers)
+
+
+def test_two_streams_that_share_their_cross_attention_are_lxmerts(rng):
+    torch = pytest.importorskip("torch")
+    from transformers import LxmertConfig
+    from transformers.models.lxmert.modeling_lxmert import LxmertXLayer
+
+    config = LxmertConfig(hidden_size=D, num_attention_heads=H, intermediate_size=2 * D)
+    layers = [LxmertXLayer(config).eval() for _ in range(L)]
+    for layer in layers:
+        for p in layer.parameters():
+            torch.nn.init.normal_(p, std=0.3)
+
+    def params(layer):
+        found = {"cross": attention_of(layer.visual_attention.att, layer.visual_attention.output.dense, D, True)}
+        found["norm_cross"] = norm_of(layer.visual_attention.output.LayerNorm)
+        for ours, theirs in (("text", "lang"), ("image", "visn")):
+            own, up, down = (getattr(layer, f"{theirs}_{name}") for name in ("self_att", "inter", "output"))
+            found[f"{ours}_attention"] = attention_of(own.self, own.output.dense, D)
+            found[f"norm_{ours}_attention"] = norm_of(own.output.LayerNorm)
+            found[f"{ours}_mlp"] = {"up": linear(up.dense, 2 * D), "down": linear(down.dense, D)}
+            found[f"norm_{ours}_mlp"] = norm_of(down.LayerNorm)
+        return found
+
+    words, places, text_mask, image_mask = two_streams(rng, D)
+    x, y = torch.tensor(words), torch.tensor(places)
+    masks = [torch.where(torch.tensor(mask), 0.0, -1e9)[:, None, None] for mask in (text_mask, image_mask)]
+    with torch.no_grad():
+        for layer in layers:
+            x, y = layer(x, masks[0], y, masks[1])[:2]
+    model = DualStream(D, H, L, 2.0, shared=True)
+    own = {"streams": stacked([params(layer) for layer in layers]), "pooler": {"kernel": np.eye(D), "bias": np.zeros(D)}}
+    fused = model.apply({"params": own}, Encoded(words, text_mask), Encoded(places, image_mask))
+    np.testing.assert_allclose(fused.text[text_mask], x.numpy()[text_mask], atol=1e-4)
+    np.testing.assert_allclose(fused.image[image_mask], y.numpy()[image_mask], atol=1e-4)
+    np.testing.assert_allclose(fused.pooled, np.tanh(x.numpy()[:, 0]), atol=1e-4)
+
+
+def two_streams(rng, width):
+    words, places = rng.normal(size=(B, T, D)).astype(np.float32), rng.normal(size=(B, N, width)).astype(np.float32)
+    return words, places, np.arange(T)[None] < np.array([[T], [3]]), np.arange(N)[None] < np.array([[2], [N]])
+
+
+def normed(x, p):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12) * p["scale"] + p["bias"]
+
+
+def attended(x, context, mask, p):
+    """Of one row, head by head."""
+    if "qkv" in p:
+        kernels, biases = p["qkv"]["kernel"], p["qkv"]["bias"]
+    else:
+        kernels, biases = None, None
+    heads = []
+    for h in range(p["out"]["kernel"].shape[0] // (p["q"]["kernel"] if kernels is None else kernels).shape[-1]):
+        if kernels is None:
+            q = x @ p["q"]["kernel"][:, 0, h] + p["q"]["bias"][0, h]
+            k, v = (context @ p["kv"]["kernel"][:, i, h] + p["kv"]["bias"][i, h] for i in (0, 1))
+        else:
+            q, k, v = (x @ kernels[:, i, h] + biases[i, h] for i in range(3))
+        scores = np.where(mask, q @ k.T / np.sqrt(q.shape[-1]), -np.inf)
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        heads.append(shares / shares.sum(-1, keepdims=True) @ v)
+    return np.concatenate(heads, -1) @ p["out"]["kernel"] + p["out"]["bias"]
+
+
+def mlp(x, p):
+    up = x @ p["up"]["kernel"] + p["up"]["bias"]
+    return up * (1 + erf(up / np.sqrt(2))) / 2 @ p["down"]["kernel"] + p["down"]["bias"]
+
+
+def test_vilberts_streams_by_hand(rng):
+    """Streams of their own sizes and weights, an MLP behind the cross-attention, the product of both first tokens."""
+    words, places, text_mask, image_mask = two_streams(rng, 8)
+    settings = {"image_width": 8, "image_heads": 2, "image_mlp_ratio": 1.0, "cross_mlp": True, "pool": "product"}
+    model = DualStream(D, H, L, 2.0, **settings)
+    given = Encoded(words, text_mask), Encoded(places, image_mask)
+    params = random_params(model, *given)
+    found = model.apply({"params": params}, *given)
+    params = jax.tree.map(np.float64, params)
+    for b in range(B):
+        x, y = np.float64(words[b]), np.float64(places[b])
+        for number in range(L):
+            p = jax.tree.map(lambda leaf, number=number: leaf[number], params["streams"])
+            x, y = (
+                normed(x + attended(x, y, image_mask[b], p["cross_text"]), p["norm_cross_text"]),
+                normed(y + attended(y, x, text_mask[b], p["cross_image"]), p["norm_cross_image"]),
+            )
+            ends = []
+            for name, z, mask in (("text", x, text_mask[b]), ("image", y, image_mask[b])):
+                z = normed(z + mlp(z, p[f"{name}_between"]), p[f"norm_{name}_between"])
+                z = normed(z + attended(z, z, mask, p[f"{name}_attention"]), p[f"norm_{name}_attention"])
+                ends.append(normed(z + mlp(z, p[f"{name}_mlp"]), p[f"norm_{name}_mlp"]))
+            x, y = ends
+        np.testing.assert_allclose(found.text[b][text_mask[b]], x[text_mask[b]], atol=2e-4)
+        np.testing.assert_allclose(found.image[b][image_mask[b]], y[image_mask[b]], atol=2e-4)
+        a, c = (np.maximum(z[0] @ params[n]["kernel"] + params[n]["bias"], 0) for z, n in ((x, "pooler"), (y, "pooler_image")))
+        np.testing.assert_allclose(found.pooled[b], a * c, atol=1e-3, rtol=1e-3)
+
+
+def test_cross_attention_is_berts_layer_beside_an_image(rng):
+    """Of transformers: self-attention, cross-attention, MLP, each normalised after its sum."""
+    torch = pytest.importorskip("torch")
+    from transformers import BertConfig
+    from transformers.models.bert.modeling_bert import BertLayer
+
+    sizes = {"hidden_size": D, "num_attention_heads": H, "intermediate_size": 2 * D}
+    config = BertConfig(**sizes, is_decoder=True, add_cross_attention=True)
+    config._attn_implementation = "eager"
+    layer = BertLayer(config, layer_idx=0).eval()
+    for p in layer.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    words, places, text_mask, image_mask = two_streams(rng, D)
+    shown, seen = (torch.where(torch.tensor(mask), 0.0, -1e9)[:, None, None] for mask in (text_mask, image_mask))
+    with torch.no_grad():
+        expected = layer(torch.tensor(words), shown, encoder_hidden_states=torch.tensor(places), encoder_attention_mask=seen)
+    expected = (expected[0] if isinstance(expected, tuple) else expected).numpy()
+    own, crossed = layer.attention, layer.crossattention
+    params = {"encoder": {"layers": stacked([{
+        "attention": attention_of(own.self, own.output.dense, D), "norm_attention": norm_of(own.output.LayerNorm),
+        "cross": attention_of(crossed.self, crossed.output.dense, D, True), "norm_cross": norm_of(crossed.output.LayerNorm),
+        "up": linear(layer.intermediate.dense, 2 * D), "down": linear(layer.output.dense, D),
+        "norm_mlp": norm_of(layer.output.LayerNorm),
+    }])}}  # fmt: skip
+    model = Cross(D, H, 1, 2.0)
+    fused = model.apply({"params": params}, Encoded(words, text_mask), Encoded(places, image_mask))
+    np.testing.assert_allclose(fused.text[text_mask], expected[text_mask], atol=1e-4)
+    np.testing.assert_array_equal(fused.image, places)
+    np.testing.assert_array_equal(fused.pooled, fused.text[:, 0])
+    changed = words.copy()
+    changed[:, 2] += rng.normal(size=D)
+    before, after = (
+        model.apply({"params": params}, Encoded(x, text_mask), Encoded(places, image_mask), "causal").text
+        for x in (words, changed)
+    )
+    assert np.abs(before - after)[:, :2].max() == 0 and np.abs(before - after)[:, 2].max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (Cross(16, 2, 1), "give both one width"),
+        (DualStream(16, 2, 1), "streams 16 and 16 wide cannot take words 12"),
+        (DualStream(D, 2, 1, image_width=16), "streams 12 and 16 wide"),
+        (DualStream(D, 2, 1, image_heads=3, shared=True), "are of one size"),
+        (DualStream(D, 2, 1, pool="sum"), "pool='sum'"),
+    ],
+)
+def test_streams_that_do_not_fit_are_named(model, told):
+    x = np.zeros((1, 2, D), np.float32)
+    with pytest.raises(UserError, match=told):
+        model.init(jax.random.PRNGKey(0), Encoded(x, mask_of(x)), Encoded(x, mask_of(x)))

@@ -86,13 +86,16 @@ def chosen(batch, name="regions_target"):
     return [(b, r) for b, r in np.argwhere(batch[name])]
 
 
+@pytest.mark.parametrize("pairs", [False, True])
 @pytest.mark.parametrize("targets", ["hard", "soft"])
-def test_classes(case, targets):
+def test_classes(case, targets, pairs):
     """Regions stand behind the class token; of unknown ones only soft targets are known."""
     verbs, batch = case
-    loss, metrics = OBJECTIVES["classes"](verbs, batch, None, {"targets": targets})
+    loss, metrics = OBJECTIVES["classes"](verbs, batch, None, {"targets": targets, "pairs": pairs})
     values, right = [], []
     for b, r in chosen(batch):
+        if pairs and batch["match"][b] == 0:
+            continue
         told = log_softmax(np.float64(verbs.pair.image[b, 1 + r]) @ np.float64(verbs.heads["classes"]))
         wanted = batch["region_class"][b, r]
         if wanted >= 0:

@@ -4,7 +4,7 @@
     soft: L = mean over masked regions r of KL(q_r || softmax(classes_head(h_r))),  q_r = softmax(detector_head(f_r))
     detector: L = mean over regions of known class of -log softmax(detector_head(f_r))_c
 h: tokens of the fused pair; f: features of the regions, before any is masked. Public models take q from a detector that was
-trained elsewhere; here a linear classifier learns it beside, and q carries no gradient.
+trained elsewhere; here a linear classifier learns it beside, and q carries no gradient. With "pairs" wrong pairs do not count.
 """
 
 import jax
@@ -24,8 +24,11 @@ def classes(verbs, batch, key, config):
     del key
     x = fused_regions(verbs, batch, view_of(config, "regions", "objectives.classes"))
     logits, wanted = verbs.predict("classes", x), labels(batch)  # [B, R, C], [B, R]
+    targets, masked = config.get("targets", TARGETS[0]), batch["regions_target"]
+    if config.get("pairs", False):
+        masked = masked & (batch["match"] != 0)[:, None]
+    wanted = jnp.where(masked, wanted, -1)
     right = {"classes_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
-    targets = config.get("targets", TARGETS[0])
     if targets == "hard":
         values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
         return weighted(values, wanted >= 0), right
@@ -33,7 +36,7 @@ def classes(verbs, batch, key, config):
         raise UserError(f"objectives.classes.targets={targets!r}: must be one of {', '.join(TARGETS)}.")
     told = jax.lax.stop_gradient(jax.nn.log_softmax(verbs.predict("detector", see(verbs, batch).features)))
     values = (jnp.exp(told) * (told - jax.nn.log_softmax(logits))).sum(-1)
-    return weighted(values, batch["regions_target"]), right
+    return weighted(values, masked), right
 
 
 def labels(batch):

@@ -9,9 +9,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.interactions.fused import Fused
-from xmodal_jax.models.transformer import Style, encoder_of
+from xmodal_jax.models.interactions.fused import Fused, pooled, refuse_mode
+from xmodal_jax.models.transformer import Stack, Style, encoder_of
 
 MODES = ("both", "prefix", "causal")
 
@@ -21,7 +20,9 @@ class Single(nn.Module):
 
     Attributes:
       post_norm: BERT's order of normalisation, else ViT's. kinds: add a learned vector of each modality (ViLT); rows whose
-        encoders add their own go without. pooler: pooled is tanh(W x_0) of the first word, else x_0 itself.
+        encoders add their own go without.
+      after: further blocks behind, of each modality alone (InterBERT, Lin et al., 2020); after_heads: of the image's, 0: heads.
+      pool: what the pair's vector is, see `fused.pooled`.
     """
 
     width: int = 768
@@ -30,7 +31,9 @@ class Single(nn.Module):
     mlp_ratio: float = 4.0
     post_norm: bool = False
     kinds: bool = True
-    pooler: bool = True
+    after: int = 0
+    after_heads: int = 0
+    pool: str = "first"
     dropout: float = 0.0
     remat: str = "none"
     dtype: str = "float32"
@@ -40,6 +43,7 @@ class Single(nn.Module):
     def __call__(self, text, image, mode="both", train=False):
         """mode: "both", every token sees every token; "prefix", the image sees itself alone, words see it and one another;
         "causal", words see the image and the words before them, as a decoder does."""
+        refuse_mode(self, mode, MODES)
         if text.x.shape[-1] != self.width or image.x.shape[-1] != self.width:
             raise UserError(
                 f"config.model.interaction: a single stream {self.width} wide cannot take words {text.x.shape[-1]} and image "
@@ -53,14 +57,19 @@ class Single(nn.Module):
         x = jnp.concatenate([words, places], axis=1)  # [B, M, D]
         style = dataclasses.replace(self.style, post_norm=self.post_norm)
         x, _ = encoder_of(self, style)(x, allowed(text.mask, image.mask, mode), train=train)
-        pooled = jnp.tanh(Dense(self.width, dtype=self.dtype, name="pooler")(x[:, 0])) if self.pooler else x[:, 0]
-        return Fused(x[:, :T], x[:, T:], text.mask, image.mask, pooled)
+        words, places = x[:, :T], x[:, T:]
+        if self.after:
+            own = {"dropout": self.dropout, "remat": self.remat, "dtype": self.dtype, "style": style}
+            behind = Stack(self.after, self.width, self.heads, self.mlp_ratio, **own, name="text")
+            words, _ = behind(words, allowed(text.mask, image.mask[:, :0], mode), train=train)
+            behind = Stack(self.after, self.width, self.after_heads or self.heads, self.mlp_ratio, **own, name="image")
+            places, _ = behind(places, image.mask[:, None, None], train=train)
+        pair = pooled(self.pool, self.width, self.dtype, words[:, 0], places[:, 0])
+        return Fused(words, places, text.mask, image.mask, pair)
 
 
 def allowed(text, image, mode):
     """Masks of real words bool [B, T] and of real image tokens [B, N] -> what may attend to what, bool [B, 1, 1 or M, M]."""
-    if mode not in MODES:
-        raise UserError(f"mode={mode!r}: must be one of {', '.join(MODES)}.")
     there = jnp.concatenate([text, image], axis=1)[:, None, None]  # [B, 1, 1, M]
     if mode == "both":
         return there
