@@ -14,11 +14,26 @@ class Verbs:
     Args:
       key: for dropout and latents (train=True); every different call folds in its own number.
       teacher: parameters of the same model that a loss may compare with, or None.
+      memory: {objective: what it remembers}, or None; `kept` is what they leave to the next step.
     """
 
-    def __init__(self, model, params, key=None, train=False, teacher=None):
+    def __init__(self, model, params, key=None, train=False, teacher=None, memory=None):
         self.model, self.params, self.key, self.train = model, lora.merge(params), key, train
-        self._done, self._teacher = {}, teacher
+        self.kept = {}
+        self._done, self._teacher, self._memory = {}, teacher, memory or {}
+
+    def recalled(self, objective):
+        """What an objective remembers, or None."""
+        return self._memory.get(objective)
+
+    def keep(self, objective, memory):
+        """What it will remember at the next step."""
+        self.kept[objective] = memory
+
+    @property
+    def has_teacher(self):
+        """Whether there is one."""
+        return self._teacher is not None
 
     def teacher(self):
         """The verbs of the teacher, without dropout. UserError where there is none."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered, offers
-from xmodal_jax.objectives import attended, classes, contrastive, match, ranking, words
+from xmodal_jax.objectives import attended, classes, contrast, contrastive, match, ranking, words
 from xmodal_jax.objectives.alignment import alignment
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
@@ -27,6 +27,8 @@ class Objective:
 
     heads: of the model, that it asks for. labels: batch -> the classes that its first metric counts right, -1 for none: what a
     guess without a model can be measured by.
+    remember: (config, shapes of what `represent` gives) -> a tree of arrays that `compare` finds as `verbs.recalled(name)` and
+    leaves to the next step by `verbs.keep`; momentum: patterns of the parameters that it wants a teacher of.
     """
 
     needs: tuple[str, ...]
@@ -36,6 +38,8 @@ class Objective:
     loss: Callable | None = None
     represent: Callable | None = None
     compare: Callable | None = None
+    remember: Callable | None = None
+    momentum: tuple[str, ...] = ()
 
     def __call__(self, verbs, batch, key, config):
         """(loss Sum, {metric: Sum}) of a whole batch."""
@@ -65,6 +69,14 @@ OBJECTIVES = {
     "contrastive": Objective(
         ("encode_image", "encode_text", "scale"), ("caption",), represent=contrastive.represent, compare=contrastive.compare
     ),
+    "contrast": Objective(
+        ("encode_image", "encode_text", "scale"),
+        ("caption",),
+        represent=contrast.represent,
+        compare=contrast.compare,
+        remember=contrast.remember,
+        momentum=contrast.MOMENTUM,
+    ),
     "attended": Objective(
         ("encode_image", "encode_text", "attend"), ("caption",), represent=attended.represent, compare=attended.compare
     ),
@@ -87,7 +99,7 @@ def check(model, objectives, batch=None):
                 f"objectives.{name} needs the head {min(headless)}, but the model {type(model).__name__} has "
                 f"{', '.join(getattr(model, 'predicts', ())) or 'none'}."
             )
-        if OBJECTIVES[name].compare:
+        if OBJECTIVES[name].compare and not OBJECTIVES[name].remember:
             ranking.chosen(settings, f"objectives.{name}")
         missing = [key for key in OBJECTIVES[name].reads if batch is not None and key not in batch]
         if missing:

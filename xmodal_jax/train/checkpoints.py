@@ -13,6 +13,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from xmodal_jax.errors import UserError
 
+MEMORY = "memory"  # of objectives, an item of its own
+
 
 class Checkpoints:
     """`save` returns at once, `restore` takes the newest readable checkpoint, `close` waits until all is on disk."""
@@ -24,13 +26,14 @@ class Checkpoints:
             enable_async_checkpointing=asynchronous,
             create=True,
         )
-        self.manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
+        self.manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta", MEMORY))
 
     def save(self, step, state, meta):
         """Write `state` (a pytree of arrays) and `meta` (JSON values) as the checkpoint of `step`."""
-        self.manager.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(filled(state)), meta=ocp.args.JsonSave(meta)), force=True
-        )
+        state, items = apart(state)
+        saves = {name: ocp.args.StandardSave(filled(tree)) for name, tree in items.items()}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(filled(state)), meta=ocp.args.JsonSave(meta), **saves)
+        self.manager.save(step, args=args, force=True)
 
     def restore(self, target, step=None):
         """(state, meta) of `step` or of the newest readable checkpoint; None where there is none at all.
@@ -43,11 +46,16 @@ class Checkpoints:
         if not steps:
             return None
         for number in steps:
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(filled(target)), meta=ocp.args.JsonRestore())
+            shapes, items = apart(target)
+            reads = {name: ocp.args.StandardRestore(filled(tree)) for name, tree in items.items()}
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(filled(shapes)), meta=ocp.args.JsonRestore(), **reads)
             try:
                 restored = self.manager.restore(number, args=args)
                 jax.block_until_ready(restored.state)
-                return emptied(restored.state, target), restored.meta
+                state = emptied(restored.state, shapes)
+                if items:
+                    state = state.replace(memory=emptied(restored[MEMORY], items[MEMORY]))
+                return state, restored.meta
             except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
                 if step is not None:
                     raise UserError(f"The checkpoint of step {step} in {self.folder} cannot be read: {brief(error)}") from error
@@ -95,6 +103,13 @@ def read(folder, target, step=None):
                 ) from error
             logging.warning("The checkpoint of step %d cannot be read (%s): trying the one before.", number, brief(error))
     return None
+
+
+def apart(state):
+    """(what every checkpoint holds, {item: tree} of what only some runs have): older checkpoints stay readable."""
+    if getattr(state, "memory", None) is None:
+        return state, {}
+    return state.replace(memory=None), {MEMORY: state.memory}
 
 
 def filled(tree):

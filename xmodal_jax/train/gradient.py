@@ -46,11 +46,18 @@ def join_batch(batch):
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), batch)
 
 
-def loss_and_gradient(model, objectives, params, batch, key, accumulate, step=None, view=None, teacher=None):
-    """Gradient of sum_o weight_o * mean loss_o over the whole batch -> (loss, ({objective: Sum}, {metric: Sum}), gradient).
+def loss_and_gradient(*args, **kwargs):
+    """The first three of `learned`."""
+    return learned(*args, **kwargs)[:3]
+
+
+def learned(model, objectives, params, batch, key, accumulate, step=None, view=None, teacher=None, memory=None):
+    """Gradient of sum_o weight_o * mean loss_o over the whole batch -> (loss, ({objective: Sum}, {metric: Sum}), gradient,
+    {objective: what it remembers from now on}).
 
     step: number of the training step, for objectives whose weight warms up. view: (params, key) -> the parameters that the
-    model computes with, the same in all microbatches. teacher: params -> those of a teacher, for losses that have one.
+    model computes with, the same in all microbatches. teacher: params -> those of a teacher, for losses that have one. memory:
+    {objective: what it remembers}.
     """
     objectives = active(objectives)
 
@@ -58,17 +65,18 @@ def loss_and_gradient(model, objectives, params, batch, key, accumulate, step=No
 
     def verbs(params, key=key, train=True):
         seen = view(params, view_key) if view else params
-        return Verbs(model, seen, key, train, teacher(params) if teacher else None)
+        return Verbs(model, seen, key, train, teacher(params) if teacher else None, memory)
 
     if accumulate > 1:
         return accumulated(verbs, objectives, params, batch, key, accumulate, step)
 
     def loss(params):
-        losses, metrics = evaluate_with(verbs(params), objectives, batch, key)
-        return weighted_mean(objectives, losses, step=step), (losses, metrics)
+        bound = verbs(params)
+        losses, metrics = evaluate_with(bound, objectives, batch, key)
+        return weighted_mean(objectives, losses, step=step), ((losses, metrics), bound.kept)
 
-    (total, sums), grads = jax.value_and_grad(loss, has_aux=True)(params)
-    return total, sums, grads
+    (total, (sums, kept)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    return total, sums, grads, kept
 
 
 def accumulated(verbs_of, objectives, params, batch, key, accumulate, step=None):
@@ -99,10 +107,10 @@ def accumulated(verbs_of, objectives, params, batch, key, accumulate, step=None)
         for name, settings in compared.items():
             losses[name], more = OBJECTIVES[name].compare(verbs, representations[name], settings)
             metrics |= more
-        return jnp.asarray(weighted_mean(compared, losses, step=step), jnp.float32), (losses, metrics)
+        return jnp.asarray(weighted_mean(compared, losses, step=step), jnp.float32), ((losses, metrics), verbs.kept)
 
     representations = join_batch(jax.lax.map(first_pass, (parts, numbers)))
-    (total, sums), (grads, pulls) = jax.value_and_grad(compare, (0, 1), has_aux=True)(params, representations)
+    (total, (sums, kept)), (grads, pulls) = jax.value_and_grad(compare, (0, 1), has_aux=True)(params, representations)
 
     def weights(part):
         losses, _ = evaluate_with(verbs_of(params), summed, part, key)
@@ -129,4 +137,4 @@ def accumulated(verbs_of, objectives, params, batch, key, accumulate, step=None)
     (_, values), _ = jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), values)
     ((loss, losses, metrics), grads), _ = jax.lax.scan(add, (zeros, grads), parts)
-    return total + loss, (losses | sums[0], metrics | sums[1]), grads
+    return total + loss, (losses | sums[0], metrics | sums[1]), grads, kept

@@ -20,7 +20,9 @@ def state_maker(parts, mesh):
     batch = parts.example_batch(1)  # parameters do not depend on the rows
 
     def fresh():
-        return init_state(parts.model, parts.optimizer, batch, parts.config.seed, parts.config.ema, parts.extended)
+        return init_state(
+            parts.model, parts.optimizer, batch, parts.config.seed, parts.config.ema, parts.extended, parts.objectives
+        )
 
     shapes = jax.eval_shape(fresh)
     shardings = layout.shardings(shapes, mesh)

@@ -1,0 +1,151 @@
+"""What objectives remember: contrast with a teacher and a queue against loops in float64, over steps, parts, restarts."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from configs.search import get_config
+from xmodal_jax.errors import UserError
+from xmodal_jax.objectives import OBJECTIVES, contrast
+from xmodal_jax.systems import recipe
+from xmodal_jax.train import loop, memory, progress
+from xmodal_jax.train.step import init_state, make_step
+
+B, P, Q = 4, 6, 5
+SETTINGS = {"weight": 1.0, "queue": Q, "momentum": 0.75, "distil": 0.4, "ramp": 4}
+
+
+def units(rng, *shape):
+    x = rng.normal(size=shape)
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+class Recalling:
+    def __init__(self, memory):
+        self.memory, self.kept = memory, {}
+
+    def recalled(self, name):
+        return self.memory
+
+    def keep(self, name, memory):
+        self.kept[name] = memory
+
+    def scale(self):
+        return 7.0
+
+
+@pytest.fixture
+def case(rng):
+    rows = {name: units(rng, B, P) for name in ("u", "v", "teacher_u", "teacher_v")}
+    rows |= {"present": np.array([1, 1, 0, 1], np.float32), "group": np.array([3, 8, 5, 3], np.float32)}
+    queue = {"u": units(rng, Q, P), "v": units(rng, Q, P), "valid": np.array([1, 1, 1, 0, 0], bool)}
+    return rows, queue | {"group": np.array([8, 1, 2, -1, -1], np.float32), "steps": np.int32(1)}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"distil": 0.4, "ramp": 4}, {"distil": 0.4}, {"negatives": "queue", "summed": True, "temperature": 0.1},
+    ],
+    ids=["albef", "after the ramp", "wenlan"],
+)  # fmt: skip
+def test_contrast_by_loops(case, settings):
+    """Row 2 has no picture; rows 0 and 3 are of one group, row 1's stands in the queue, whose last places are empty."""
+    rows, queue = case
+    verbs = Recalling(queue)
+    loss, metrics = contrast.compare(verbs, rows, SETTINGS | {"distil": 0.0, "ramp": 0} | settings)
+    scale, share = 1 / settings.get("temperature", 1 / 7), settings.get("distil", 0.0) * (0.25 if "ramp" in settings else 1.0)
+    total, right = 0.0, 0
+    for query, key in (("u", "v"), ("v", "u")):
+        keys = np.float64(np.concatenate([rows[f"teacher_{key}"], queue[key]]))
+        valid, groups = np.r_[rows["present"] > 0, queue["valid"]], np.r_[rows["group"], queue["group"]]
+        for b in np.flatnonzero(rows["present"]):
+            counted = [
+                k for k in range(B + Q)
+                if k == b or (valid[k] and groups[k] != rows["group"][b] and (k >= B or settings.get("negatives") != "queue"))
+            ]  # fmt: skip
+            scores = [scale * np.float64(rows[query][b]) @ keys[k] for k in counted]
+            slow = [scale * np.float64(rows[f"teacher_{query}"][b]) @ keys[k] for k in counted]
+            told = share * softmax(slow) + (1 - share) * (np.array(counted) == b)
+            total -= told @ log_softmax(scores)
+            right += query == "u" and counted[int(np.argmax(scores))] == b
+    np.testing.assert_allclose(float(loss.total), total * (1.0 if settings.get("summed") else 0.5), rtol=1e-4)
+    assert loss.weight == 3 and metrics["contrast_right"].total == right
+    kept = verbs.kept["contrast"]
+    for name in ("u", "v"):
+        expected = np.concatenate([rows[f"teacher_{name}"][[0, 1, 3]], queue[name]])[:Q]
+        np.testing.assert_array_equal(kept[name], expected)
+    assert kept["valid"].tolist() == [True] * 5 and kept["group"].tolist() == [3, 8, 3, 8, 1] and kept["steps"] == 2
+
+
+def test_negatives_that_there_are_not(case):
+    with pytest.raises(UserError, match="negatives='near'"):
+        contrast.compare(Recalling(case[1]), case[0], {"negatives": "near"})
+
+
+def small():
+    config = get_config("debug,image_size=16")
+    config.total_steps, config.checkpoint_every, config.log_every, config.batch_size = 5, 2, 1, 4
+    config.data.count, config.examples.length, config.examples.tokenizer = 24, 6, "words:1"
+    for part in (config.model.image, config.model.text):
+        part.update({"width": 8, "heads": 2, "layers": 1})
+    config.objectives, config.optimizer.name = {"contrast": SETTINGS}, "sgd"  # Adam makes steps of gradients that are 0
+    config.optimizer.learning_rate = 0.1
+    config.evaluators = {}
+    return config
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return recipe.make(small())
+
+
+def stepped(parts, steps, accumulate=1):
+    """[state, ...] from the start on, and the losses."""
+    step = jax.jit(make_step(parts.model, parts.objectives, parts.optimizer, parts.schedule, accumulate))
+    state, losses = init_state(parts.model, parts.optimizer, parts.example_batch(1), 0, 0.0, objectives=parts.objectives), []
+    states = [state]
+    for number in range(steps):
+        state, report = step(state, parts.batches[number])
+        states.append(state)
+        losses.append(float(report["loss"]))
+    return states, losses
+
+
+def test_the_teacher_follows_and_parts_of_a_batch_give_the_same(parts):
+    states, losses = stepped(parts, 3)
+    in_parts, again = stepped(parts, 3, accumulate=2)
+    np.testing.assert_allclose(again, losses, rtol=1e-5)
+    flat = [memory.leaves(state.params) for state in states]
+    expected = {path: np.asarray(leaf) for path, leaf in flat[0].items()}
+    for number in (1, 2):
+        expected = {path: 0.75 * old + 0.25 * np.asarray(flat[number][path]) for path, old in expected.items()}
+    teacher = states[3].memory["teacher"]
+    assert set(teacher) == {path for path in flat[0] if path != "log_scale"}
+    for path, leaf in teacher.items():
+        np.testing.assert_allclose(leaf, expected[path], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(in_parts[3].memory["teacher"][path], leaf, rtol=1e-3, atol=1e-5)
+    queues = [state.memory["of"]["contrast"] for state in (states[3], in_parts[3])]
+    np.testing.assert_allclose(queues[0]["u"], queues[1]["u"], atol=1e-5)
+    assert queues[0]["valid"].all() and queues[0]["steps"] == 3
+    np.testing.assert_allclose(np.linalg.norm(queues[0]["v"], axis=1), 1, rtol=1e-5)
+
+
+def test_a_run_that_is_stopped_goes_on_with_what_it_remembered(parts, tmp_path):
+    whole, halves = str(tmp_path / "whole"), str(tmp_path / "halves")
+    loop.train(parts, whole)
+    loop.train(parts, halves, is_stopped=lambda step: step == 3)
+    loop.train(parts, halves)
+
+    def losses(folder):
+        return [line["train/loss"] for line in progress.read_jsonl(f"{folder}/metrics.jsonl") if "train/loss" in line]
+
+    assert losses(halves) == losses(whole) and len(losses(whole)) == 5
+
+
+def test_momenta_that_differ_are_refused(parts, monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "other", OBJECTIVES["contrast"])
+    asked = {"contrast": SETTINGS, "other": SETTINGS | {"momentum": 0.5}}
+    with pytest.raises(UserError, match="one number"):
+        memory.followed({"teacher": {"a": 1.0}, "of": {}}, {"a": 1.0}, 1, asked)
