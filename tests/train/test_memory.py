@@ -10,7 +10,8 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.objectives import OBJECTIVES, contrast
 from xmodal_jax.systems import recipe
 from xmodal_jax.train import loop, memory, progress
-from xmodal_jax.train.step import init_state, make_step
+from xmodal_jax.train.checkpoints import Checkpoints
+from xmodal_jax.train.step import State, init_state, make_step
 
 B, P, Q = 4, 6, 5
 SETTINGS = {"weight": 1.0, "queue": Q, "momentum": 0.75, "distil": 0.4, "ramp": 4}
@@ -142,6 +143,21 @@ def test_a_run_that_is_stopped_goes_on_with_what_it_remembered(parts, tmp_path):
         return [line["train/loss"] for line in progress.read_jsonl(f"{folder}/metrics.jsonl") if "train/loss" in line]
 
     assert losses(halves) == losses(whole) and len(losses(whole)) == 5
+
+
+@pytest.mark.parametrize("remembered", [None, {"teacher": {}, "of": {"contrast": {"steps": np.int32(3)}}}])
+def test_the_state_of_a_checkpoint_stays_what_older_ones_hold(tmp_path, remembered):
+    """What is remembered is an item of its own."""
+    state = State(np.int32(2), {"w": np.ones(2)}, {}, None, np.zeros(2), np.int32(-1), remembered)
+    checkpoints = Checkpoints(tmp_path, asynchronous=False)
+    checkpoints.save(2, state, {"next_step": 2})
+    kept = checkpoints.manager.item_metadata(2)
+    assert set(kept["state"].tree) == {"step", "params", "opt_state", "ema", "key", "bad_step"}
+    assert ("memory" in kept) == (remembered is not None)
+    found, _ = checkpoints.restore(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state))
+    checkpoints.close()
+    assert isinstance(found, State)
+    jax.tree.map(np.testing.assert_array_equal, found, state)
 
 
 def test_momenta_that_differ_are_refused(parts, monkeypatch):

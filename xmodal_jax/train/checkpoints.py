@@ -1,5 +1,6 @@
 """Checkpoints: state, the number of the next step (all that the data order needs), and what wrote them. Orbax, asynchronous."""
 
+import dataclasses
 import os
 
 import jax
@@ -30,9 +31,9 @@ class Checkpoints:
 
     def save(self, step, state, meta):
         """Write `state` (a pytree of arrays) and `meta` (JSON values) as the checkpoint of `step`."""
-        state, items = apart(state)
+        own, items = apart(state)
         saves = {name: ocp.args.StandardSave(filled(tree)) for name, tree in items.items()}
-        args = ocp.args.Composite(state=ocp.args.StandardSave(filled(state)), meta=ocp.args.JsonSave(meta), **saves)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(filled(own)), meta=ocp.args.JsonSave(meta), **saves)
         self.manager.save(step, args=args, force=True)
 
     def restore(self, target, step=None):
@@ -52,10 +53,8 @@ class Checkpoints:
             try:
                 restored = self.manager.restore(number, args=args)
                 jax.block_until_ready(restored.state)
-                state = emptied(restored.state, shapes)
-                if items:
-                    state = state.replace(memory=emptied(restored[MEMORY], items[MEMORY]))
-                return state, restored.meta
+                found = {name: emptied(restored[name], tree) for name, tree in items.items()}
+                return together(emptied(restored.state, shapes), found, target), restored.meta
             except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
                 if step is not None:
                     raise UserError(f"The checkpoint of step {step} in {self.folder} cannot be read: {brief(error)}") from error
@@ -107,9 +106,15 @@ def read(folder, target, step=None):
 
 def apart(state):
     """(what every checkpoint holds, {item: tree} of what only some runs have): older checkpoints stay readable."""
-    if getattr(state, "memory", None) is None:
+    if not hasattr(state, MEMORY):
         return state, {}
-    return state.replace(memory=None), {MEMORY: state.memory}
+    own = {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name != MEMORY}
+    return own, {} if state.memory is None else {MEMORY: state.memory}
+
+
+def together(own, items, like):
+    """The inverse, in the form of `like`."""
+    return like.replace(**own, **items) if hasattr(like, MEMORY) else own
 
 
 def filled(tree):
