@@ -7,8 +7,8 @@
     python -m xmodal_jax.main --config=configs/zoo.py:vilt --config.model.interaction.layers=6 --config.examples.masked=span
         parts of one's own: every part of a row is a setting
 
-Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, interbert, vilbert, vilt,
-clip); scale (tiny, base); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
+Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, interbert, vilbert, vilt, simvlm, clip); scale (tiny,
+base); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ from xmodal_jax.data.sources import SOURCES, source_defaults
 from xmodal_jax.models import Composed
 from xmodal_jax.models.interactions import INTERACTIONS
 from xmodal_jax.systems.recipe import run_defaults
-from xmodal_jax.systems.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
+from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, section
 from xmodal_jax.train.optimizers import OptimizerConfig
 
 SCALES = {
@@ -89,6 +89,10 @@ ROWS = {
             "words": {"weight": 1.0}, "match": {"weight": 1.0}, "classes": {"weight": 1.0, "targets": "hard"},
         },
     ),
+    "simvlm": dict(  # Wang et al., 2022
+        text=("bert", {"layers": 0}), image=("linear_patches", {}), interaction=("single", {"layers": 12, "pool": "none"}),
+        decoder=("gpt2", {"layers": 12}), examples={"written": "prefix"}, objectives={"written": {"weight": 1.0}},
+    ),
     "clip": dict(  # Radford et al., 2021
         text=("clip", {"layers": 12}), image=("vit", {"layers": 12}), aggregate="first",
         objectives={"contrastive": {"weight": 1.0}},
@@ -119,8 +123,9 @@ def get_config(arg=""):
     )  # fmt: skip
     contrastive = "contrastive" in row["objectives"]
     config.model = defaults(
-        Composed, name="composed", image=None, text=None, interaction=None, aggregate=row.get("aggregate", "first"),
-        shared_width=scale["shared_width"] if contrastive else 0, mean=0.8 if scenes else 0.45, std=0.25,
+        Composed, name="composed", image=None, text=None, interaction=None, decoder=None,
+        aggregate=row.get("aggregate", "first"), shared_width=scale["shared_width"] if contrastive else 0,
+        mean=0.8 if scenes else 0.45, std=0.25,
     )  # fmt: skip
     for derived in ("names", "attended", "predicts", "vocabulary", "classes"):
         del config.model[derived]
@@ -145,6 +150,10 @@ def get_config(arg=""):
         del config.model.interaction["init"], config.model.interaction["freeze"]
     else:
         del config.model["interaction"]
+    if "decoder" in row:
+        config.model.decoder = part(DECODERS, "decoder")
+    else:
+        del config.model["decoder"]
     config.objectives = ConfigDict(row["objectives"])
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"objectives": {"count": 64 if args.debug else 512}})

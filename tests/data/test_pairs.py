@@ -156,6 +156,25 @@ def test_a_second_text_has_a_segment_of_its_own():
         assert {again.text(ids[1:3]), again.text(ids[4:length])} == {"a bird", "a cat"}
 
 
+@pytest.mark.parametrize("written", ["caption", "prefix", "denoise"])
+def test_texts_that_are_written(written):
+    made, seen = maker(written=written), set()
+    for position in range(60):
+        row = made(Source()[0], position)
+        source, target = (made.tokenizer.decode(row[name][1 : row[f"{name}_length"]]).split() for name in ("source", "target"))
+        assert row["source"][row["source_length"]] == row["target"][row["target_length"]] == made.end
+        seen.add(len(source))
+        if written == "prefix":
+            assert source + target == FIRST
+            continue
+        assert target == FIRST and (written == "denoise" or not source)
+        if written == "denoise":
+            left = [word for word in source if word != MASK]
+            assert source.count(MASK) == 1 or MASK + MASK not in "".join(source)
+            assert len(left) == len(FIRST) - round(0.3 * len(FIRST)) and left == [word for word in FIRST if word in left]
+    assert len(seen) == {"caption": 1, "prefix": len(FIRST), "denoise": 3}[written] or written == "denoise"
+
+
 def test_one_task_a_row():
     """As often as they are weighed; nothing else is done to the row."""
     made, tasks = maker(other="text", masked="random", joint=True, draw=(2, 1, 1), regions=4), collections.Counter()

@@ -16,6 +16,7 @@ from xmodal_jax.errors import UserError
 MASKS = ("none", "random", "whole_word", "span")
 OTHERS = ("none", "text")
 SECONDS = ("none", "caption", "tags")
+WRITTEN = ("none", "caption", "prefix", "denoise")
 TRIES = 20  # draws, before what may be impossible is given up
 
 
@@ -36,6 +37,8 @@ class PairExamples(CaptionExamples):
         for is done to it (UNITER, Chen et al., 2020). Empty: all three, to every row (LXMERT, Tan and Bansal, 2019).
       mask_share: of the tokens, at least one. replaced, retained: shares of the masked tokens that become another word, and
         that stay; the others become the mask token.
+      written: a text that is written from another: "caption", the caption from none; "prefix", the rest of it from any number
+        of its first words; "denoise", the caption from itself with runs of words (0.3 of them) put down to a mask token each.
       regions: boxes of a picture at most: those of its objects where the source has them, else of a grid. 0: none.
       region_share: of the regions that are masked, at least one; overlap: masked with them is what has an IoU above it, 1: no
         other. region_retained: share of the masked regions that are shown all the same.
@@ -50,6 +53,7 @@ class PairExamples(CaptionExamples):
     mask_share: float = 0.15
     replaced: float = 0.1
     retained: float = 0.1
+    written: str = "none"
     regions: int = 0
     region_share: float = 0.15
     region_retained: float = 0.0
@@ -57,7 +61,7 @@ class PairExamples(CaptionExamples):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, valid in {"masked": MASKS, "other": OTHERS, "second": SECONDS}.items():
+        for name, valid in {"masked": MASKS, "other": OTHERS, "second": SECONDS, "written": WRITTEN}.items():
             if getattr(self, name) not in valid:
                 raise UserError(f"examples.{name}={getattr(self, name)!r}: must be one of {', '.join(valid)}.")
         for name in ("mask_share", "region_share"):
@@ -87,6 +91,7 @@ class PairMaker(CaptionMaker):
     "caption_types" int32 [T], 1 for the second text;
     "other" int32 [T] with "other_length", "other_types" and "match" (1: it is the picture's own, 0: it is not, -1: not asked);
     "masked" int32 [T], "masked_places" int32 [K] and "masked_words" int32 [K] (-1: none);
+    "source" and "target" int32 [T] with "source_length" and "target_length";
     of regions "boxes" [R, 4], "regions_there", "regions_hidden" and "regions_target" (masked, though perhaps shown) bool [R],
     "region_class" int32 [R] (-1: unknown).
 
@@ -122,6 +127,9 @@ class PairMaker(CaptionMaker):
         if config.masked != "none":
             text = "other" if config.joint else "caption"
             made |= self.masked(made[text], int(made[f"{text}_length"]), rng)
+        if config.written != "none":
+            source, target = self.to_write(first, rng)
+            made |= named("source", self.framed(source)) | named("target", self.framed(target))
         if config.regions:
             made |= self.hidden(example, made["boxes"], rng)
         return self.drawn(made, rng) if config.draw else made
@@ -151,6 +159,24 @@ class PairMaker(CaptionMaker):
         types = np.zeros(len(ids), np.int32)
         types[begins : ends + 1] = 1
         return ids, np.int32(ends), types
+
+    def to_write(self, ids, rng):
+        """Ids of a caption without marks -> (those it is written from, those that are written)."""
+        kind = self.config.written
+        if kind == "caption":
+            return [], ids
+        if kind == "prefix":
+            split = int(rng.integers(max(1, len(ids))))
+            return ids[:split], ids[split:]
+        gone = chosen_words([[place] for place in range(len(ids))], "span", max(1, round(0.3 * len(ids))), len(ids), rng)
+        left = [self.tokenizer.mask_token_id if place in gone else one for place, one in enumerate(ids)]
+        return [one for place, one in enumerate(left) if place not in gone or place - 1 not in gone], ids
+
+    def framed(self, ids):
+        """Ids between end marks -> (int32 [T], place of the closing one)."""
+        laid = np.full(self.config.length + 2, self.end, np.int32)
+        laid[: len(ids) + 1] = [self.begin, *ids]
+        return laid, np.int32(len(ids) + 1)
 
     def second(self, example, first, rng):
         """Ids of the text behind the caption `first`: tags, or another caption, since the same one would tell its words."""
@@ -247,6 +273,9 @@ class PairMaker(CaptionMaker):
         if config.other != "none":
             batch |= {"other": np.zeros((rows, T), np.int32), "match": np.zeros(rows, np.int32)}
             batch |= {f"other_{name}": np.zeros_like(batch[f"caption_{name}"]) for name in text}
+        if config.written != "none":
+            for name in ("source", "target"):
+                batch |= {name: np.zeros((rows, config.length + 2), np.int32), f"{name}_length": np.zeros(rows, np.int32)}
         if count := config.regions:
             batch |= {"boxes": np.zeros((rows, count, 4), np.float32), "region_class": np.zeros((rows, count), np.int32)}
             batch |= {f"regions_{name}": np.zeros((rows, count), bool) for name in ("there", "hidden", "target")}

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.attended import attended
 from xmodal_jax.models.backbones.encoded import Encoded
+from xmodal_jax.models.backbones.gpt2 import causal
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.heads import HEADS, Linear, Transformed, Words
 from xmodal_jax.models.images.regions import Regions
@@ -32,7 +33,8 @@ class Composed(nn.Module):
 
     Attributes:
       image, text: modules that give `Encoded`. interaction: one of `models.interactions`, or None: a dual encoder, whose
-        modalities meet in their vectors alone. predicts: heads on what it gives, of `models.heads`.
+        modalities meet in their vectors alone. decoder: a `GPT2` with cross-attention to what it gives, or None. predicts:
+        heads on what it gives, of `models.heads`.
       aggregate: what a modality's vector is: "first", the projection of the encoder's own pooled vector, as CLIP; "mean" of the
         projected tokens that the mask shows; "weighted", their mean by a learned importance w of each:
         v = sum_n softmax_n(w . x_n) x_n, x the projected tokens.
@@ -46,6 +48,7 @@ class Composed(nn.Module):
     image: nn.Module
     text: nn.Module
     interaction: nn.Module | None = None
+    decoder: nn.Module | None = None
     predicts: tuple = ()
     vocabulary: int = 0
     classes: int = 0
@@ -72,6 +75,8 @@ class Composed(nn.Module):
             self.log_scale = self.param("log_scale", nn.initializers.constant(LOG_SCALE), ())
         if self.names:
             self.to_names = Dense(self.names, dtype=self.dtype)
+        if self.decoder:
+            self.to_context = Dense(self.decoder.width, dtype=self.dtype)
         if "words" in self.predicts:
             self.words_head = Words(self.vocabulary, dtype=self.dtype)
         if "match" in self.predicts:
@@ -92,7 +97,9 @@ class Composed(nn.Module):
     @property
     def lacking(self):
         """Verbs that this instance does not offer, though its class has them."""
-        there = {"fuse": self.interaction, "predict": self.predicts, "scale": self.shared_width}
+        there = {
+            "fuse": self.interaction, "decode": self.decoder, "predict": self.predicts, "scale": self.shared_width
+        }  # fmt: skip
         return {verb for verb, part in there.items() if not part}
 
     def encode_image(self, images, regions=None, train=False):
@@ -168,6 +175,14 @@ class Composed(nn.Module):
         """What `encode_text` and `encode_image` gave -> Fused. mode: see the interaction."""
         return self.interaction(text.replace(x=text.own), image.replace(x=image.own), mode, train=train)
 
+    def decode(self, ids, length, fused, train=False):
+        """Teacher-forced: ids int32 [B, T] from mark to mark, length [B]: the place of the closing one, fused: `Fused` ->
+        logits of each next word, float32 [B, T, V]."""
+        mask = jnp.arange(ids.shape[1])[None] <= length[:, None]
+        context = self.to_context(jnp.concatenate([fused.text, fused.image], axis=1))  # [B, M, D]
+        seen = jnp.concatenate([fused.text_mask, fused.image_mask], axis=1)
+        return self.decoder.scores(self.decoder.states(ids, 0, causal(mask), context, seen, train=train)[0])
+
     def predict(self, head, x):
         """What a head of `models.heads` tells, float32: "match" of pooled vectors [B, D], "detector" of features [..., F], the
         others of tokens [..., D]."""
@@ -196,4 +211,6 @@ class Composed(nn.Module):
             given = {"words": fused.text, "match": fused.pooled, "detector": seen.features}
             for head in self.predicts:
                 self.predict(head, given.get(head, fused.image))
+            if self.decoder:
+                self.decode(batch["caption"], batch["caption_length"], fused, train)
         return text.pooled, seen.pooled

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered, offers
-from xmodal_jax.objectives import attended, classes, contrast, contrastive, match, ranking, words
+from xmodal_jax.objectives import attended, classes, contrast, contrastive, match, ranking, words, written
 from xmodal_jax.objectives.alignment import alignment
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
@@ -59,6 +59,7 @@ OBJECTIVES = {
     "classes": Objective(PAIR, ("regions_target",), ("classes",), classes.labels, classes.classes),
     "detector": Objective(("encode_image", "predict"), ("regions_there",), ("detector",), classes.seen, classes.detector),
     "features": Objective(PAIR, ("regions_target",), ("features",), loss=features),
+    "written": Objective(FUSED, ("target",), labels=written.labels, loss=written.written),
     "captioning": Objective(("encode_image", "decode"), ("caption_length",), loss=captioning),
     "answering": Objective(("encode_image", "encode_text", "fuse"), ("scores",), loss=answering),
     "distillation": Objective(("encode_image", "encode_text"), ("caption_length",), loss=distillation),

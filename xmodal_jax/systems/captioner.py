@@ -28,7 +28,7 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None, kind=
             "have, and lists whose pictures have objects with boxes (docs/data.md)."
         )
 
-    masked = getattr(examples, "masked", "none") != "none"
+    masked = getattr(examples, "masked", "none") != "none" or getattr(examples, "written", "none") == "denoise"
     tokenizer = open_tokenizer(examples.tokenizer, texts, source, kept, masked)
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
         raise UserError(f"config.examples.tokenizer={examples.tokenizer!r} has no end token, which closes a caption.")

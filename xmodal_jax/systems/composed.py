@@ -18,7 +18,7 @@ from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.systems import captioner
 from xmodal_jax.systems.base import System
 from xmodal_jax.systems.texts import read_list, text_tower, write_list
-from xmodal_jax.systems.towers import IMAGE_ENCODERS, image_tokens, tower
+from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, image_tokens, tower
 
 CLASSES = "classes.json"  # names of objects, of models of regions
 
@@ -84,6 +84,10 @@ def make_model(config, maker, dtype, kept=None):
     if not config.objectives.get("referring", {}).get("weight", 0.0):
         settings["locator"] = 0
     modules = {"image": image, "text": text.module}
+    if decoder := settings.pop("decoder", None):
+        fixed = {"vocabulary": maker.vocabulary, "positions": places, "cross": True}
+        towers["decoder"] = tower(decoder, DECODERS, "decoder", dtype, kept, fixed, {"add_cross_attention": True})
+        modules["decoder"] = towers["decoder"].module
     return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), towers | {"text": text}
 
 
