@@ -12,6 +12,7 @@ import tomllib
 
 import pytest
 
+from configs.zoo import ROWS
 from xmodal_jax.config import flat, load_config
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.errors import UserError
@@ -84,7 +85,7 @@ def settings():
         found |= {f"evaluators.{name}.{key}" for key in inspect.signature(kind).parameters}
     texts = ("lstm", "bert", "roberta", "deberta_v3")
     for file in (
-        "pretrain", "search", "compress", "zoo:vilt", "zoo:uniter",
+        "pretrain", "search", "compress", *(f"zoo:{row}" for row in ROWS),
         *(f"caption:{method}" for method in ("vae_cl", "dual_encoder")),
         *(f"vqa:fusion={fusion}" for fusion in FUSIONS), *(f"vqa:text={text}" for text in texts),
     ):  # fmt: skip
