@@ -7,8 +7,8 @@
     python -m xmodal_jax.main --config=configs/zoo.py:vilt --config.model.interaction.layers=6 --config.examples.masked=span
         parts of one's own: every part of a row is a setting
 
-Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, interbert, vilbert, vilt, simvlm, clip); scale (tiny,
-base); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
+Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, interbert, vilbert, vilt, simvlm, albef, clip); scale
+(tiny, base); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +32,7 @@ SCALES = {
         total_steps=100_000, learning_rate=1e-4, regions=36, grid=("resnet", {}),
     ),
 }  # fmt: skip
-# Layers are those of the published base size, a smaller scale has a part of them; what is in `base` belongs to that alone.
+# Layers are those of the published base size, a smaller scale has a part of them; `tiny` and `base`: what these scales change.
 ROWS = {
     "interbert": dict(  # Lin et al., 2020
         text=("bert", {"layers": 0}), image=("regions", {"geometry": "area", "whole": True}),
@@ -93,6 +93,15 @@ ROWS = {
         text=("bert", {"layers": 0}), image=("linear_patches", {}), interaction=("single", {"layers": 12, "pool": "none"}),
         decoder=("gpt2", {"layers": 12}), examples={"written": "prefix"}, objectives={"written": {"weight": 1.0}},
     ),
+    "albef": dict(  # Li et al., 2021
+        text=("bert", {"layers": 6}), image=("vit", {"layers": 12}), interaction=("cross", {"layers": 6}), shared_width=256,
+        examples={"masked": "random", "groups": True},
+        objectives={
+            "contrast": {"weight": 1.0, "queue": 65_536, "momentum": 0.995, "distil": 0.4, "ramp": 1000},
+            "match_hard": {"weight": 1.0}, "words": {"weight": 1.0, "distil": 0.4, "ramp": 1000},
+        },
+        tiny={"objectives": {"contrast": {"queue": 1024}}},
+    ),
     "clip": dict(  # Radford et al., 2021
         text=("clip", {"layers": 12}), image=("vit", {"layers": 12}), aggregate="first",
         objectives={"contrastive": {"weight": 1.0}},
@@ -107,7 +116,7 @@ def get_config(arg=""):
     row = choose(ROWS, args.row, "config argument row")
     scale = choose(SCALES, args.scale, "config argument scale")
     choose(SOURCES, args.data, "config argument data")
-    scenes, larger = args.data == "scenes", row.get("base", {}) if args.scale == "base" else {}
+    scenes, own_scale = args.data == "scenes", row.get(args.scale, {})
     data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
     if args.path:
         data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
@@ -121,11 +130,11 @@ def get_config(arg=""):
         tokenizer="words:1" if scenes else "words", flips="none" if scenes else "horizontal", **regions,
         **row.get("examples", {}),
     )  # fmt: skip
-    contrastive = "contrastive" in row["objectives"]
+    contrastive = bool({"contrastive", "contrast"} & set(row["objectives"]))
     config.model = defaults(
         Composed, name="composed", image=None, text=None, interaction=None, decoder=None,
-        aggregate=row.get("aggregate", "first"), shared_width=scale["shared_width"] if contrastive else 0,
-        mean=0.8 if scenes else 0.45, std=0.25,
+        aggregate=row.get("aggregate", "first"), mean=0.8 if scenes else 0.45, std=0.25,
+        shared_width=row.get("shared_width", scale["shared_width"]) if contrastive else 0,
     )  # fmt: skip
     for derived in ("names", "attended", "predicts", "vocabulary", "classes"):
         del config.model[derived]
@@ -133,7 +142,7 @@ def get_config(arg=""):
 
     def part(table, field, **more):
         kind, own = row[field]
-        own = {**scale["blocks"], **own, **more, **larger.get(field, {})}
+        own = {**scale["blocks"], **own, **more, **own_scale.get(field, {})}
         for layers in {"layers", "after"} & set(own):
             own[layers] = max(round(own[layers] * scale["depth"]), min(own[layers], 1))
         return section(table, kind, "", own, f"row {args.row}, {field}")
@@ -141,7 +150,7 @@ def get_config(arg=""):
     config.model.text = part(TEXT_ENCODERS, "text")
     if row["image"][0] == "regions":
         kind, own = scale["grid"]
-        image = {"name": "regions", "width": scale["blocks"]["width"], **row["image"][1], **larger.get("image", {})}
+        image = {"name": "regions", "width": scale["blocks"]["width"], **row["image"][1], **own_scale.get("image", {})}
         config.model.image = ConfigDict(image | {"grid": section(IMAGE_ENCODERS, kind, "", own, "grid")})
     else:
         config.model.image = part(IMAGE_ENCODERS, "image", patch=scale["patch"])
@@ -155,6 +164,7 @@ def get_config(arg=""):
     else:
         del config.model["decoder"]
     config.objectives = ConfigDict(row["objectives"])
+    config.objectives.update(own_scale.get("objectives", {}))
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"objectives": {"count": 64 if args.debug else 512}})
     if contrastive:

@@ -1,5 +1,6 @@
 """Losses of fused pairs against loops in float64, and the transport against the exact linear programme."""
 
+import jax
 import numpy as np
 import pytest
 from scipy.optimize import linprog
@@ -9,8 +10,9 @@ from tests.objectives.test_objectives import close
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.interactions.fused import Fused
-from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.objectives import OBJECTIVES, match_hard
 from xmodal_jax.objectives.alignment import transport, transported
+from xmodal_jax.objectives.chosen import Chosen, taken
 
 B, T, N, D, K, V, F, C = 5, 7, 6, 4, 3, 9, 8, 5
 
@@ -30,7 +32,7 @@ class Given:
     def encode_image(self, image, regions=None):
         return Encoded(image, None, features=self.features, class_tokens=1)
 
-    def encode_text(self, ids, length):
+    def encode_text(self, ids, length, seen=None):
         self.seen.append(ids)
         return Encoded(ids, length)
 
@@ -164,6 +166,45 @@ MISTAKES = [("features", "distance"), ("classes", "targets"), ("words", "view"),
 def test_settings_that_there_are_not(case, name, key):
     with pytest.raises(UserError, match=f"objectives.{name}.{key}"):
         OBJECTIVES[name](*case, None, {key: "odd"})
+
+
+def test_hard_negatives(rng):
+    """They are drawn as often as their softmax says, never the own pair, one of its group, or a row without a picture."""
+    u, v, group = rng.normal(size=(B, D)), rng.normal(size=(B, D)), np.array([1, 2, -1, 1, 3], np.float32)
+    rows = {"u": u, "v": v, "scale": np.full(B, 0.8), "present": np.array([1, 1, 1, 1, 0.0]), "group": group}
+    keys = jax.random.split(jax.random.PRNGKey(int(rng.integers(1000))), 4000)
+    draws = jax.vmap(lambda key: match_hard.choose(rows, key, {}))(keys)
+    for name, scores in (("image", 0.8 * u @ v.T), ("text", 0.8 * v @ u.T)):
+        for b in range(B):
+            usable = [c for c in range(B - 1) if c != b and not group[c] == group[b] >= 0]
+            counts = np.bincount(np.asarray(draws[name])[:, b], minlength=B)
+            np.testing.assert_allclose(counts[usable] / 4000, np.exp(log_softmax(scores[b, usable])), atol=0.04)
+            assert counts[usable].sum() == 4000
+
+
+class Pairing(Given):
+    """A pair's logits tell which text met which picture."""
+
+    def fuse(self, text, image, mode):
+        return self.pair.replace(pooled=np.stack([text.x[:, 0], image.x[:, 0]], -1).astype(np.float32))
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_match_with_hard_negatives(case, rng, raw):
+    verbs, batch = Pairing(rng), case[1]
+    batch |= {"caption": rng.normal(size=(B, T)), "image": rng.normal(size=(B, 1))}
+    del batch["boxes"]
+    rows = {"image": np.array([1, 2, 0, 4, 3]), "text": np.array([4, 3, 1, 0, 2])}
+    chosen = taken(Chosen(rows), batch) if raw else Chosen(rows)
+    loss, metrics = OBJECTIVES["match_hard"].loss(verbs, batch, None, {}, chosen)
+    values, right = [], []
+    for b in range(B):
+        for text, image, wanted in ((b, b, 1), (b, rows["image"][b], 0), (rows["text"][b], b, 0)):
+            told = log_softmax(np.array([batch["caption"][text, 0], batch["image"][image, 0]]))
+            values.append(-told[wanted])
+            right.append(told.argmax() == wanted)
+    np.testing.assert_allclose(float(loss.mean()), np.mean(values), rtol=1e-5)
+    np.testing.assert_allclose(float(metrics["match_hard_right"].mean()), np.mean(right), rtol=1e-6)
 
 
 def exact(cost):

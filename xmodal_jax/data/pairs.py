@@ -6,6 +6,7 @@ Letters: T text length with all end marks, K masked words at most, R regions.
 
 import copy
 import dataclasses
+import zlib
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class PairExamples(CaptionExamples):
         that stay; the others become the mask token.
       written: a text that is written from another: "caption", the caption from none; "prefix", the rest of it from any number
         of its first words; "denoise", the caption from itself with runs of words (0.3 of them) put down to a mask token each.
+      groups: also give each picture a number of its own, by which a contrast with a queue knows it again.
       regions: boxes of a picture at most: those of its objects where the source has them, else of a grid. 0: none.
       region_share: of the regions that are masked, at least one; overlap: masked with them is what has an IoU above it, 1: no
         other. region_retained: share of the masked regions that are shown all the same.
@@ -54,6 +56,7 @@ class PairExamples(CaptionExamples):
     replaced: float = 0.1
     retained: float = 0.1
     written: str = "none"
+    groups: bool = False
     regions: int = 0
     region_share: float = 0.15
     region_retained: float = 0.0
@@ -92,6 +95,7 @@ class PairMaker(CaptionMaker):
     "other" int32 [T] with "other_length", "other_types" and "match" (1: it is the picture's own, 0: it is not, -1: not asked);
     "masked" int32 [T], "masked_places" int32 [K] and "masked_words" int32 [K] (-1: none);
     "source" and "target" int32 [T] with "source_length" and "target_length";
+    "group" int32 [];
     of regions "boxes" [R, 4], "regions_there", "regions_hidden" and "regions_target" (masked, though perhaps shown) bool [R],
     "region_class" int32 [R] (-1: unknown).
 
@@ -130,6 +134,8 @@ class PairMaker(CaptionMaker):
         if config.written != "none":
             source, target = self.to_write(first, rng)
             made |= named("source", self.framed(source)) | named("target", self.framed(target))
+        if config.groups:
+            made["group"] = np.int32(zlib.crc32(example["id"].encode("utf-8", "surrogatepass")) >> 8)  # exact as a float32
         if config.regions:
             made |= self.hidden(example, made["boxes"], rng)
         return self.drawn(made, rng) if config.draw else made
@@ -276,6 +282,8 @@ class PairMaker(CaptionMaker):
         if config.written != "none":
             for name in ("source", "target"):
                 batch |= {name: np.zeros((rows, config.length + 2), np.int32), f"{name}_length": np.zeros(rows, np.int32)}
+        if config.groups:
+            batch["group"] = np.zeros(rows, np.int32)
         if count := config.regions:
             batch |= {"boxes": np.zeros((rows, count, 4), np.float32), "region_class": np.zeros((rows, count), np.int32)}
             batch |= {f"regions_{name}": np.zeros((rows, count), bool) for name in ("there", "hidden", "target")}

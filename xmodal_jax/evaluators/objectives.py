@@ -61,8 +61,8 @@ class ObjectivesEvaluator:
     @functools.lru_cache(maxsize=1)  # noqa: B019 one model a run
     def computed(self, model):
         def compute(params, batch):
-            verbs = Verbs(model, params)
-            return {name: OBJECTIVES[name](verbs, batch, None, own) for name, own in self.objectives.items()}
+            verbs, key = Verbs(model, params), jax.random.PRNGKey(0)
+            return {name: OBJECTIVES[name](verbs, batch, key, own) for name, own in self.objectives.items()}
 
         return jax.jit(compute)
 

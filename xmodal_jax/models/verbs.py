@@ -15,11 +15,12 @@ class Verbs:
       key: for dropout and latents (train=True); every different call folds in its own number.
       teacher: parameters of the same model that a loss may compare with, or None.
       memory: {objective: what it remembers}, or None; `kept` is what they leave to the next step.
+      step: number of the training step, or None.
     """
 
-    def __init__(self, model, params, key=None, train=False, teacher=None, memory=None):
+    def __init__(self, model, params, key=None, train=False, teacher=None, memory=None, step=None):
         self.model, self.params, self.key, self.train = model, lora.merge(params), key, train
-        self.kept = {}
+        self.step, self.kept = step, {}
         self._done, self._teacher, self._memory = {}, teacher, memory or {}
 
     def recalled(self, objective):

@@ -3,12 +3,15 @@
 import dataclasses
 from collections.abc import Callable
 
+import jax
+
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered, offers
-from xmodal_jax.objectives import attended, classes, contrast, contrastive, match, ranking, words, written
+from xmodal_jax.objectives import attended, classes, contrast, contrastive, match, match_hard, ranking, words, written
 from xmodal_jax.objectives.alignment import alignment
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
+from xmodal_jax.objectives.chosen import Chosen
 from xmodal_jax.objectives.distillation import distillation
 from xmodal_jax.objectives.features import features
 from xmodal_jax.objectives.kl import kl
@@ -27,8 +30,10 @@ class Objective:
 
     heads: of the model, that it asks for. labels: batch -> the classes that its first metric counts right, -1 for none: what a
     guess without a model can be measured by.
+    choose: (what `represent` gives of the whole batch, key, config) -> {name: int32 [B]}, numbers of other rows; `loss` then
+    takes a `Chosen` of them besides.
     remember: (config, shapes of what `represent` gives) -> a tree of arrays that `compare` finds as `verbs.recalled(name)` and
-    leaves to the next step by `verbs.keep`; momentum: patterns of the parameters that it wants a teacher of.
+    leaves to the next step by `verbs.keep`; momentum: config -> patterns of the parameters that it wants a teacher of.
     """
 
     needs: tuple[str, ...]
@@ -38,13 +43,17 @@ class Objective:
     loss: Callable | None = None
     represent: Callable | None = None
     compare: Callable | None = None
+    choose: Callable | None = None
     remember: Callable | None = None
-    momentum: tuple[str, ...] = ()
+    momentum: Callable = lambda config: ()
 
     def __call__(self, verbs, batch, key, config):
         """(loss Sum, {metric: Sum}) of a whole batch."""
         if self.compare:
             return self.compare(verbs, self.represent(verbs, batch, config), config)
+        if self.choose:
+            rows = jax.lax.stop_gradient(self.represent(verbs, batch, config))
+            return self.loss(verbs, batch, key, config, Chosen(self.choose(rows, key, config)))
         return self.loss(verbs, batch, key, config)
 
 
@@ -53,8 +62,16 @@ PAIR = ("encode_image", "encode_text", "fuse", "predict")
 OBJECTIVES = {
     "masked_words": Objective(FUSED, ("task",), loss=masked_words),
     "generation": Objective(FUSED, ("task",), loss=generation),
-    "words": Objective(PAIR, ("masked_words",), ("words",), words.labels, words.words),
+    "words": Objective(PAIR, ("masked_words",), ("words",), words.labels, words.words, momentum=words.momentum),
     "match": Objective(PAIR, ("match",), ("match",), match.labels, match.match),
+    "match_hard": Objective(
+        (*PAIR, "scale"),
+        ("caption",),
+        ("match",),
+        loss=match_hard.match_hard,
+        represent=match_hard.represent,
+        choose=match_hard.choose,
+    ),
     "alignment": Objective(PAIR[:-1], ("match",), loss=alignment),
     "classes": Objective(PAIR, ("regions_target",), ("classes",), classes.labels, classes.classes),
     "detector": Objective(("encode_image", "predict"), ("regions_there",), ("detector",), classes.seen, classes.detector),
@@ -76,7 +93,7 @@ OBJECTIVES = {
         represent=contrast.represent,
         compare=contrast.compare,
         remember=contrast.remember,
-        momentum=contrast.MOMENTUM,
+        momentum=lambda config: contrast.MOMENTUM,
     ),
     "attended": Objective(
         ("encode_image", "encode_text", "attend"), ("caption",), represent=attended.represent, compare=attended.compare

@@ -36,11 +36,11 @@ def represent(verbs, batch, config):
 
 
 def remember(config, rows):
-    """An empty queue: keys of both modalities, newest first, which of them are there, and their groups; steps so far."""
+    """An empty queue: keys of both modalities, newest first, which of them are there, and their groups."""
     size, width = config.get("queue", 0), rows["u"].shape[1]
     return {
         "u": jnp.zeros((size, width)), "v": jnp.zeros((size, width)), "valid": jnp.zeros(size, bool),
-        "group": jnp.full(size, -1.0), "steps": jnp.int32(0),
+        "group": jnp.full(size, -1.0),
     }  # fmt: skip
 
 
@@ -50,10 +50,7 @@ def compare(verbs, rows, config):
     if negatives not in NEGATIVES:
         raise UserError(f"objectives.contrast.negatives={negatives!r}: must be one of {', '.join(NEGATIVES)}.")
     scale = 1 / config["temperature"] if config.get("temperature", 0.0) else verbs.scale()
-    share = config.get("distil", 0.0)
-    if memory is not None and config.get("ramp", 0):
-        share = share * jnp.minimum(1.0, memory["steps"] / config["ramp"])
-    present, both = rows["present"], []
+    share, present, both = distilled(verbs, config), rows["present"], []
     for query, key in (("u", "v"), ("v", "u")):
         values, right = one_way(rows, memory, query, key, scale, share, negatives)
         both.append((weighted(values, present), weighted(right, present)))
@@ -62,6 +59,14 @@ def compare(verbs, rows, config):
     if memory is not None:
         verbs.keep("contrast", pushed(memory, rows))
     return Sum(half * (text.total + image.total), text.weight), {"contrast_right": right}
+
+
+def distilled(verbs, config):
+    """a: the share of the teacher in the targets, `distil` after a ramp of so many steps; 0 without a teacher."""
+    share = config.get("distil", 0.0) if verbs.has_teacher else 0.0
+    if share and config.get("ramp", 0) and verbs.step is not None:
+        return share * jnp.minimum(1.0, verbs.step / config["ramp"])
+    return share
 
 
 def one_way(rows, memory, query, key, scale, share, negatives):
@@ -95,4 +100,4 @@ def pushed(memory, rows):
 
     found = {name: jax.lax.stop_gradient(push(rows[f"teacher_{name}"], memory[name])) for name in ("u", "v")}
     there = push(rows["present"] > 0, memory["valid"])
-    return found | {"valid": there, "group": push(rows["group"], memory["group"]), "steps": memory["steps"] + 1}
+    return found | {"valid": there, "group": push(rows["group"], memory["group"])}

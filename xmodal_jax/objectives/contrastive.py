@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from xmodal_jax.objectives.inputs import has_second, see
 from xmodal_jax.objectives.ranking import both_ways
 from xmodal_jax.objectives.sums import Sum, weighted
+from xmodal_jax.objectives.views import caption
 
 
 def represent(verbs, batch, config):
@@ -24,7 +25,7 @@ def read(verbs, batch):
     """(second modality, caption), both encoded."""
     v = see(verbs, batch)
     if "caption_length" in batch:
-        return v, verbs.encode_text(batch["caption"], batch["caption_length"], v)
+        return v, caption(verbs, batch)
     return v, verbs.encode_text(batch["caption"])
 
 

@@ -25,8 +25,19 @@ def view_of(config, usual, where):
 def text(verbs, batch, view):
     """`encode_text` of a view."""
     ids, name = TEXTS[view]
-    types = {"types": batch[f"{name}_types"]} if f"{name}_types" in batch else {}
-    return verbs.encode_text(batch[ids], batch[f"{name}_length"], **types)
+    if ids == "caption":
+        return caption(verbs, batch)
+    return verbs.encode_text(batch[ids], batch[f"{name}_length"], **types_of(batch, name))
+
+
+def caption(verbs, batch):
+    """`encode_text` of the caption, which the vector of some models' texts sees the picture for."""
+    return verbs.encode_text(batch["caption"], batch["caption_length"], see(verbs, batch), **types_of(batch, "caption"))
+
+
+def types_of(batch, name):
+    """The segments of a text, where it has several."""
+    return {"types": batch[f"{name}_types"]} if f"{name}_types" in batch else {}
 
 
 def fused(verbs, batch, view, mode="both"):

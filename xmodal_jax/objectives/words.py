@@ -1,7 +1,8 @@
 """Masked words, from the other words and the picture (masked language modelling; BERT, Devlin et al., 2019).
 
     L = mean over masked places t of -log softmax(words_head(h_t))_w
-h: tokens of the fused pair; w: what stood there.
+h: tokens of the fused pair; w: what stood there. With a momentum teacher (ALBEF, Li et al., 2021) the target is
+(1 - a) [w] + a softmax(words_head(h'_t)), h' the teacher's, a the setting `distil` after a ramp.
 """
 
 import jax.numpy as jnp
@@ -26,3 +27,8 @@ def words(verbs, batch, key, config):
 def labels(batch):
     """The masked words int [B, K], -1 where there is none."""
     return batch["masked_words"]
+
+
+def momentum(config):
+    """Patterns of the parameters that a teacher of it has: none without `distil`."""
+    return (r"^(image|text|interaction|words_head)/",) if config.get("distil", 0.0) else ()

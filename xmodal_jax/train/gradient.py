@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.objectives.chosen import Chosen, taken
 
 
 def evaluate_objectives(model, objectives, params, batch, key, train):
@@ -17,10 +18,15 @@ def active(objectives):
     return {name: settings for name, settings in objectives.items() if settings.get("weight", 1.0)}
 
 
-def evaluate_with(verbs, objectives, batch, key):
+def evaluate_with(verbs, objectives, batch, key, chosen=None):
+    """chosen: {objective: the rows that it chose from the whole batch, of which this is a part}."""
     losses, metrics = {}, {}
     for number, (name, settings) in enumerate(objectives.items()):
-        losses[name], more = OBJECTIVES[name](verbs, batch, jax.random.fold_in(key, 1000 + number), settings)
+        own = jax.random.fold_in(key, 1000 + number)
+        if chosen and name in chosen:
+            losses[name], more = OBJECTIVES[name].loss(verbs, batch, own, settings, chosen[name])
+        else:
+            losses[name], more = OBJECTIVES[name](verbs, batch, own, settings)
         metrics |= more
     return losses, metrics
 
@@ -65,7 +71,7 @@ def learned(model, objectives, params, batch, key, accumulate, step=None, view=N
 
     def verbs(params, key=key, train=True):
         seen = view(params, view_key) if view else params
-        return Verbs(model, seen, key, train, teacher(params) if teacher else None, memory)
+        return Verbs(model, seen, key, train, teacher(params) if teacher else None, memory, step)
 
     if accumulate > 1:
         return accumulated(verbs, objectives, params, batch, key, accumulate, step)
@@ -95,12 +101,14 @@ def accumulated(verbs_of, objectives, params, batch, key, accumulate, step=None)
     summed = {name: settings for name, settings in objectives.items() if name not in compared}
     parts, numbers = split_batch(batch, accumulate), jnp.arange(accumulate)
 
-    def represent(verbs, part):
-        return {name: OBJECTIVES[name].represent(verbs, part, settings) for name, settings in compared.items()}
+    choosing = {name: settings for name, settings in summed.items() if OBJECTIVES[name].choose}
+
+    def represent(verbs, part, objectives=compared):
+        return {name: OBJECTIVES[name].represent(verbs, part, settings) for name, settings in objectives.items()}
 
     def first_pass(part):
         part, number = part
-        return represent(verbs_of(params, jax.random.fold_in(key, number)), part)
+        return represent(verbs_of(params, jax.random.fold_in(key, number)), part, compared | choosing)
 
     def compare(params, representations):
         verbs, losses, metrics = verbs_of(params, None, train=False), {}, {}
@@ -110,19 +118,24 @@ def accumulated(verbs_of, objectives, params, batch, key, accumulate, step=None)
         return jnp.asarray(weighted_mean(compared, losses, step=step), jnp.float32), ((losses, metrics), verbs.kept)
 
     representations = join_batch(jax.lax.map(first_pass, (parts, numbers)))
+    chosen = {}
+    for number, (name, settings) in enumerate(objectives.items()):
+        if name in choosing:
+            rows = OBJECTIVES[name].choose(representations.pop(name), jax.random.fold_in(key, 1000 + number), settings)
+            chosen[name] = split_batch(taken(Chosen(rows), batch), accumulate)
     (total, (sums, kept)), (grads, pulls) = jax.value_and_grad(compare, (0, 1), has_aux=True)(params, representations)
 
-    def weights(part):
-        losses, _ = evaluate_with(verbs_of(params), summed, part, key)
+    def weights(part, chosen):
+        losses, _ = evaluate_with(verbs_of(params), summed, part, key, chosen)
         return {name: loss.weight for name, loss in losses.items()}
 
-    totals = jax.tree.map(lambda count: count.sum(0), jax.vmap(weights)(parts))
+    totals = jax.tree.map(lambda count: count.sum(0), jax.vmap(weights)(parts, chosen))
 
-    def second_pass(params, part, pull, number):
+    def second_pass(params, part, chosen, pull, number):
         part_key = jax.random.fold_in(key, number)
         verbs = verbs_of(params, part_key)
         rows = represent(verbs, part)  # before all else, as in the first pass: the same dropout
-        losses, metrics = evaluate_with(verbs, summed, part, part_key)
+        losses, metrics = evaluate_with(verbs, summed, part, part_key, chosen)
         loss = jnp.asarray(weighted_mean(summed, losses, totals, step), jnp.float32)
         carried = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, pull, rows)))
         return loss + carried, (loss, losses, metrics)
@@ -133,7 +146,7 @@ def accumulated(verbs_of, objectives, params, batch, key, accumulate, step=None)
         (_, values), grads = gradient(params, *part)
         return jax.tree.map(jnp.add, carry, (values, grads)), None
 
-    parts = parts, split_batch(pulls, accumulate), numbers
+    parts = parts, chosen, split_batch(pulls, accumulate), numbers
     (_, values), _ = jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), values)
     ((loss, losses, metrics), grads), _ = jax.lax.scan(add, (zeros, grads), parts)

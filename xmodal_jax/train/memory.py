@@ -16,37 +16,32 @@ from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
 
 
-def remembering(objectives):
-    """{name: settings} of the active objectives that remember."""
-    return {
-        name: settings for name, settings in objectives.items() if OBJECTIVES[name].remember and settings.get("weight", 1.0)
-    }  # fmt: skip
+def followers(objectives):
+    """{name: settings} of the active objectives that want a teacher."""
+    return {name: own for name, own in objectives.items() if own.get("weight", 1.0) and OBJECTIVES[name].momentum(own)}
 
 
 def fresh(model, objectives, params, batch):
     """What is remembered at the start, of a batch of examples (its arrays' shapes alone matter)."""
-    ours = remembering(objectives)
-    if not ours:
-        return None
-    teacher = {path: jnp.zeros_like(leaf) for path, leaf in leaves(params).items() if declared(path, ours)}
+    patterns = [pattern for name, own in followers(objectives).items() for pattern in OBJECTIVES[name].momentum(own)]
     of = {}
-    for name, settings in ours.items():
-        rows = jax.eval_shape(lambda p, b, n=name, s=settings: OBJECTIVES[n].represent(Verbs(model, p), b, s), params, batch)
-        of[name] = OBJECTIVES[name].remember(settings, rows)
+    for name, own in objectives.items():
+        if OBJECTIVES[name].remember and own.get("weight", 1.0):
+            rows = jax.eval_shape(lambda p, b, n=name, s=own: OBJECTIVES[n].represent(Verbs(model, p), b, s), params, batch)
+            of[name] = OBJECTIVES[name].remember(own, rows)
+    if not patterns and not of:
+        return None
+    wanted = re.compile("|".join(patterns))
+    teacher = {path: jnp.zeros_like(leaf) for path, leaf in leaves(params).items() if patterns and wanted.search(path)}
     return {"teacher": teacher, "of": of}
-
-
-def declared(path, objectives):
-    """Whether an objective wants a teacher of the array at a path."""
-    return any(re.search(pattern, path) for name in objectives for pattern in OBJECTIVES[name].momentum)
 
 
 def followed(memory, params, step, objectives):
     """The memory with its teacher brought up to date."""
     if not memory or not memory["teacher"]:
         return memory
-    rates = {float(settings.get("momentum", 0.995)) for settings in remembering(objectives).values()}
-    if len(rates) > 1 or not 0 <= min(rates) <= 1:
+    rates = {float(own.get("momentum", 0.995)) for own in followers(objectives).values()}
+    if len(rates) != 1 or not 0 <= min(rates) <= 1:
         raise UserError(f"The momentum of a run's objectives is one number in 0..1, here there are {sorted(rates)}.")
     rate = jnp.where(step == 0, 0.0, rates.pop())
     flat = leaves(params)
