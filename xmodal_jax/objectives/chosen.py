@@ -15,7 +15,7 @@ from xmodal_jax.objectives.views import text
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """rows: {name: int32 [b]}, numbers of rows of the whole batch; raw: {name: arrays of these rows}, None: the batch has all."""
+    """rows: {name: int32 [b]}, numbers of rows of the whole batch; raw: {name: their arrays}, or None: the batch is whole."""
 
     rows: Any
     raw: Any = None
