@@ -11,7 +11,7 @@ from xmodal_jax.models.crossmodal_bytes import over_groups
 from xmodal_jax.models.reducers import REDUCERS
 from xmodal_jax.models.verbs import Verbs, offered
 from xmodal_jax.objectives import OBJECTIVES
-from xmodal_jax.train.step import loss_and_gradient
+from xmodal_jax.train.gradient import loss_and_gradient
 
 TINY = {
     "width": 8,

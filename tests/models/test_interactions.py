@@ -12,7 +12,7 @@ from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.backbones.vilt import ViLT
 from xmodal_jax.models.backbones.vit import LinearPatches
-from xmodal_jax.models.interactions import Cross, DualStream, Single
+from xmodal_jax.models.interactions import Cross, DualStream, Experts, Single
 
 B, T, D, SIDE, V = 2, 5, 12, 3, 20
 SIZES = {"width": D, "heads": 3, "layers": 2}
@@ -252,3 +252,39 @@ def test_streams_that_do_not_fit_are_named(model, told):
     x = np.zeros((1, 2, D), np.float32)
     with pytest.raises(UserError, match=told):
         model.init(jax.random.PRNGKey(0), Encoded(x, mask_of(x)), Encoded(x, mask_of(x)))
+
+
+def test_experts_by_hand(rng):
+    """Alone by its own experts in all layers, together by those of the pair in the last one."""
+    words, places, text_mask, image_mask = two_streams(rng, D)
+    model = Experts(D, H, 3, joint=1, mlp_ratio=2.0)
+    given = Encoded(words, text_mask), Encoded(places, image_mask)
+    params = random_params(model, *given)
+    fused = jax.jit(lambda p: model.apply({"params": p}, *given))(params)
+    alone = [
+        jax.jit(lambda p, e=e, n=n: model.apply({"params": p}, e, n, method="alone"))(params)
+        for n, e in zip(("text", "image"), given, strict=True)
+    ]
+    p = jax.tree.map(np.float64, params)
+    layers = [jax.tree.map(lambda leaf, i=i: leaf[i], p["lower"]) for i in (0, 1)] + [
+        jax.tree.map(lambda leaf: leaf[0], p["upper"])
+    ]
+
+    def through(x, mask, experts):
+        for number, layer in enumerate(layers):
+            y = normed(x, layer["norm_attention"])
+            x = x + layer["scale_attention"] * attended(y, y, mask, layer["attention"])
+            kinds = ["joint"] * len(x) if number == 2 and len({*experts}) == 2 else experts
+            x = x + layer["scale_mlp"] * np.stack(
+                [mlp(normed(token, layer[f"norm_{kind}"]), layer[kind]) for token, kind in zip(x, kinds, strict=True)]
+            )
+        return normed(x, p["norm"])
+
+    for b in range(B):
+        x, y = words[b] + p["modality"][0], places[b] + p["modality"][1]
+        both = through(np.concatenate([x, y]), np.r_[text_mask[b], image_mask[b]], ["text"] * T + ["image"] * N)
+        np.testing.assert_allclose(fused.text[b][text_mask[b]], both[:T][text_mask[b]], atol=2e-4)
+        np.testing.assert_allclose(fused.image[b][image_mask[b]], both[T:][image_mask[b]], atol=2e-4)
+        np.testing.assert_allclose(fused.pooled[b], np.tanh(both[0] @ p["pooler"]["kernel"] + p["pooler"]["bias"]), atol=2e-4)
+        for found, z, mask, kind in ((alone[0], x, text_mask[b], "text"), (alone[1], y, image_mask[b], "image")):
+            np.testing.assert_allclose(found[b][mask], through(z, mask, [kind] * len(z))[mask], atol=2e-4)

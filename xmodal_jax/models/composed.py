@@ -108,7 +108,7 @@ class Composed(nn.Module):
         pixels = standardised(images, self.mean, self.std, self.dtype)
         encoded = self.image(pixels, regions, train=train) if self.takes_regions else self.image(pixels, train=train)
         names = self.to_names(encoded.x.mean(1)).astype(jnp.float32) if self.names else None
-        return self._shared(encoded, "image").replace(names=names, features=encoded.features)
+        return self._shared(encoded, "image", train).replace(names=names, features=encoded.features)
 
     @property
     def takes_regions(self):
@@ -122,13 +122,16 @@ class Composed(nn.Module):
         del seen
         mask = jnp.arange(ids.shape[1])[None] <= length[:, None]
         segments = {} if types is None else {"types": types}
-        return self._shared(self.text(ids, mask, train=train, **segments), "text")
+        return self._shared(self.text(ids, mask, train=train, **segments), "text", train)
 
-    def _shared(self, encoded, modality):
+    def _shared(self, encoded, modality, train):
         """Encoded of a tower -> Encoded in the shared space, pooled float32 of unit length; without one as it is."""
         if not self.shared_width:
             return encoded.replace(own=encoded.x)
-        project = getattr(self, f"to_shared_{modality}")
+        project, own = getattr(self, f"to_shared_{modality}"), encoded.x
+        if hasattr(self.interaction, "alone"):  # it encodes each modality too
+            encoded = encoded.replace(x=self.interaction.alone(encoded, modality, train))
+            encoded = encoded.replace(pooled=encoded.x[:, 0])
         x = project(encoded.x)  # [B, N, P]
         if self.aggregate == "first":
             pooled = project(encoded.pooled)
@@ -136,7 +139,7 @@ class Composed(nn.Module):
             pooled = masked_mean(x, encoded.mask)
         else:
             pooled = jnp.einsum("bn,bnp->bp", self._importance(x, encoded.mask, modality), x.astype(jnp.float32))
-        return Encoded(x, encoded.mask, unit(pooled), own=encoded.x, class_tokens=encoded.class_tokens)
+        return Encoded(x, encoded.mask, unit(pooled), own=own, class_tokens=encoded.class_tokens)
 
     def _importance(self, x, mask, modality):
         """Learned weights of tokens [B, N, P], float32 [B, N], which sum to 1 over those that the mask shows."""
