@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.captioning import CaptionExamples
-from xmodal_jax.data.sources import SOURCES, source_defaults
+from xmodal_jax.data.sources import data_section
 from xmodal_jax.models import Captioner
 from xmodal_jax.systems.recipe import run_defaults
 from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, section
@@ -60,19 +60,14 @@ def get_config(arg=""):
     )  # fmt: skip
     alpha, beta, gamma = choose(METHODS, args.method, "config argument method")
     scale = choose(SCALES, args.scale, "config argument scale")
-    choose(SOURCES, args.data, "config argument data")
     flips = choose({"side": "horizontal", "above": "all"}, args.views, "config argument views")
     image_size = args.image_size or {"tiny": 64, "small": 128}.get(args.scale, 224)
     pretrained = args.scale in ("paper", "large")  # the sizes of checkpoints
     scenes = args.data == "scenes"
-    data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
-    if args.path:
-        data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
-    data |= {name: args[name] for name in ("images", "name", "lang") if args[name]}
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.eval_at_start = not args.debug  # the gap between the modalities before and after
-    config.data = ConfigDict(data)
+    config.data = data_section(args, cache=True, lang="en")
     dual = args.method == "dual_encoder"
     tokenizer = (args.init_dual if dual else args.init_text) or ("words:1" if scenes else "words")
     config.examples = defaults(

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.examples import ByteExamples
-from xmodal_jax.data.sources import SOURCES, source_defaults
+from xmodal_jax.data.sources import data_section
 from xmodal_jax.models import CrossmodalBytes
 from xmodal_jax.systems.recipe import run_defaults
 from xmodal_jax.train.optimizers import OptimizerConfig
@@ -41,16 +41,9 @@ def get_config(arg=""):
     )  # fmt: skip
     size = dict(choose(SIZES, "tiny" if args.debug else args.size, "config argument size"))
     third, gloss = choose(VARIANTS, args.variant, "config argument variant")
-    choose(SOURCES, args.data, "config argument data")
-    data = source_defaults(args.data) | {"source": args.data} | ({"cache": True} if args.data == "scenes" else {})
-    if args.path:
-        data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
-    data |= {name: args[name] for name in ("images", "name") if args[name]}
-    if args.lang:
-        data["lang"] = tuple(args.lang.split("+")) if "+" in args.lang else args.lang
 
     config = run_defaults(1100, 32, checkpoint_every=250, debug=args.debug)
-    config.data = ConfigDict(data)
+    config.data = data_section(args, cache=True)
     config.inventory = args.inventory
     config.scorer = ""  # of dictionary senses: Lesk, or the folder of a run whose text encoder serves as the frozen LM
 

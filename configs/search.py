@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.captioning import CaptionExamples
-from xmodal_jax.data.sources import SOURCES, source_defaults
+from xmodal_jax.data.sources import data_section
 from xmodal_jax.models import Composed
 from xmodal_jax.objectives.ranking import LOSSES
 from xmodal_jax.systems.composed import inputs_of
@@ -58,17 +58,12 @@ def get_config(arg=""):
         attend=False, refer=False, init="", init_image="", init_text="", image_size=0, views="side", debug=False,
     )  # fmt: skip
     scale = choose(SCALES, args.scale, "config argument scale")
-    choose(SOURCES, args.data, "config argument data")
     flips = choose({"side": "horizontal", "above": "all"}, args.views, "config argument views")
     scenes = args.data == "scenes"
-    data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
-    if args.path:
-        data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
-    data |= {name: args[name] for name in ("images", "name", "lang") if args[name]}
     own = inputs_of(args.init) if args.init else {"mean": 0.8 if scenes else 0.45, "std": 0.25}
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
-    config.data = ConfigDict(data)
+    config.data = data_section(args, cache=True, lang="en")
     config.examples = defaults(
         CaptionExamples, length=16 if scenes else 32, image_size=args.image_size or own.get("image_size", scale["image_size"]),
         tokenizer=args.init or args.init_text or ("words:1" if scenes else "words"), flips="none" if scenes else flips,

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.config import choose, defaults, parse_arg
 from xmodal_jax.data.pairs import PairExamples
-from xmodal_jax.data.sources import SOURCES, source_defaults
+from xmodal_jax.data.sources import data_section
 from xmodal_jax.models import Composed
 from xmodal_jax.models.interactions import INTERACTIONS
 from xmodal_jax.systems.recipe import run_defaults
@@ -32,79 +32,70 @@ SCALES = {
         total_steps=100_000, learning_rate=1e-4, regions=36, grid=("resnet", {}),
     ),
 }  # fmt: skip
+BERT, FROM_BERT = ("bert", {"layers": 0}), {"post_norm": True, "kinds": False}  # words' vectors alone; a stack that is BERT's
+VIEWED = ("words", "match", "alignment", "classes", "features")  # which can share one pass, examples.joint
 # Layers are those of the published base size, a smaller scale has a part of them; `tiny` and `base`: what these scales change.
 ROWS = {
-    "interbert": dict(  # Lin et al., 2020
-        text=("bert", {"layers": 0}), image=("regions", {"geometry": "area", "whole": True}),
-        interaction=("single", {"layers": 6, "after": 6, "post_norm": True, "kinds": False, "pool": "product"}),
-        examples={"masked": "span", "other": "text", "joint": True, "region_share": 0.1, "overlap": 0.4},
+    "visualbert": dict(  # Li et al., 2019
+        text=BERT, image=("regions", {"geometry": "none", "mix": "plain", "segment": True}),
+        interaction=("single", {"layers": 12, **FROM_BERT}),
+        examples={"second": "caption", "masked": "random", "other": "text", "joint": True},
+        objectives={"words": {}, "match": {}},
+    ),
+    "uniter": dict(  # Chen et al., 2020
+        text=BERT, image=("regions", {"geometry": "seven", "norm_parts": True, "segment": True, "hidden": "vector"}),
+        interaction=("single", {"layers": 12, **FROM_BERT}),
+        examples={"masked": "random", "other": "text", "joint": True, "draw": (2, 2, 2)},
         objectives={
-            "words": {"weight": 1.0, "view": "joint"}, "match": {"weight": 1.0, "view": "joint"},
-            "classes": {"weight": 1.0, "view": "joint", "targets": "soft", "pairs": True}, "detector": {"weight": 1.0},
+            "words": {}, "match": {}, "alignment": {"weight": 0.1}, "features": {"weight": 0.5},
+            "classes": {"weight": 0.5, "targets": "soft"}, "detector": {},
         },
+    ),
+    "oscar": dict(  # Li et al., 2020
+        text=BERT, image=("regions", {"geometry": "six", "mix": "joined", "norm": False}),
+        interaction=("single", {"layers": 12, **FROM_BERT}),
+        examples={"second": "tags", "masked": "random", "other": "text", "joint": True},
+        objectives={"words": {}, "match": {}},
+    ),
+    "unicoder_vl": dict(  # Li et al., 2020
+        text=BERT, image=("regions", {"geometry": "area"}), interaction=("single", {"layers": 12, "post_norm": True}),
+        examples={"masked": "random", "other": "text"},
+        objectives={"words": {}, "match": {}, "classes": {"targets": "hard"}},
+    ),
+    "interbert": dict(  # Lin et al., 2020
+        text=BERT, image=("regions", {"geometry": "area", "whole": True}),
+        interaction=("single", {"layers": 6, "after": 6, "pool": "product", **FROM_BERT}),
+        examples={"masked": "span", "other": "text", "joint": True, "region_share": 0.1, "overlap": 0.4},
+        objectives={"words": {}, "match": {}, "classes": {"targets": "soft", "pairs": True}, "detector": {}},
         base={"interaction": {"after_heads": 8}},
+    ),
+    "vilt": dict(  # Kim et al., 2021
+        text=BERT, image=("linear_patches", {}), interaction=("single", {"layers": 12}),
+        examples={"masked": "whole_word", "other": "text"},
+        objectives={"words": {}, "match": {}, "alignment": {"weight": 0.1}},
+    ),
+    "simvlm": dict(  # Wang et al., 2022
+        text=BERT, image=("linear_patches", {}), interaction=("single", {"layers": 12, "pool": "none"}),
+        decoder=("gpt2", {"layers": 12}), examples={"written": "prefix"}, objectives={"written": {}},
     ),
     "vilbert": dict(  # Lu et al., 2019
         text=("bert", {"layers": 6}), image=("regions", {"geometry": "area", "whole": True}),
         interaction=("dual_stream", {"layers": 6, "cross_mlp": True, "pool": "product"}),
         examples={"masked": "random", "other": "text", "joint": True, "region_retained": 0.1, "overlap": 0.4},
-        objectives={
-            "words": {"weight": 1.0, "view": "joint"}, "match": {"weight": 1.0, "view": "joint"},
-            "classes": {"weight": 1.0, "view": "joint", "targets": "soft"}, "detector": {"weight": 1.0},
-        },
+        objectives={"words": {}, "match": {}, "classes": {"targets": "soft"}, "detector": {}},
         base={"image": {"width": 1024}, "interaction": {"image_width": 1024, "image_heads": 8, "image_mlp_ratio": 1.0}},
-    ),
-    "vilt": dict(  # Kim et al., 2021
-        text=("bert", {"layers": 0}), image=("linear_patches", {}), interaction=("single", {"layers": 12}),
-        examples={"masked": "whole_word", "other": "text"},
-        objectives={"words": {"weight": 1.0}, "match": {"weight": 1.0}, "alignment": {"weight": 0.1}},
-    ),
-    "visualbert": dict(  # Li et al., 2019
-        text=("bert", {"layers": 0}), image=("regions", {"geometry": "none", "mix": "plain", "segment": True}),
-        interaction=("single", {"layers": 12, "post_norm": True, "kinds": False}),
-        examples={"second": "caption", "masked": "random", "other": "text", "joint": True},
-        objectives={"words": {"weight": 1.0, "view": "joint"}, "match": {"weight": 1.0, "view": "joint"}},
-    ),
-    "uniter": dict(  # Chen et al., 2020
-        text=("bert", {"layers": 0}),
-        image=("regions", {"geometry": "seven", "norm_parts": True, "segment": True, "hidden": "vector"}),
-        interaction=("single", {"layers": 12, "post_norm": True, "kinds": False}),
-        examples={"masked": "random", "other": "text", "joint": True, "draw": (2, 2, 2)},
-        objectives={
-            "words": {"weight": 1.0, "view": "joint"}, "match": {"weight": 1.0, "view": "joint"},
-            "alignment": {"weight": 0.1, "view": "joint"}, "features": {"weight": 0.5, "view": "joint"},
-            "classes": {"weight": 0.5, "view": "joint", "targets": "soft"}, "detector": {"weight": 1.0},
-        },
-    ),
-    "oscar": dict(  # Li et al., 2020
-        text=("bert", {"layers": 0}), image=("regions", {"geometry": "six", "mix": "joined", "norm": False}),
-        interaction=("single", {"layers": 12, "post_norm": True, "kinds": False}),
-        examples={"second": "tags", "masked": "random", "other": "text", "joint": True},
-        objectives={"words": {"weight": 1.0, "view": "joint"}, "match": {"weight": 1.0, "view": "joint"}},
-    ),
-    "unicoder_vl": dict(  # Li et al., 2020
-        text=("bert", {"layers": 0}), image=("regions", {"geometry": "area", "mix": "sum", "norm": True}),
-        interaction=("single", {"layers": 12, "post_norm": True}), examples={"masked": "random", "other": "text"},
-        objectives={
-            "words": {"weight": 1.0}, "match": {"weight": 1.0}, "classes": {"weight": 1.0, "targets": "hard"},
-        },
-    ),
-    "simvlm": dict(  # Wang et al., 2022
-        text=("bert", {"layers": 0}), image=("linear_patches", {}), interaction=("single", {"layers": 12, "pool": "none"}),
-        decoder=("gpt2", {"layers": 12}), examples={"written": "prefix"}, objectives={"written": {"weight": 1.0}},
     ),
     "albef": dict(  # Li et al., 2021
         text=("bert", {"layers": 6}), image=("vit", {"layers": 12}), interaction=("cross", {"layers": 6}), shared_width=256,
         examples={"masked": "random", "groups": True},
         objectives={
-            "contrast": {"weight": 1.0, "queue": 65_536, "momentum": 0.995, "distil": 0.4, "ramp": 1000},
-            "match_hard": {"weight": 1.0}, "words": {"weight": 1.0, "distil": 0.4, "ramp": 1000},
+            "contrast": {"queue": 65_536, "momentum": 0.995, "distil": 0.4, "ramp": 1000}, "match_hard": {},
+            "words": {"distil": 0.4, "ramp": 1000},
         },
         tiny={"objectives": {"contrast": {"queue": 1024}}},
     ),
     "clip": dict(  # Radford et al., 2021
-        text=("clip", {"layers": 12}), image=("vit", {"layers": 12}), aggregate="first",
-        objectives={"contrastive": {"weight": 1.0}},
+        text=("clip", {"layers": 12}), image=("vit", {"layers": 12}), objectives={"contrastive": {}},
     ),
 }  # fmt: skip
 
@@ -115,15 +106,10 @@ def get_config(arg=""):
     )
     row = choose(ROWS, args.row, "config argument row")
     scale = choose(SCALES, args.scale, "config argument scale")
-    choose(SOURCES, args.data, "config argument data")
     scenes, own_scale = args.data == "scenes", row.get(args.scale, {})
-    data = source_defaults(args.data) | {"source": args.data} | ({"cache": True, "lang": "en"} if scenes else {})
-    if args.path:
-        data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
-    data |= {name: args[name] for name in ("images", "name", "lang") if args[name]}
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
-    config.data = ConfigDict(data)
+    config.data = data_section(args, cache=True, lang="en")
     regions = {"regions": scale["regions"]} if row["image"][0] == "regions" else {}
     config.examples = defaults(
         PairExamples, length=16 if scenes else 32, image_size=args.image_size or scale["image_size"],
@@ -133,7 +119,7 @@ def get_config(arg=""):
     contrastive = bool({"contrastive", "contrast"} & set(row["objectives"]))
     config.model = defaults(
         Composed, name="composed", image=None, text=None, interaction=None, decoder=None,
-        aggregate=row.get("aggregate", "first"), mean=0.8 if scenes else 0.45, std=0.25,
+        aggregate="first", mean=0.8 if scenes else 0.45, std=0.25,
         shared_width=row.get("shared_width", scale["shared_width"]) if contrastive else 0,
     )  # fmt: skip
     for derived in ("names", "attended", "predicts", "vocabulary", "classes"):
@@ -163,7 +149,10 @@ def get_config(arg=""):
         config.model.decoder = part(DECODERS, "decoder")
     else:
         del config.model["decoder"]
-    config.objectives = ConfigDict(row["objectives"])
+    view = {"view": "joint"} if config.examples.joint else {}
+    config.objectives = ConfigDict({
+        name: {"weight": 1.0} | (view if name in VIEWED else {}) | own for name, own in row["objectives"].items()
+    })  # fmt: skip
     config.objectives.update(own_scale.get("objectives", {}))
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"objectives": {"count": 64 if args.debug else 512}})

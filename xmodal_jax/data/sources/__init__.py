@@ -4,6 +4,7 @@ import inspect
 
 from ml_collections import config_dict
 
+from xmodal_jax.config import choose
 from xmodal_jax.data.sources.captions import Captions
 from xmodal_jax.data.sources.coco import CocoCaptions
 from xmodal_jax.data.sources.emoji import Emoji
@@ -61,3 +62,15 @@ def source_defaults(name):
         for key, parameter in _parameters(name).items()
         if parameter.default is not parameter.empty and key not in GIVEN
     }
+
+
+def data_section(args, **of_scenes):
+    """config.data of a config's arguments data, path, images, name, lang. of_scenes: settings of the built-in scenes alone."""
+    choose(SOURCES, args.data, "config argument data")
+    data = source_defaults(args.data) | {"source": args.data} | (of_scenes if args.data == "scenes" else {})
+    if args.path:
+        data[{"coco": "annotations", "tfds": "data_dir"}.get(args.data, "path")] = args.path
+    data |= {name: args[name] for name in ("images", "name", "lang") if args[name]}
+    if "+" in args.lang:  # several languages
+        data["lang"] = tuple(args.lang.split("+"))
+    return config_dict.ConfigDict(data)
