@@ -70,10 +70,10 @@ def get_config(arg=""):
         zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1, phrases=2 if args.refer else 0,
     )  # fmt: skip
     config.model = defaults(
-        Composed, name="composed", image=None, text=None, shared_width=scale["shared_width"],
+        Composed, name="composed", image=None, text=None, interaction="dual", shared_width=scale["shared_width"],
         aggregate="first" if args.init else "weighted", locator=2 if args.refer else 0, mean=own["mean"], std=own["std"],
     )  # fmt: skip
-    for derived in ("names", "attended", "interaction", "decoder", "predicts", "vocabulary", "classes"):
+    for derived in ("names", "attended", "decoder", "predicts", "vocabulary", "classes"):
         del config.model[derived]
     config.model.init = args.init
     usual = ("clip", "clip") if args.init else ("vit", "bert")
