@@ -7,8 +7,8 @@
     python -m xmodal_jax.main --config=configs/zoo.py:vilt --config.model.interaction.layers=6 --config.examples.masked=span
         parts of one's own: every part of a row is a setting
 
-Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, interbert, vilbert, vilt, simvlm, albef, clip); scale
-(tiny, base); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
+Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, interbert, vilt, simvlm, vilbert, lxmert, albef,
+clip); scale (tiny, base); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -33,7 +33,7 @@ SCALES = {
     ),
 }  # fmt: skip
 BERT, FROM_BERT = ("bert", {"layers": 0}), {"post_norm": True, "kinds": False}  # words' vectors alone; a stack that is BERT's
-VIEWED = ("words", "match", "alignment", "classes", "features")  # which can share one pass, examples.joint
+VIEWED = ("words", "match", "answers", "alignment", "classes", "features")  # which can share one pass, examples.joint
 # Layers are those of the published base size, a smaller scale has a part of them; `tiny` and `base`: what these scales change.
 ROWS = {
     "visualbert": dict(  # Li et al., 2019
@@ -77,6 +77,16 @@ ROWS = {
     "simvlm": dict(  # Wang et al., 2022
         text=BERT, image=("linear_patches", {}), interaction=("single", {"layers": 12, "pool": "none"}),
         decoder=("gpt2", {"layers": 12}), examples={"written": "prefix"}, objectives={"written": {}},
+    ),
+    "lxmert": dict(  # Tan and Bansal, 2019
+        text=("bert", {"layers": 9}),
+        image=("regions", {"geometry": "corners", "mix": "mean", "norm_parts": True, "norm": False}),
+        interaction=("dual_stream", {"layers": 5, "image_layers": 5, "shared": True}),
+        examples={"masked": "random", "other": "text", "joint": True, "region_retained": 0.1, "asked": 0.5},
+        objectives={
+            "words": {}, "match": {}, "classes": {"targets": "hard", "where": "all"}, "features": {"distance": "smooth"},
+            "answers": {},
+        },
     ),
     "vilbert": dict(  # Lu et al., 2019
         text=("bert", {"layers": 6}), image=("regions", {"geometry": "area", "whole": True}),
@@ -122,14 +132,14 @@ def get_config(arg=""):
         aggregate="first", mean=0.8 if scenes else 0.45, std=0.25,
         shared_width=row.get("shared_width", scale["shared_width"]) if contrastive else 0,
     )  # fmt: skip
-    for derived in ("names", "attended", "predicts", "vocabulary", "classes"):
+    for derived in ("names", "attended", "predicts", "vocabulary", "classes", "answers"):
         del config.model[derived]
     config.model.init = ""
 
     def part(table, field, **more):
         kind, own = row[field]
         own = {**scale["blocks"], **own, **more, **own_scale.get(field, {})}
-        for layers in {"layers", "after"} & set(own):
+        for layers in {"layers", "after", "image_layers"} & set(own):
             own[layers] = max(round(own[layers] * scale["depth"]), min(own[layers], 1))
         return section(table, kind, "", own, f"row {args.row}, {field}")
 

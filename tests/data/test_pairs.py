@@ -156,6 +156,23 @@ def test_a_second_text_has_a_segment_of_its_own():
         assert {again.text(ids[1:3]), again.text(ids[4:length])} == {"a bird", "a cat"}
 
 
+def test_questions_take_the_place_of_captions():
+    made, seen = maker(asked=0.5), collections.Counter()
+    made = PairMaker(made.config, made.tokenizer, Source(), classes=made.classes, answers=("red", "2"))
+    questions = [
+        {"question": "two dogs", "answers": ["two", "2", "two"]},
+        {"question": "a car", "answers": ["Red"]},
+        {"question": "a cat", "answers": []},
+    ]
+    for position in range(300):
+        row = made(Source()[0] | {"questions": questions}, position)
+        text = made.text(row["caption"][1 : row["caption_length"]])
+        seen[text, int(row["answer"])] += 1
+    assert set(seen) == {(CAPTIONS[0][0], -1), ("two dogs", 1), ("a car", 0), ("a cat", -1)}
+    assert abs(seen[CAPTIONS[0][0], -1] / 300 - 0.5) < 0.1
+    assert made(Source()[0], 0)["answer"] == -1
+
+
 @pytest.mark.parametrize("written", ["caption", "prefix", "denoise"])
 def test_texts_that_are_written(written):
     made, seen = maker(written=written), set()

@@ -88,6 +88,19 @@ def test_match(case):
     assert (verbs.seen[0] == 2).all() and loss.weight == B - 1
 
 
+@pytest.mark.parametrize("view", ["clean", "joint"])
+def test_answers(case, rng, view):
+    """Of questions that can be answered; in a joint pass only beside their own picture."""
+    verbs, batch = case
+    verbs.heads["answers"] = rng.normal(size=(2, C)).astype(np.float32)
+    batch["answer"] = np.array([2, 4, -1, 0, 1])
+    loss, metrics = OBJECTIVES["answers"](verbs, batch, None, {"view": view})
+    rows = [b for b in range(B) if batch["answer"][b] >= 0 and (view == "clean" or batch["match"][b] == 1)]
+    told = log_softmax(np.float64(verbs.pooled) @ np.float64(verbs.heads["answers"]), axis=-1)
+    close(loss.mean(), -np.mean(told[rows, batch["answer"][rows]]))
+    close(metrics["answers_right"].mean(), np.mean(told[rows].argmax(-1) == batch["answer"][rows]))
+
+
 @pytest.mark.parametrize("mean", ["token", "example"])
 def test_written(case, rng, mean):
     """Each word from those before it; the closing mark counts, what stands behind it does not."""
@@ -112,14 +125,15 @@ def chosen(batch, name="regions_target"):
     return [(b, r) for b, r in np.argwhere(batch[name])]
 
 
+@pytest.mark.parametrize("where", ["masked", "all"])
 @pytest.mark.parametrize("pairs", [False, True])
 @pytest.mark.parametrize("targets", ["hard", "soft"])
-def test_classes(case, targets, pairs):
+def test_classes(case, targets, pairs, where):
     """Regions stand behind the class token; of unknown ones only soft targets are known."""
     verbs, batch = case
-    loss, metrics = OBJECTIVES["classes"](verbs, batch, None, {"targets": targets, "pairs": pairs})
+    loss, metrics = OBJECTIVES["classes"](verbs, batch, None, {"targets": targets, "pairs": pairs, "where": where})
     values, right = [], []
-    for b, r in chosen(batch):
+    for b, r in chosen(batch, "regions_target" if where == "masked" else "regions_there"):
         if pairs and batch["match"][b] == 0:
             continue
         told = log_softmax(np.float64(verbs.pair.image[b, 1 + r]) @ np.float64(verbs.heads["classes"]))
@@ -159,7 +173,10 @@ def test_features(case, distance):
     close(metrics["features_error"].mean(), errors / spread)
 
 
-MISTAKES = [("features", "distance"), ("classes", "targets"), ("words", "view"), ("match", "view"), ("written", "mean")]
+MISTAKES = [
+    ("features", "distance"), ("classes", "targets"), ("classes", "where"), ("words", "view"), ("match", "view"),
+    ("written", "mean"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "key"), MISTAKES)

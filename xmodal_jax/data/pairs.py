@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+from xmodal_jax.data.answering import usual
 from xmodal_jax.data.captioning import CaptionExamples, CaptionMaker
 from xmodal_jax.data.regions import hidden_regions, regions_of
 from xmodal_jax.errors import UserError
@@ -40,6 +41,8 @@ class PairExamples(CaptionExamples):
         that stay; the others become the mask token.
       written: a text that is written from another: "caption", the caption from none; "prefix", the rest of it from any number
         of its first words; "denoise", the caption from itself with runs of words (0.3 of them) put down to a mask token each.
+      asked: share of the texts that are questions about the picture, of sources that have them, with the number of the usual
+        answer (LXMERT); answers: the most frequent training answers, which can be given.
       groups: also give each picture a number of its own, by which a contrast with a queue knows it again.
       regions: boxes of a picture at most: those of its objects where the source has them, else of a grid. 0: none.
       region_share: of the regions that are masked, at least one; overlap: masked with them is what has an IoU above it, 1: no
@@ -56,6 +59,8 @@ class PairExamples(CaptionExamples):
     replaced: float = 0.1
     retained: float = 0.1
     written: str = "none"
+    asked: float = 0.0
+    answers: int = 1000
     groups: bool = False
     regions: int = 0
     region_share: float = 0.15
@@ -86,7 +91,8 @@ class PairExamples(CaptionExamples):
         """What a source has to give."""
         wanted = super().wanted()
         objects = self.regions or self.second == "tags"
-        return wanted | {"fields": (*wanted["fields"], *("objects",) * bool(objects))}
+        more = ("objects",) * bool(objects) + ("questions",) * bool(self.asked)
+        return wanted | {"fields": (*wanted["fields"], *more)}
 
 
 class PairMaker(CaptionMaker):
@@ -95,17 +101,18 @@ class PairMaker(CaptionMaker):
     "other" int32 [T] with "other_length", "other_types" and "match" (1: it is the picture's own, 0: it is not, -1: not asked);
     "masked" int32 [T], "masked_places" int32 [K] and "masked_words" int32 [K] (-1: none);
     "source" and "target" int32 [T] with "source_length" and "target_length";
-    "group" int32 [];
+    "answer" int32 [] (-1: none); "group" int32 [];
     of regions "boxes" [R, 4], "regions_there", "regions_hidden" and "regions_target" (masked, though perhaps shown) bool [R],
     "region_class" int32 [R] (-1: unknown).
 
-    Args: those of `CaptionMaker`; classes: names of objects, in the order of their numbers. The tokeniser needs a mask token
-    where words are masked.
+    Args: those of `CaptionMaker`; classes: names of objects, answers: that can be given, both in the order of their numbers.
+    The tokeniser needs a mask token where words are masked.
     """
 
-    def __init__(self, *args, classes=(), **kwargs):
+    def __init__(self, *args, classes=(), answers=(), **kwargs):
         super().__init__(*args, **kwargs)
-        self.classes = tuple(classes)
+        self.classes, self.answers = tuple(classes), tuple(answers)
+        self._answer = {answer: number for number, answer in enumerate(self.answers)}
         self._class = {name: number for number, name in enumerate(self.classes)}
 
     def over(self, source):
@@ -123,6 +130,8 @@ class PairMaker(CaptionMaker):
     def __call__(self, example, position):
         config, made = self.config, super().__call__(example, position)
         rng = np.random.default_rng((self.seed, position, 1))  # the caption stays that of a model without these views
+        if config.asked:
+            made |= self.asked(example, rng)
         first = made["caption"][1 : int(made["caption_length"])].tolist()
         if config.second != "none":
             made |= named("caption", self.laid(first, self.second(example, first, rng)))
@@ -165,6 +174,15 @@ class PairMaker(CaptionMaker):
         types = np.zeros(len(ids), np.int32)
         types[begins : ends + 1] = 1
         return ids, np.int32(ends), types
+
+    def asked(self, example, rng):
+        """A question in place of the caption, as often as the config says, and the number of its answer."""
+        questions = example.get("questions") or ()
+        if not questions or rng.random() >= self.config.asked:
+            return {"answer": np.int32(-1)}
+        one = questions[int(rng.integers(len(questions)))]
+        number = self._answer.get(usual(one["answers"]), -1) if one["answers"] else -1
+        return named("caption", self.caption(one["question"])) | {"answer": np.int32(number)}
 
     def to_write(self, ids, rng):
         """Ids of a caption without marks -> (those it is written from, those that are written)."""
@@ -282,6 +300,8 @@ class PairMaker(CaptionMaker):
         if config.written != "none":
             for name in ("source", "target"):
                 batch |= {name: np.zeros((rows, config.length + 2), np.int32), f"{name}_length": np.zeros(rows, np.int32)}
+        if config.asked:
+            batch["answer"] = np.zeros(rows, np.int32)
         if config.groups:
             batch["group"] = np.zeros(rows, np.int32)
         if count := config.regions:

@@ -41,7 +41,7 @@ class Composed(nn.Module):
       attended: whether words and regions are compared too (`models.attended`). locator: layers of what finds the object that a
         phrase means (`models.locator`), 0: none.
       shared_width: P; 0: no shared space. names: predict the words of the captions from the image alone (0: no such head; else
-        V). vocabulary: V, for the head "words"; classes: of objects, for "classes" and "detector".
+        V). vocabulary: V, for the head "words"; classes: of objects, for "classes" and "detector"; answers: that can be given.
       mean, std: of the pixels, 0..1, of red, green, blue or of all.
     """
 
@@ -52,6 +52,7 @@ class Composed(nn.Module):
     predicts: tuple = ()
     vocabulary: int = 0
     classes: int = 0
+    answers: int = 0
     aggregate: str = "weighted"
     attended: bool = False
     locator: int = 0
@@ -81,6 +82,8 @@ class Composed(nn.Module):
             self.words_head = Words(self.vocabulary, dtype=self.dtype)
         if "match" in self.predicts:
             self.match_head = Linear(2, dtype=self.dtype)
+        if "answers" in self.predicts:
+            self.answers_head = Transformed(self.answers, wider=2, dtype=self.dtype)
         if "classes" in self.predicts:
             self.classes_head = Transformed(self.classes, dtype=self.dtype)
         if "detector" in self.predicts:
@@ -187,8 +190,8 @@ class Composed(nn.Module):
         return self.decoder.scores(self.decoder.states(ids, 0, causal(mask), context, seen, train=train)[0])
 
     def predict(self, head, x):
-        """What a head of `models.heads` tells, float32: "match" of pooled vectors [B, D], "detector" of features [..., F], the
-        others of tokens [..., D]."""
+        """What a head of `models.heads` tells, float32: "match" and "answers" of pooled vectors [B, D], "detector" of features
+        [..., F], the others of tokens [..., D]."""
         if head == "words":
             return self.words_head(x, self._word_vectors())
         return getattr(self, f"{head}_head")(x)
@@ -211,7 +214,7 @@ class Composed(nn.Module):
             self.refer(seen, batch["caption"][:, None], batch["caption_length"][:, None], train)
         if self.interaction:
             fused = self.fuse(text, seen, train=train)
-            given = {"words": fused.text, "match": fused.pooled, "detector": seen.features}
+            given = {"words": fused.text, "match": fused.pooled, "answers": fused.pooled, "detector": seen.features}
             for head in self.predicts:
                 self.predict(head, given.get(head, fused.image))
             if self.decoder:

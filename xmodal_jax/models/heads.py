@@ -28,14 +28,15 @@ class Words(nn.Module):
 
 
 class Transformed(nn.Module):
-    """norm(gelu(W x)) and then a linear map: [..., D] -> [..., size], float32."""
+    """norm(gelu(W x)), `wider` times as wide as x, and then a linear map: [..., D] -> [..., size], float32."""
 
     size: int
+    wider: int = 1
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x):
-        y = ACTIVATIONS["gelu_exact"](Dense(x.shape[-1], dtype=self.dtype, name="hidden")(x))
+        y = ACTIVATIONS["gelu_exact"](Dense(self.wider * x.shape[-1], dtype=self.dtype, name="hidden")(x))
         y = Style(epsilon=1e-12).norm(self.dtype, "norm")(y)
         return Dense(self.size, dtype=self.dtype, name="logits")(y).astype(jnp.float32)
 
@@ -51,5 +52,5 @@ class Linear(nn.Module):
         return Dense(self.size, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
 
 
-# of words, of a pair, of regions: their classes and their features, and the classes that a detector tells of features alone
-HEADS = ("words", "match", "classes", "features", "detector")
+# of words; of a pair, and its answer; of regions: their classes, their features, and the classes that features alone tell
+HEADS = ("words", "match", "answers", "classes", "features", "detector")

@@ -7,7 +7,7 @@ import jax
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered, offers
-from xmodal_jax.objectives import attended, classes, contrast, contrastive, match, match_hard, ranking, words, written
+from xmodal_jax.objectives import answers, attended, classes, contrast, contrastive, match, match_hard, ranking, words, written
 from xmodal_jax.objectives.alignment import alignment
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
@@ -76,6 +76,7 @@ OBJECTIVES = {
     "classes": Objective(PAIR, ("regions_target",), ("classes",), classes.labels, classes.classes),
     "detector": Objective(("encode_image", "predict"), ("regions_there",), ("detector",), classes.seen, classes.detector),
     "features": Objective(PAIR, ("regions_target",), ("features",), loss=features),
+    "answers": Objective(PAIR, ("answer",), ("answers",), answers.labels, answers.answers),
     "written": Objective(FUSED, ("target",), labels=written.labels, loss=written.written),
     "captioning": Objective(("encode_image", "decode"), ("caption_length",), loss=captioning),
     "answering": Objective(("encode_image", "encode_text", "fuse"), ("scores",), loss=answering),

@@ -4,7 +4,8 @@
     soft: L = mean over masked regions r of KL(q_r || softmax(classes_head(h_r))),  q_r = softmax(detector_head(f_r))
     detector: L = mean over regions of known class of -log softmax(detector_head(f_r))_c
 h: tokens of the fused pair; f: features of the regions, before any is masked. Public models take q from a detector that was
-trained elsewhere; here a linear classifier learns it beside, and q carries no gradient. With "pairs" wrong pairs do not count.
+trained elsewhere; here a linear classifier learns it beside, and q carries no gradient. With "pairs" wrong pairs do not count;
+where = "all" counts regions that are not masked too (LXMERT).
 """
 
 import jax
@@ -17,6 +18,7 @@ from xmodal_jax.objectives.sums import weighted
 from xmodal_jax.objectives.views import fused_regions, view_of
 
 TARGETS = ("hard", "soft")
+WHERE = ("masked", "all")
 
 
 def classes(verbs, batch, key, config):
@@ -24,7 +26,11 @@ def classes(verbs, batch, key, config):
     del key
     x = fused_regions(verbs, batch, view_of(config, "regions", "objectives.classes"))
     logits, wanted = verbs.predict("classes", x), labels(batch)  # [B, R, C], [B, R]
-    targets, masked = config.get("targets", TARGETS[0]), batch["regions_target"]
+    targets, where = config.get("targets", TARGETS[0]), config.get("where", WHERE[0])
+    if where not in WHERE:
+        raise UserError(f"objectives.classes.where={where!r}: must be one of {', '.join(WHERE)}.")
+    masked = batch["regions_target" if where == "masked" else "regions_there"]
+    wanted = wanted if where == "masked" else seen(batch)
     if config.get("pairs", False):
         masked = masked & (batch["match"] != 0)[:, None]
     wanted = jnp.where(masked, wanted, -1)

@@ -20,7 +20,8 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None, kind=
         return source.phrases(i) if examples.phrases and hasattr(source, "phrases") else []
 
     def texts(i):
-        return source.captions(i)[0] + phrases(i)
+        asked = source.questions(i) if getattr(examples, "asked", 0) else ()
+        return [*source.captions(i)[0], *phrases(i), *(question["question"] for question in asked)]
 
     if examples.phrases and source is not None and not any(phrases(i) for i in range(len(source))):
         raise UserError(

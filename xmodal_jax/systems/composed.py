@@ -4,6 +4,7 @@ import functools
 import os
 
 from xmodal_jax.config import build, choose
+from xmodal_jax.data.answering import frequent_answers
 from xmodal_jax.data.pairs import PairExamples, PairMaker
 from xmodal_jax.decoding.vectors import VectorPredictor
 from xmodal_jax.errors import UserError
@@ -21,6 +22,7 @@ from xmodal_jax.systems.texts import read_list, text_tower, write_list
 from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, image_tokens, tower
 
 CLASSES = "classes.json"  # names of objects, of models of regions
+ANSWERS = "answers.json"  # that can be given, of models that are asked
 
 BESIDE = {  # of a whole CLIP, what belongs to neither tower: its path there and here
     "image": {"image_projection": "to_shared_image"},
@@ -49,13 +51,25 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
                 f"config.objectives.{asked[0]} needs pictures whose objects are named: the built-in scenes have them, and "
                 "lists with boxes (docs/data.md)."
             )
-    return captioner.make_maker(config, examples, source, kept, open_scorer, functools.partial(PairMaker, classes=classes))
+    answers = ()
+    if examples.asked and kept:
+        answers = read_list(kept, ANSWERS)
+    elif examples.asked and source is not None:
+        if not hasattr(source, "questions"):
+            raise UserError(
+                "config.examples.asked needs pictures with questions: the built-in scenes have them (docs/data.md)."
+            )
+        answers, _ = frequent_answers(source, examples.answers)
+    kind = functools.partial(PairMaker, classes=classes, answers=answers)
+    return captioner.make_maker(config, examples, source, kept, open_scorer, kind)
 
 
 def keep(maker, folder):
     captioner.keep(maker, folder)
     if maker.config.regions:
         write_list(folder, CLASSES, list(maker.classes))
+    if maker.config.asked:
+        write_list(folder, ANSWERS, list(maker.answers))
 
 
 def make_model(config, maker, dtype, kept=None):
@@ -77,7 +91,11 @@ def make_model(config, maker, dtype, kept=None):
     if init:
         settings["shared_width"] = towers["image"].settings.config.projection_dim
     asked = {head for name, own in config.objectives.items() if own.get("weight", 1.0) for head in heads_of(name)}
-    settings |= {"predicts": tuple(head for head in HEADS if head in asked), "vocabulary": maker.vocabulary}
+    settings |= {
+        "predicts": tuple(head for head in HEADS if head in asked),
+        "vocabulary": maker.vocabulary,
+        "answers": len(maker.answers),
+    }
     if config.objectives.get("naming", {}).get("weight", 0.0):
         settings["names"] = maker.vocabulary
     settings["attended"] = bool(config.objectives.get("attended", {}).get("weight", 0.0))

@@ -1,0 +1,27 @@
+"""Which answer a question about a picture has, of those that can be given (LXMERT, Tan and Bansal, 2019).
+
+    L = mean over answered questions beside their own picture of -log softmax(answers_head(p_b))_a
+p: pooled vector of the fused pair; a: the usual answer, -1 for a text that is no question, or whose answer cannot be given.
+"""
+
+import jax.numpy as jnp
+import optax
+
+from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.views import fused, view_of
+
+
+def answers(verbs, batch, key, config):
+    """Metric: answers_right (questions whose likeliest answer is right)."""
+    del key
+    view = view_of(config, "clean", "objectives.answers")
+    logits, wanted = verbs.predict("answers", fused(verbs, batch, view).pooled), labels(batch)  # [B, K], [B]
+    if view == "joint":
+        wanted = jnp.where(batch["match"] == 1, wanted, -1)
+    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
+    return weighted(values, wanted >= 0), {"answers_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
+
+
+def labels(batch):
+    """The usual answers int [B], -1 where there is none."""
+    return batch["answer"]
