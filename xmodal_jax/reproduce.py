@@ -8,6 +8,8 @@
         UME: all fusions of LSTM and VGG, three text by two image transformers, controls without picture or question
     python -m xmodal_jax.reproduce --table=share_prune [--data=captions,path=DIR] [--seeds=3]
         sharing and pruning a dual encoder: the hypernetwork, its parts, baselines, the full model and a small one
+    python -m xmodal_jax.reproduce --table=zoo [--data=captions,path=DIR] [--scale=tiny|base]
+        the survey's models: every objective with the right picture, another one's, and none
 
 `--config=FILE:ARGS --config.NAME=VALUE` change what all cells start from; `--cells` takes some of them. Started again with the
 same --workdir it goes on, cell by cell.

@@ -5,9 +5,11 @@ import itertools
 
 import pytest
 
+import configs.zoo
 from xmodal_jax.config import load_config
 from xmodal_jax.metrics.captioning import caption_scores
-from xmodal_jax.tables import TABLES, runner
+from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.tables import TABLES, runner, zoo
 
 # Tables 1 to 4 of Transformer-VAE-CL as printed: learning rate, BLEU, ROUGE-1, ROUGE-L, METEOR.
 BASELINE, BEST = "1e-5 11.3 45.6 43.8 39.1", "1e-5 12.1 46.4 44.7 39.9"
@@ -99,6 +101,13 @@ def written(name, arguments, folder, results=lambda cell: {}):
     values = {cell: {metric: [value] for metric, value in results(cell).items()} for cell in grid.cells(config)}
     runner.write(grid, values, str(folder), config)
     return printed(folder), grid.tables(values)
+
+
+def test_the_table_of_the_zoo_has_every_row_and_every_metric_that_tells_classes():
+    assert set(TABLES["zoo"].cells(None)) == set(zoo.ROWS) == set(configs.zoo.ROWS)
+    shown = set(zoo.columns_of(None).values())
+    used = {name for row in configs.zoo.ROWS.values() for name in row["objectives"] if OBJECTIVES[name].labels}
+    assert {f"objectives/{name}/{name}_right" for name in used - {"detector"}} <= shown
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+"""System 5: every row of the survey that stands, each objective on held-out pairs with the right picture and another's."""
+
+from xmodal_jax.tables.grid import Grid, of_known
+
+ROWS = (
+    "visualbert", "uniter", "oscar", "unicoder_vl", "interbert", "vilt", "simvlm", "vilbert", "lxmert", "albef", "clip",
+)  # fmt: skip
+CLASSED = {  # objectives that tell classes, and what their own metric is called
+    "words": "words_right", "match": "match_right", "match_hard": "match_hard_right", "classes": "classes_right",
+    "answers": "answers_right", "written": "written_right",
+}  # fmt: skip
+PLAIN = {"features": "features/features_error"}  # 1: no better than the mean feature
+
+
+def columns_of(config):
+    """The same for every row: a dash where it has no such objective."""
+    del config
+    columns = {}
+    for name, metric in CLASSED.items():
+        shown, place = name.replace("_", ", "), f"objectives/{name}"
+        columns[shown] = f"{place}/{metric}"
+        if name != "match_hard":
+            columns |= {f"{shown}: chance": f"{place}/chance", f"{shown}: gain, at least": f"{place}/gain_low"}
+    columns |= {name: f"objectives/{metric}" for name, metric in PLAIN.items()}
+    return columns | {"i2t R@1": "retrieval/i2t_r1", "t2i R@1": "retrieval/t2i_r1"}
+
+
+GRID = Grid(
+    title="Rows of the survey",
+    config="configs/zoo.py",
+    cells=lambda config: {row: {"arguments": f"row={row}"} for row in ROWS},
+    columns=columns_of,
+    tables=lambda cells: of_known({"All rows": dict(zip(ROWS, ROWS, strict=True))}, cells),
+    note="Share of held-out predictions that are right, in percent, beside the share of the commonest class (chance). Gain: "
+    "right picture - another pair's, the same masks, the lower end of its 95 % interval. Features: squared error over that of "
+    "the mean feature. Retrieval: of the pairs of the retrieval evaluator.",
+    plain=tuple(PLAIN),
+)
