@@ -3,16 +3,19 @@
 import dataclasses
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs.zoo import ROWS, get_config
+from tests.conftest import random_params
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.objectives import ObjectivesEvaluator
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.sums import weighted
 from xmodal_jax.systems import recipe
+from xmodal_jax.train.gradient import evaluate_objectives
 
 BLOCKS = {"width": 16, "heads": 2}
 
@@ -72,9 +75,17 @@ def test_right_wrong_and_no_picture(monkeypatch):
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_every_row_builds_with_the_parts_that_its_objectives_ask_for(row):
+def test_every_row_has_a_finite_loss_in_each_of_its_objectives(row):
     parts = recipe.make(small(f"{row},debug,image_size=32"))
     assert set(parts.objectives) == set(ROWS[row]["objectives"])
+    params, batch = random_params(parts.model, parts.example_batch(1)), parts.batches[0]
+    assert {name: (value.shape[1:], value.dtype) for name, value in batch.items()} == {
+        name: (value.shape[1:], value.dtype) for name, value in parts.example_batch(4).items()
+    }
+    evaluate = jax.jit(lambda p: evaluate_objectives(parts.model, parts.objectives, p, batch, jax.random.PRNGKey(0), False))
+    losses, metrics = evaluate(params)
+    for name, found in (losses | metrics).items():
+        assert np.isfinite(float(found.mean())), name
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def make_model(config, maker, dtype, kept=None):
     for name, part in parts.items():
         if init and (part["name"] != "clip" or part.get("init", init) != init):
             raise UserError(f"config.model.init={init!r} is a whole CLIP: config.model.{name} must be its tower, 'clip'.")
-    size, places = maker.config.image_size, maker.config.length + 2
+    size, places = maker.config.image_size, longest(maker)
     if parts["image"]["name"] == "regions":
         towers, image = region_tower(parts["image"], dtype, kept, size)
         settings["classes"] = len(maker.classes)
@@ -136,7 +136,12 @@ def heads_of(name):
 def tokens(model, maker):
     """Image tokens or regions, and words, padding included."""
     places = maker.config.regions + model.image.whole if model.takes_regions else image_tokens(model, maker)
-    return places + maker.config.length + 2
+    return places + longest(maker)
+
+
+def longest(maker):
+    """Ids of a text, marks and padding included."""
+    return maker.example_batch(1)["caption"].shape[1]
 
 
 SYSTEM = System("Search in pictures", PairExamples, make_maker, keep, make_model, tokens, VectorPredictor)
