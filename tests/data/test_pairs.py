@@ -7,9 +7,10 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from xmodal_jax.data.pairs import PairExamples, PairMaker, chosen_words
+from xmodal_jax.data.pairs import PairExamples, PairMaker
 from xmodal_jax.data.regions import hidden_regions
 from xmodal_jax.data.tokenizers import MASK, learn_tokenizer
+from xmodal_jax.data.word_masks import chosen_words
 from xmodal_jax.errors import UserError
 
 CAPTIONS = [["a red car stops near the old house today"], ["two dogs run and one cat sleeps on a mat"], ["a bird"]]

@@ -12,7 +12,7 @@ from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.backbones.vilt import ViLT
 from xmodal_jax.models.backbones.vit import LinearPatches
-from xmodal_jax.models.interactions import Cross, DualStream, Experts, Single
+from xmodal_jax.models.interactions import INTERACTIONS, Cross, DualStream, Experts, Single
 
 B, T, D, SIDE, V = 2, 5, 12, 3, 20
 SIZES = {"width": D, "heads": 3, "layers": 2}
@@ -288,3 +288,17 @@ def test_experts_by_hand(rng):
         np.testing.assert_allclose(fused.pooled[b], np.tanh(both[0] @ p["pooler"]["kernel"] + p["pooler"]["bias"]), atol=2e-4)
         for found, z, mask, kind in ((alone[0], x, text_mask[b], "text"), (alone[1], y, image_mask[b], "image")):
             np.testing.assert_allclose(found[b][mask], through(z, mask, [kind] * len(z))[mask], atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", INTERACTIONS)
+def test_recomputing_changes_no_gradient(kind, rng):
+    given = [Encoded(x, mask_of(x)) for x in (rng.normal(size=(1, n, D)).astype(np.float32) for n in (3, 2))]
+    made = [INTERACTIONS[kind](width=D, heads=H, layers=2, remat=remat) for remat in ("none", "full")]
+    params = random_params(made[0], *given)
+
+    def loss(model, params):
+        fused = model.apply({"params": params}, *given, train=True)
+        return (fused.text**2).sum() + (fused.image[:, 0] ** 3).sum()
+
+    plain, again = (jax.jit(jax.grad(lambda p, m=model: loss(m, p)))(params) for model in made)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), plain, again)

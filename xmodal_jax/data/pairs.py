@@ -13,6 +13,7 @@ import numpy as np
 from xmodal_jax.data.answering import usual
 from xmodal_jax.data.captioning import CaptionExamples, CaptionMaker
 from xmodal_jax.data.regions import hidden_regions, regions_of
+from xmodal_jax.data.word_masks import chosen_words, continues
 from xmodal_jax.errors import UserError
 
 MASKS = ("none", "random", "whole_word", "span")
@@ -313,29 +314,3 @@ class PairMaker(CaptionMaker):
 def named(name, text):
     """(ids, length[, types]) as arrays of a batch."""
     return dict(zip((name, f"{name}_length", f"{name}_types"), text, strict=False))
-
-
-def continues(piece, pieces):
-    """Whether a token goes on with the word before it, in the marks of WordPiece ("##") or of byte pairs and SentencePiece,
-    whose words begin with a mark of the space before them."""
-    starts = [mark for mark in ("Ġ", "▁") if any(other.startswith(mark) for other in pieces)]
-    return piece.startswith("##") or bool(starts and not piece.startswith(tuple(starts)))
-
-
-def chosen_words(words, masks, count, most, rng):
-    """Places of about `count` tokens, never more than `most`, of whole words [[place, ...], ...]."""
-    chosen = set()
-
-    def choose(word):
-        if len(chosen) < count and len(chosen.union(word)) <= most:
-            chosen.update(word)
-
-    if masks != "span":
-        for number in rng.permutation(len(words)):
-            choose(words[number])
-        return chosen
-    for _ in range(TRIES * count):
-        run, start = min(int(rng.geometric(0.2)), 10), int(rng.integers(len(words)))  # 3.8 words on average
-        for word in words[start : start + run]:
-            choose(word)
-    return chosen

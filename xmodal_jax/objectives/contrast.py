@@ -24,10 +24,7 @@ NEVER = -1e9
 def represent(verbs, batch, config):
     """-> {"u", "v" [b, P], "teacher_u", "teacher_v" [b, P], "present" float32 [b], "group" float32 [b]}."""
     v, u = read(verbs, batch)
-    if verbs.has_teacher:
-        slow_v, slow_u = jax.lax.stop_gradient(read(verbs.teacher(), batch))
-    else:
-        slow_v, slow_u = jax.lax.stop_gradient((v, u)) if config.get("queue", 0) else (v, u)
+    slow_v, slow_u = jax.lax.stop_gradient(read(verbs.teacher(), batch)) if verbs.has_teacher else (v, u)
     present = has_second(batch).astype(jnp.float32)
     group = batch["group"].astype(jnp.float32) if "group" in batch else jnp.full(present.shape, -1.0)
     return {

@@ -10,9 +10,9 @@ import flax.linen as nn
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.attention import Attention
 from xmodal_jax.models.interactions.fused import Fused, pooled, refuse_mode
+from xmodal_jax.models.interactions.layered import layered
 from xmodal_jax.models.interactions.mlp import MLP
-from xmodal_jax.models.platform import platform
-from xmodal_jax.models.transformer import REMAT, Stack, Style
+from xmodal_jax.models.transformer import Stack, Style
 
 
 class DualStream(nn.Module):
@@ -70,13 +70,7 @@ class DualStream(nn.Module):
                 style=style,
                 name="encoder",
             )(y, masks[1], train=train)
-        block = DualBlock
-        if REMAT[self.remat] is not None:
-            block = nn.remat(DualBlock, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(4,))
-        stack = nn.scan(
-            block, variable_axes={"params": 0, "attention": 0}, split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast, length=self.layers, unroll=self.layers if platform() == "cpu" else 1,
-        )  # fmt: skip
+        stack = layered(DualBlock, self.layers, self.remat, (4,))
         stack = stack(sizes, others, self.shared, self.cross_mlp, self.dropout, self.dtype, style, name="streams")
         (x, y), _ = stack((text.x.astype(self.dtype), y.astype(self.dtype)), *masks, train)
         return Fused(x, y, text.mask, image.mask, pooled(self.pool, self.width, self.dtype, x[:, 0], y[:, 0]))

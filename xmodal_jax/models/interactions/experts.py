@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.attention import Attention
 from xmodal_jax.models.interactions.fused import Fused, pooled, refuse_mode
+from xmodal_jax.models.interactions.layered import layered
 from xmodal_jax.models.interactions.mlp import MLP
-from xmodal_jax.models.platform import platform
-from xmodal_jax.models.transformer import REMAT, Style
+from xmodal_jax.models.transformer import Style
 
 MODALITIES = ("text", "image")
 
@@ -47,13 +47,7 @@ class Experts(nn.Module):
         """Layers with these experts, or None."""
         if not layers:
             return None
-        block = ExpertBlock
-        if REMAT[self.remat] is not None:
-            block = nn.remat(block, policy=REMAT[self.remat], prevent_cse=False, static_argnums=(3, 4))
-        scanned = nn.scan(
-            block, variable_axes={"params": 0, "attention": 0}, split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast, length=layers, unroll=layers if platform() == "cpu" else 1,
-        )  # fmt: skip
+        scanned = layered(ExpertBlock, layers, self.remat, (3, 4))
         hidden = round(self.width * self.mlp_ratio)
         return scanned(self.width, self.heads, hidden, experts, self.layer_scale, self.dropout, self.dtype, self.style)
 
