@@ -70,7 +70,11 @@ def counted_steps():
 
 def trained(root, config):
     """-> (folder of a system's finished run, not to be changed; its results; programs compiled before each step)."""
-    name = config.model.name + "-compress" * bool(config.get("compress")) + "-fused" * bool(config.model.get("interaction"))
+    name = (
+        config.model.name
+        + "-compress" * bool(config.get("compress"))
+        + "-fused" * (config.model.get("interaction", "dual") != "dual")
+    )
     folder, told = root / name / "run", root / f"{name}.json"
     with FileLock(f"{told}.lock"):
         if not told.exists():
