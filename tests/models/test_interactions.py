@@ -251,7 +251,7 @@ def test_cross_attention_is_berts_layer_beside_an_image(rng):
 def test_streams_that_do_not_fit_are_named(model, told):
     x = np.zeros((1, 2, D), np.float32)
     with pytest.raises(UserError, match=told):
-        model.init(jax.random.PRNGKey(0), Encoded(x, mask_of(x)), Encoded(x, mask_of(x)))
+        jax.eval_shape(lambda: model.init(jax.random.PRNGKey(0), Encoded(x, mask_of(x)), Encoded(x, mask_of(x))))
 
 
 def test_experts_by_hand(rng):

@@ -118,6 +118,8 @@ def stepped(parts, steps, accumulate=1):
     return states, losses
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_the_teacher_follows_and_parts_of_a_batch_give_the_same(parts):
     """Hard negatives that lie in another part among them."""
     states, losses = stepped(parts, 3)
@@ -138,6 +140,8 @@ def test_the_teacher_follows_and_parts_of_a_batch_give_the_same(parts):
     np.testing.assert_allclose(np.linalg.norm(queues[0]["v"], axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_a_run_that_is_stopped_goes_on_with_what_it_remembered(parts, tmp_path):
     whole, halves = str(tmp_path / "whole"), str(tmp_path / "halves")
     loop.train(parts, whole)

@@ -77,7 +77,7 @@ OBJECTIVES = {
     "detector": Objective(("encode_image", "predict"), ("regions_there",), ("detector",), classes.seen, classes.detector),
     "features": Objective(PAIR, ("regions_target",), ("features",), loss=features),
     "answers": Objective(PAIR, ("answer",), ("answers",), answers.labels, answers.answers),
-    "written": Objective(FUSED, ("target",), labels=written.labels, loss=written.written),
+    "written": Objective(FUSED, ("source", "target"), labels=written.labels, loss=written.written),
     "captioning": Objective(("encode_image", "decode"), ("caption_length",), loss=captioning),
     "answering": Objective(("encode_image", "encode_text", "fuse"), ("scores",), loss=answering),
     "distillation": Objective(("encode_image", "encode_text"), ("caption_length",), loss=distillation),
