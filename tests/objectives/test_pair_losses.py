@@ -232,14 +232,16 @@ def exact(cost):
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (7, 10), (20, 36)])
-def test_the_transport_is_within_a_thousandth_of_the_programme(n, m, rng):
-    """Padding beside it changes nothing."""
+def test_the_transport_comes_to_that_of_the_programme(n, m, rng):
+    """The fifty steps of the public models leave up to 3e-3 (4 x 4, of 60 draws; half are within 7e-4), more steps less.
+    Padding beside it changes nothing."""
     x, y = rng.normal(size=(n, 16)), rng.normal(size=(m, 16))
     cost = 1 - (x / np.linalg.norm(x, axis=1, keepdims=True)) @ (y / np.linalg.norm(y, axis=1, keepdims=True)).T
     wide = [np.pad(part, ((0, 5), (0, 0)), constant_values=3.0)[None].astype(np.float32) for part in (x, y)]
     masks = [np.arange(len(part) + 5)[None] < len(part) for part in (x, y)]
     found = float(transported(*wide, *masks)[0])
-    assert abs(found - exact(cost)) < 1e-3
+    assert abs(found - exact(cost)) < 1e-2
+    assert abs(float(transported(*wide, *masks, steps=2000)[0]) - exact(cost)) < 1e-3
     padded = np.full((1, n + 5, m + 5), 7.0, np.float32)
     padded[0, :n, :m] = cost
     plan = np.asarray(transport(padded, *masks))[0]

@@ -31,15 +31,15 @@ def alignment(verbs, batch, key, config):
     return loss, {"alignment_right": own, "alignment_wrong": other}
 
 
-def transported(x, y, x_mask, y_mask):
+def transported(x, y, x_mask, y_mask, steps=STEPS):
     """<T, C> of tokens x [B, T, D] and y [B, N, D], float32 [B]; masks of the real ones."""
     cosines = jnp.einsum("btd,bnd->btn", unit(x), unit(y))
     both = x_mask[:, :, None] & y_mask[:, None]
     cost = jnp.where(both, 1 - cosines, 0.0)
-    return (transport(jax.lax.stop_gradient(cost), x_mask, y_mask) * cost).sum((1, 2))
+    return (transport(jax.lax.stop_gradient(cost), x_mask, y_mask, steps) * cost).sum((1, 2))
 
 
-def transport(cost, x_mask, y_mask):
+def transport(cost, x_mask, y_mask, steps=STEPS):
     """T [B, T, N] of costs, 0 at padding; it carries 1 / n from each word and 1 / m to each region (the latter as far as the
     iteration has come)."""
     n, m = (jnp.maximum(mask.sum(-1, keepdims=True), 1).astype(jnp.float32) for mask in (x_mask, y_mask))  # [B, 1]
@@ -56,4 +56,4 @@ def transport(cost, x_mask, y_mask):
         sigma = inverse(m * jnp.einsum("btn,bt->bn", q, delta), y_mask)
         return delta[:, :, None] * q * sigma[:, None], sigma
 
-    return jax.lax.fori_loop(0, STEPS, step, (both, y_mask / m))[0]
+    return jax.lax.fori_loop(0, steps, step, (both, y_mask / m))[0]
