@@ -256,3 +256,11 @@ def test_the_caption_does_not_depend_on_the_views():
 def test_mistakes_are_named(settings, told):
     with pytest.raises(UserError, match=told):
         PairExamples(**settings)
+
+
+def test_held_out_pictures_are_not_changed(rng):
+    made = maker(zoom=2.0, brightness=0.5)
+    example = Source()[2] | {"image": rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)}
+    assert any((made(example, position)["image"] != example["image"]).any() for position in range(5))
+    for position in range(5):
+        np.testing.assert_array_equal(made.over(Source())(example, position)["image"], example["image"])

@@ -148,6 +148,8 @@ def test_classes(case, targets, pairs, where):
     close(loss.total, np.sum(values))
     assert loss.weight == len(values)
     close(metrics["classes_right"].total, np.sum(right))
+    told = OBJECTIVES["classes"].labels(batch, {"pairs": pairs, "where": where})
+    assert (told >= 0).sum() == len(right) == metrics["classes_right"].weight
 
 
 def test_detector(case):

@@ -117,9 +117,9 @@ class PairMaker(CaptionMaker):
         self._class = {name: number for number, name in enumerate(self.classes)}
 
     def over(self, source):
-        """The same over another source, whose texts are those of wrong pairs."""
+        """The same for held-out examples: over their source, whose texts are those of wrong pairs, and no picture changed."""
         other = copy.copy(self)
-        other.source = source
+        other.source, other.config = source, dataclasses.replace(self.config, flips="none", zoom=1.0, brightness=0.0)
         return other
 
     @property

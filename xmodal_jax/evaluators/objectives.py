@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 
+from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.held_out import drawn, parts
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
@@ -24,6 +25,8 @@ class ObjectivesEvaluator:
 
     def __init__(self, recipe, count=512, rows=32):
         self.objectives = {name: own for name, own in recipe.objectives.items() if own.get("weight", 1.0)}
+        if not hasattr(recipe.maker, "over"):
+            raise UserError("config.evaluators.objectives evaluates composed models (configs/zoo.py, configs/search.py).")
         maker = recipe.maker.over(recipe.held_out)
         made = [maker(recipe.held_out[i], i) for i in drawn(recipe.held_out, count)]
         full = [part for part in parts(made, rows) if len(part) == rows] or [made]
@@ -48,9 +51,9 @@ class ObjectivesEvaluator:
             gains = [mean(a[name][1][metric]) - mean(b[name][1][metric]) for a, b in zip(right, wrong, strict=True)]
             spread = 1.96 * np.std(gains, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
             results[f"{name}/gain"], results[f"{name}/gain_low"] = np.mean(gains), np.mean(gains) - spread
-            labels = np.concatenate([np.ravel(OBJECTIVES[name].labels(batch)) for batch in self.batches])
+            labels = np.concatenate([np.ravel(OBJECTIVES[name].labels(batch, self.objectives[name])) for batch in self.batches])
             labels = labels[labels >= 0]
-            results[f"{name}/chance"] = np.bincount(labels).max() / len(labels)
+            results[f"{name}/chance"] = np.bincount(labels).max() / len(labels) if len(labels) else np.nan
             results[f"{name}/count"] = len(labels)
         return {f"objectives/{name}": float(value) for name, value in results.items()}, []
 

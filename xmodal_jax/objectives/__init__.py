@@ -28,8 +28,8 @@ class Objective:
     computed in parts: represent (verbs, rows, config) -> tree of float arrays [rows, ...], and compare (verbs, that tree of
     the whole batch, config) -> (loss Sum, {metric: Sum}).
 
-    heads: of the model, that it asks for. labels: batch -> the classes that its first metric counts right, -1 for none: what a
-    guess without a model can be measured by.
+    heads: of the model, that it asks for. labels: (batch, config) -> the classes that its first metric counts, -1 for none:
+    what a guess without a model can be measured by.
     choose: (what `represent` gives of the whole batch, key, config) -> {name: int32 [B]}, numbers of other rows; `loss` then
     takes a `Chosen` of them besides.
     remember: (config, shapes of what `represent` gives) -> a tree of arrays that `compare` finds as `verbs.recalled(name)` and

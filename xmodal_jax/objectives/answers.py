@@ -15,13 +15,11 @@ def answers(verbs, batch, key, config):
     """Metric: answers_right (questions whose likeliest answer is right)."""
     del key
     view = view_of(config, "clean", "objectives.answers")
-    logits, wanted = verbs.predict("answers", fused(verbs, batch, view).pooled), labels(batch)  # [B, K], [B]
-    if view == "joint":
-        wanted = jnp.where(batch["match"] == 1, wanted, -1)
+    logits, wanted = verbs.predict("answers", fused(verbs, batch, view).pooled), labels(batch, config)  # [B, K], [B]
     values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
     return weighted(values, wanted >= 0), {"answers_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
 
 
-def labels(batch):
-    """The usual answers int [B], -1 where there is none."""
-    return batch["answer"]
+def labels(batch, config):
+    """The usual answers int [B], -1 where there is none, and in a joint pass beside another picture."""
+    return jnp.where(batch["match"] == 1, batch["answer"], -1) if config.get("view") == "joint" else batch["answer"]

@@ -25,15 +25,8 @@ def classes(verbs, batch, key, config):
     """Metric: classes_right (masked regions of known class whose likeliest is right)."""
     del key
     x = fused_regions(verbs, batch, view_of(config, "regions", "objectives.classes"))
-    logits, wanted = verbs.predict("classes", x), labels(batch)  # [B, R, C], [B, R]
-    targets, where = config.get("targets", TARGETS[0]), config.get("where", WHERE[0])
-    if where not in WHERE:
-        raise UserError(f"objectives.classes.where={where!r}: must be one of {', '.join(WHERE)}.")
-    masked = batch["regions_target" if where == "masked" else "regions_there"]
-    wanted = wanted if where == "masked" else seen(batch)
-    if config.get("pairs", False):
-        masked = masked & (batch["match"] != 0)[:, None]
-    wanted = jnp.where(masked, wanted, -1)
+    logits, targets = verbs.predict("classes", x), config.get("targets", TARGETS[0])  # [B, R, C]
+    wanted = labels(batch, config)  # [B, R]
     right = {"classes_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
     if targets == "hard":
         values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
@@ -42,12 +35,21 @@ def classes(verbs, batch, key, config):
         raise UserError(f"objectives.classes.targets={targets!r}: must be one of {', '.join(TARGETS)}.")
     told = jax.lax.stop_gradient(jax.nn.log_softmax(verbs.predict("detector", see(verbs, batch).features)))
     values = (jnp.exp(told) * (told - jax.nn.log_softmax(logits))).sum(-1)
-    return weighted(values, masked), right
+    return weighted(values, counted(batch, config)), right
 
 
-def labels(batch):
-    """Classes of the masked regions int [B, R], -1 where there is none or it is unknown."""
-    return jnp.where(batch["regions_target"], batch["region_class"], -1)
+def counted(batch, config):
+    """Regions that count, bool [B, R]."""
+    where = config.get("where", WHERE[0])
+    if where not in WHERE:
+        raise UserError(f"objectives.classes.where={where!r}: must be one of {', '.join(WHERE)}.")
+    regions = batch["regions_target" if where == "masked" else "regions_there"]
+    return regions & (batch["match"] != 0)[:, None] if config.get("pairs", False) else regions
+
+
+def labels(batch, config):
+    """Classes of the regions that count int [B, R], -1 where there is none or it is unknown."""
+    return jnp.where(counted(batch, config), batch["region_class"], -1)
 
 
 def detector(verbs, batch, key, config):
@@ -58,6 +60,7 @@ def detector(verbs, batch, key, config):
     return weighted(values, wanted >= 0), {"detector_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
 
 
-def seen(batch):
+def seen(batch, config=None):
     """Classes of all regions int [B, R], -1 where there is none or it is unknown."""
+    del config
     return jnp.where(batch["regions_there"], batch["region_class"], -1)

@@ -23,6 +23,7 @@ def match(verbs, batch, key, config):
     return weighted(values, rows), {"match_right": weighted(logits.argmax(-1) == wanted, rows)}
 
 
-def labels(batch):
+def labels(batch, config=None):
     """Which rows are pairs, int [B], -1 where that is not asked."""
+    del config
     return batch["match"]

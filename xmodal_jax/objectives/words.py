@@ -24,8 +24,9 @@ def words(verbs, batch, key, config):
     return weighted(values, wanted >= 0), {"words_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
 
 
-def labels(batch):
+def labels(batch, config=None):
     """The masked words int [B, K], -1 where there is none."""
+    del config
     return batch["masked_words"]
 
 

@@ -35,7 +35,8 @@ def written(verbs, batch, key, config):
     return Sum(own.sum(), jnp.float32(len(own))), right
 
 
-def labels(batch):
+def labels(batch, config=None):
     """The words to be written int [B, T - 1], -1 behind the closing end mark."""
+    del config
     following = batch["target"][:, 1:]
     return jnp.where(jnp.arange(following.shape[1])[None] < batch["target_length"][:, None], following, -1)

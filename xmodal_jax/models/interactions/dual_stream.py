@@ -61,15 +61,8 @@ class DualStream(nn.Module):
         masks = text.mask[:, None, None], image.mask[:, None, None]
         y = image.x
         if self.image_layers:
-            y, _ = Stack(
-                self.image_layers,
-                *others,
-                dropout=self.dropout,
-                remat=self.remat,
-                dtype=self.dtype,
-                style=style,
-                name="encoder",
-            )(y, masks[1], train=train)
+            own = {"dropout": self.dropout, "remat": self.remat, "dtype": self.dtype, "style": style}
+            y, _ = Stack(self.image_layers, *others, **own, name="encoder")(y, masks[1], train=train)
         stack = layered(DualBlock, self.layers, self.remat, (4,))
         stack = stack(sizes, others, self.shared, self.cross_mlp, self.dropout, self.dtype, style, name="streams")
         (x, y), _ = stack((text.x.astype(self.dtype), y.astype(self.dtype)), *masks, train)
