@@ -8,6 +8,8 @@ Letters: B texts, C pictures, T words, N regions, P width.
 import jax
 import jax.numpy as jnp
 
+from xmodal_jax.models.vectors import inverse_length
+
 ROWS = 16  # texts compared at a time
 
 
@@ -21,7 +23,7 @@ def attended(words, importance, regions, sharpness):
         cosines = jnp.einsum("tp,cnp->tcn", words, regions)
         weights = jax.nn.softmax(sharpness * cosines)
         length = jnp.einsum("tcn,cnm,tcm->tc", weights, gram, weights)
-        return importance @ ((weights * cosines).sum(-1) * jax.lax.rsqrt(length + 1e-6))  # [C]
+        return importance @ ((weights * cosines).sum(-1) * inverse_length(length))  # [C]
 
     return jax.lax.map(of_text, (words, importance), batch_size=min(ROWS, len(words)))
 

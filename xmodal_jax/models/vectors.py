@@ -7,9 +7,14 @@ LOG_SCALE = 2.659  # log(1 / 0.07), where CLIP begins
 
 
 def unit(x):
-    """float32 vectors of length 1: [B, P] -> [B, P]."""
+    """float32 vectors of length 1: [B, P] -> [B, P]; one of zeros stays as it is."""
     x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + 1e-6)
+    return x * inverse_length(jnp.sum(x * x, -1, keepdims=True))
+
+
+def inverse_length(square):
+    """1 / sqrt of squared lengths: exact however short, 1 (a bounded slope) for what is 0 or nearly."""
+    return jax.lax.rsqrt(jnp.where(square > 1e-12, square, 1))
 
 
 def masked_mean(x, mask):
