@@ -11,6 +11,8 @@ Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, inter
 clip); scale (tiny, base); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from xmodal_jax.config import choose, defaults, parse_arg
@@ -18,6 +20,7 @@ from xmodal_jax.data.pairs import PairExamples
 from xmodal_jax.data.sources import data_section
 from xmodal_jax.models import Composed
 from xmodal_jax.models.interactions import INTERACTIONS
+from xmodal_jax.systems.composed import ON_GRIDS
 from xmodal_jax.systems.recipe import run_defaults
 from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, section
 from xmodal_jax.train.optimizers import OptimizerConfig
@@ -32,6 +35,8 @@ SCALES = {
         total_steps=100_000, learning_rate=1e-4, regions=36, grid=("resnet", {}),
     ),
 }  # fmt: skip
+ROBERTA = ("roberta", {"layers": 12, "pad_positions": 0})
+WENLAN = {"negatives": "queue", "temperature": 0.07, "summed": True, "momentum": 0.99}
 BERT, FROM_BERT = ("bert", {"layers": 0}), {"post_norm": True, "kinds": False}  # words' vectors alone; a stack that is BERT's
 VIEWED = ("words", "match", "answers", "alignment", "classes", "features")  # which can share one pass, examples.joint
 # Layers are those of the published base size, a smaller scale has a part of them; `tiny` and `base`: what these scales change.
@@ -74,9 +79,38 @@ ROWS = {
         examples={"masked": "whole_word", "other": "text"},
         objectives={"words": {}, "match": {}, "alignment": {"weight": 0.1}},
     ),
+    "vl_bert": dict(  # Su et al., 2020
+        text=BERT, image=("regions", {"geometry": "sine", "mix": "joined", "norm": False, "segment": True, "hidden": "vector"}),
+        interaction=("single", {"layers": 12, "pictured_words": True, "pool": "none", **FROM_BERT}),
+        examples={"masked": "random", "region_retained": 0.1, "text_alone": 0.5},
+        objectives={"words": {}, "classes": {"targets": "soft"}, "detector": {}},
+    ),
+    "pixel_bert": dict(  # Huang et al., 2020
+        text=BERT, image=("cells", {"sample": 100}), interaction=("single", {"layers": 12, **FROM_BERT}),
+        examples={"masked": "random", "other": "text"}, objectives={"words": {}, "match": {}},
+        tiny={"image": {"sample": 40}},
+    ),
+    "unified_vlp": dict(  # Zhou et al., 2020
+        text=BERT, image=("regions", {"geometry": "six"}), interaction=("single", {"layers": 12, "pool": "none", **FROM_BERT}),
+        examples={"masked": "random", "causal": 0.75}, objectives={"words": {}},
+    ),
+    "unimo": dict(  # Li et al., 2021
+        text=BERT, image=("regions", {"geometry": "area", "whole": True}),
+        interaction=("single", {"layers": 12, **FROM_BERT}), aggregate="mean",
+        examples={"masked": "whole_word", "overlap": 0.4, "text_alone": 0.25, "image_alone": 0.25},
+        objectives={
+            "words": {}, "next_words": {}, "classes": {"targets": "soft"}, "detector": {}, "features": {}, "contrastive": {},
+        },
+    ),
     "simvlm": dict(  # Wang et al., 2022
         text=BERT, image=("linear_patches", {}), interaction=("single", {"layers": 12, "pool": "none"}),
         decoder=("gpt2", {"layers": 12}), examples={"written": "prefix"}, objectives={"written": {}},
+    ),
+    "xgpt": dict(  # Xia et al., 2020
+        text=BERT, image=("regions", {"geometry": "area"}), interaction=("single", {"layers": 12, "pool": "none", **FROM_BERT}),
+        decoder=("gpt2", {"layers": 12}),
+        examples={"masked": "random", "written": "denoise", "region_share": 1.0},
+        objectives={"next_words": {}, "words": {}, "written": {}, "features": {}},
     ),
     "lxmert": dict(  # Tan and Bansal, 2019
         text=("bert", {"layers": 9}),
@@ -104,8 +138,51 @@ ROWS = {
         },
         tiny={"objectives": {"contrast": {"queue": 1024}}},
     ),
+    "vlmo": dict(  # Bao et al., 2022
+        text=BERT, image=("linear_patches", {}), interaction=("experts", {"layers": 12, "joint": 2}),
+        examples={"masked": "whole_word", "groups": True},
+        objectives={"contrastive": {}, "match_hard": {}, "words": {}},
+    ),
+    "blip": dict(  # Li et al., 2022
+        text=("bert", {"layers": 6}), image=("vit", {"layers": 12}), interaction=("cross", {"layers": 6}), shared_width=256,
+        decoder=("gpt2", {"layers": 12}), examples={"written": "caption", "groups": True},
+        objectives={
+            "contrast": {"queue": 57_600, "momentum": 0.995, "distil": 0.4, "ramp": 1000}, "match_hard": {}, "written": {},
+        },
+        tiny={"objectives": {"contrast": {"queue": 1024}}},
+    ),
+    "coca": dict(  # Yu et al., 2022
+        text=("clip", {"layers": 12}), image=("vit", {"layers": 12}), interaction=("cross", {"layers": 12, "post_norm": False}),
+        objectives={"contrastive": {}, "next_words": {"weight": 2.0}},
+    ),
     "clip": dict(  # Radford et al., 2021
         text=("clip", {"layers": 12}), image=("vit", {"layers": 12}), objectives={"contrastive": {}},
+    ),
+    "align": dict(  # Jia et al., 2021
+        text=("bert", {"layers": 12}), image=("grid", {}), objectives={"contrastive": {"smoothing": 0.1}}, temperature=1.0,
+        base={"shared_width": 640},
+    ),
+    "siglip": dict(  # Zhai et al., 2023
+        text=("bert", {"layers": 12}), image=("vit", {"layers": 12}), objectives={"contrastive": {"loss": "sigmoid"}},
+        temperature=0.1,
+    ),
+    "wenlan": dict(  # Huo et al., 2021
+        text=ROBERTA, image=("regions", {"geometry": "none", "mix": "plain", "layers": 4}), aggregate="mean",
+        examples={"groups": True}, objectives={"contrast": WENLAN | {"queue": 9_600}},
+        tiny={"objectives": {"contrast": {"queue": 1024}}},
+    ),
+    "wenlan2": dict(  # Fei et al., 2021
+        text=ROBERTA, image=("grid", {}), aggregate="mean", examples={"groups": True},
+        objectives={"contrast": WENLAN | {"queue": 13_312}}, tiny={"objectives": {"contrast": {"queue": 1024}}},
+    ),
+    "scan": dict(  # Lee et al., 2018
+        text=("gru", {"layers": 1, "cell": "gru", "bidirectional": True}), aggregate="mean",
+        image=("regions", {"geometry": "none", "mix": "plain", "norm": False}),
+        objectives={"attended": {"loss": "triplet", "negatives": "hardest", "margin": 0.2}},
+    ),
+    "gmu": dict(  # Arevalo et al., 2017
+        text=("lstm", {"layers": 1}), image=("grid", {}), interaction=("gated", {}), examples={"asked": 1.0},
+        objectives={"answers": {}},
     ),
 }  # fmt: skip
 
@@ -126,37 +203,42 @@ def get_config(arg=""):
         tokenizer="words:1" if scenes else "words", flips="none" if scenes else "horizontal", **regions,
         **row.get("examples", {}),
     )  # fmt: skip
-    contrastive = bool({"contrastive", "contrast"} & set(row["objectives"]))
+    shared = bool({"contrastive", "contrast", "attended"} & set(row["objectives"]))
     config.model = defaults(
         Composed, name="composed", image=None, text=None, interaction=None, decoder=None,
-        aggregate="first", mean=0.8 if scenes else 0.45, std=0.25,
-        shared_width=row.get("shared_width", scale["shared_width"]) if contrastive else 0,
+        aggregate=row.get("aggregate", "first"), mean=0.8 if scenes else 0.45, std=0.25,
+        temperature=row.get("temperature", 0.07),
+        shared_width=own_scale.get("shared_width", row.get("shared_width", scale["shared_width"])) if shared else 0,
     )  # fmt: skip
-    for derived in ("names", "attended", "predicts", "vocabulary", "classes", "answers"):
+    for derived in ("names", "attended", "biased", "predicts", "vocabulary", "classes", "answers"):
         del config.model[derived]
     config.model.init = ""
 
-    def part(table, field, **more):
-        kind, own = row[field]
+    def part(table, field, kind, own, **more):
         own = {**scale["blocks"], **own, **more, **own_scale.get(field, {})}
-        for layers in {"layers", "after", "image_layers"} & set(own):
+        for layers in {"layers", "after", "image_layers", "joint"} & set(own):
             own[layers] = max(round(own[layers] * scale["depth"]), min(own[layers], 1))
-        return section(table, kind, "", own, f"row {args.row}, {field}")
+        fields = {known.name for known in dataclasses.fields(choose(table, kind, f"row {args.row}, {field}"))}
+        return section(table, kind, "", {name: own[name] for name in own if name in fields}, f"row {args.row}, {field}")
 
-    config.model.text = part(TEXT_ENCODERS, "text")
-    if row["image"][0] == "regions":
-        kind, own = scale["grid"]
-        image = {"name": "regions", "width": scale["blocks"]["width"], **row["image"][1], **own_scale.get("image", {})}
-        config.model.image = ConfigDict(image | {"grid": section(IMAGE_ENCODERS, kind, "", own, "grid")})
+    config.model.text = part(TEXT_ENCODERS, "text", *row["text"])
+    kind, own = row["image"]
+    grid = section(IMAGE_ENCODERS, scale["grid"][0], "", scale["grid"][1], "grid")
+    if kind == "grid":
+        config.model.image = grid
+    elif kind in ON_GRIDS:
+        config.model.image = part(ON_GRIDS, "image", kind, own)
+        config.model.image.grid = grid
+        del config.model.image["init"], config.model.image["freeze"]
     else:
-        config.model.image = part(IMAGE_ENCODERS, "image", patch=scale["patch"])
+        config.model.image = part(IMAGE_ENCODERS, "image", kind, own, patch=scale["patch"])
     if "interaction" in row:
-        config.model.interaction = part(INTERACTIONS, "interaction")
+        config.model.interaction = part(INTERACTIONS, "interaction", *row["interaction"])
         del config.model.interaction["init"], config.model.interaction["freeze"]
     else:
         del config.model["interaction"]
     if "decoder" in row:
-        config.model.decoder = part(DECODERS, "decoder")
+        config.model.decoder = part(DECODERS, "decoder", *row["decoder"])
     else:
         del config.model["decoder"]
     view = {"view": "joint"} if config.examples.joint else {}
@@ -166,6 +248,6 @@ def get_config(arg=""):
     config.objectives.update(own_scale.get("objectives", {}))
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"objectives": {"count": 64 if args.debug else 512}})
-    if contrastive:
+    if shared:
         config.evaluators.retrieval = {"count": 16 if args.debug else 256}
     return config

@@ -20,6 +20,7 @@ MASKS = ("none", "random", "whole_word", "span")
 OTHERS = ("none", "text")
 SECONDS = ("none", "caption", "tags")
 WRITTEN = ("none", "caption", "prefix", "denoise")
+PAIR, TEXT, IMAGE = 0, 1, 2  # an example is a pair, or a text alone, or a picture alone
 TRIES = 20  # draws, before what may be impossible is given up
 
 
@@ -40,8 +41,13 @@ class PairExamples(CaptionExamples):
         for is done to it (UNITER, Chen et al., 2020). Empty: all three, to every row (LXMERT, Tan and Bansal, 2019).
       mask_share: of the tokens, at least one. replaced, retained: shares of the masked tokens that become another word, and
         that stay; the others become the mask token.
+      causal: share of the examples in which masked words are told from those before them alone, and the picture (Unified VLP,
+        Zhou et al., 2020).
+      text_alone, image_alone: shares of the examples whose picture, or whose text, is left out: of these, only what the rest
+        tells is learned (UNIMO, Li et al., 2021; VL-BERT, Su et al., 2020; SimVLM, Wang et al., 2022).
       written: a text that is written from another: "caption", the caption from none; "prefix", the rest of it from any number
         of its first words; "denoise", the caption from itself with runs of words (0.3 of them) put down to a mask token each.
+        Several, joined by +: one of them is drawn for each example (XGPT, Xia et al., 2020).
       asked: share of the texts that are questions about the picture, of sources that have them, with the number of the usual
         answer (LXMERT); answers: the most frequent training answers, which can be given.
       groups: also give each picture a number of its own, by which a contrast with a queue knows it again.
@@ -59,6 +65,9 @@ class PairExamples(CaptionExamples):
     mask_share: float = 0.15
     replaced: float = 0.1
     retained: float = 0.1
+    causal: float = 0.0
+    text_alone: float = 0.0
+    image_alone: float = 0.0
     written: str = "none"
     asked: float = 0.0
     answers: int = 1000
@@ -71,8 +80,13 @@ class PairExamples(CaptionExamples):
     def __post_init__(self):
         super().__post_init__()
         for name, valid in {"masked": MASKS, "other": OTHERS, "second": SECONDS, "written": WRITTEN}.items():
-            if getattr(self, name) not in valid:
-                raise UserError(f"examples.{name}={getattr(self, name)!r}: must be one of {', '.join(valid)}.")
+            if unknown := set(self.kinds if name == "written" else [getattr(self, name)]) - set(valid):
+                raise UserError(f"examples.{name}={min(unknown)!r}: must be one of {', '.join(valid)}.")
+        if min(self.causal, self.text_alone, self.image_alone) < 0 or max(self.causal, self.text_alone + self.image_alone) > 1:
+            raise UserError(
+                f"examples.causal={self.causal}, text_alone={self.text_alone} and image_alone={self.image_alone} are shares of "
+                "the examples, the last two together at most 1."
+            )
         for name in ("mask_share", "region_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(f"examples.{name}={getattr(self, name)} must lie within 0..1, and not be 0.")
@@ -88,6 +102,16 @@ class PairExamples(CaptionExamples):
                 f"examples.draw={self.draw}: three weights, of matching, words and regions, beside examples.joint=True."
             )
 
+    @property
+    def kinds(self):
+        """Of what is written."""
+        return self.written.split("+")
+
+    @property
+    def masks(self):
+        """Whether the tokeniser needs a mask token."""
+        return self.masked != "none" or "denoise" in self.kinds
+
     def wanted(self):
         """What a source has to give."""
         wanted = super().wanted()
@@ -102,7 +126,7 @@ class PairMaker(CaptionMaker):
     "other" int32 [T] with "other_length", "other_types" and "match" (1: it is the picture's own, 0: it is not, -1: not asked);
     "masked" int32 [T], "masked_places" int32 [K] and "masked_words" int32 [K] (-1: none);
     "source" and "target" int32 [T] with "source_length" and "target_length";
-    "answer" int32 [] (-1: none); "group" int32 [];
+    "answer" int32 [] (-1: none); "group" int32 []; "causal" bool []; "alone" int32 [] (`PAIR`, `TEXT` or `IMAGE`);
     of regions "boxes" [R, 4], "regions_there", "regions_hidden" and "regions_target" (masked, though perhaps shown) bool [R],
     "region_class" int32 [R] (-1: unknown).
 
@@ -131,8 +155,15 @@ class PairMaker(CaptionMaker):
     def __call__(self, example, position):
         config, made = self.config, super().__call__(example, position)
         rng = np.random.default_rng((self.seed, position, 1))  # the caption stays that of a model without these views
+        if config.causal:
+            made["causal"] = np.bool_(rng.random() < config.causal)
         if config.asked:
             made |= self.asked(example, rng)
+        if config.text_alone or config.image_alone:
+            drawn = rng.random()
+            made["alone"] = np.int32(TEXT if drawn < config.text_alone else IMAGE if drawn > 1 - config.image_alone else PAIR)
+            if made["alone"] == IMAGE:
+                made |= named("caption", self.caption(""))
         first = made["caption"][1 : int(made["caption_length"])].tolist()
         if config.second != "none":
             made |= named("caption", self.laid(first, self.second(example, first, rng)))
@@ -148,6 +179,8 @@ class PairMaker(CaptionMaker):
             made["group"] = np.int32(zlib.crc32(example["id"].encode("utf-8", "surrogatepass")) >> 8)  # exact as a float32
         if config.regions:
             made |= self.hidden(example, made["boxes"], rng)
+            if made.get("alone") == TEXT:
+                made |= {f"regions_{name}": np.zeros_like(made["regions_there"]) for name in ("there", "hidden", "target")}
         return self.drawn(made, rng) if config.draw else made
 
     def drawn(self, made, rng):
@@ -187,12 +220,15 @@ class PairMaker(CaptionMaker):
 
     def to_write(self, ids, rng):
         """Ids of a caption without marks -> (those it is written from, those that are written)."""
-        kind = self.config.written
+        kinds = self.config.kinds
+        kind = kinds[int(rng.integers(len(kinds)))] if len(kinds) > 1 else kinds[0]
         if kind == "caption":
             return [], ids
         if kind == "prefix":
             split = int(rng.integers(max(1, len(ids))))
             return ids[:split], ids[split:]
+        if not ids:
+            return [], []
         gone = chosen_words([[place] for place in range(len(ids))], "span", max(1, round(0.3 * len(ids))), len(ids), rng)
         left = [self.tokenizer.mask_token_id if place in gone else one for place, one in enumerate(ids)]
         return [one for place, one in enumerate(left) if place not in gone or place - 1 not in gone], ids
@@ -212,10 +248,11 @@ class PairMaker(CaptionMaker):
 
     def matched(self, example, first, made, rng):
         """The own text, or another picture's."""
-        text = self.wrong(example, rng) if rng.random() < 0.5 else None
+        alone = made.get("alone", PAIR) != PAIR
+        text = self.wrong(example, rng) if rng.random() < 0.5 and not alone else None
         if text is None:
             own = {name.replace("caption", "other"): made[name] for name in made if name.startswith("caption")}
-            return own | {"match": np.int32(1)}
+            return own | {"match": np.int32(-1 if alone else 1)}
         told = self.laid(first, self.ids(text)) if self.config.second != "none" else self.caption(text)
         return named("other", told) | {"match": np.int32(0)}
 
@@ -239,9 +276,11 @@ class PairMaker(CaptionMaker):
         """Ids with end marks, the closing one at `length` -> the text masked, where, and what stood there."""
         config, hidden = self.config, ids.copy()
         words = self.words_of(ids, length)
+        if not words:
+            return {"masked": hidden} | self.unmasked()
         count = min(self.places, max(1, round(sum(map(len, words)) * config.mask_share)))
         chosen = chosen_words(words, config.masked, count, self.places, rng)
-        places, wanted = np.zeros(self.places, np.int32), np.full(self.places, -1, np.int32)
+        places, wanted = self.unmasked().values()
         for number, place in enumerate(sorted(chosen)):
             places[number], wanted[number] = place, ids[place]
             drawn = rng.random()
@@ -250,6 +289,10 @@ class PairMaker(CaptionMaker):
             elif drawn >= config.replaced + config.retained:
                 hidden[place] = self.tokenizer.mask_token_id
         return {"masked": hidden, "masked_places": places, "masked_words": wanted}
+
+    def unmasked(self):
+        """No place is masked."""
+        return {"masked_places": np.zeros(self.places, np.int32), "masked_words": np.full(self.places, -1, np.int32)}
 
     def words_of(self, ids, length):
         """Places of the tokens of each word between the end marks: [[place, ...], ...]."""
@@ -301,8 +344,12 @@ class PairMaker(CaptionMaker):
         if config.written != "none":
             for name in ("source", "target"):
                 batch |= {name: np.zeros((rows, config.length + 2), np.int32), f"{name}_length": np.zeros(rows, np.int32)}
-        if config.asked:
-            batch["answer"] = np.zeros(rows, np.int32)
+        for name, kind, share in (
+            ("answer", np.int32, config.asked), ("causal", bool, config.causal),
+            ("alone", np.int32, config.text_alone + config.image_alone),
+        ):  # fmt: skip
+            if share:
+                batch[name] = np.zeros(rows, kind)
         if config.groups:
             batch["group"] = np.zeros(rows, np.int32)
         if count := config.regions:

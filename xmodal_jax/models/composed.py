@@ -25,6 +25,7 @@ from xmodal_jax.models.pixels import standardised
 from xmodal_jax.models.vectors import LOG_SCALE, inverse_temperature, masked_mean, unit
 
 AGGREGATES = ("first", "mean", "weighted")
+OFFSET = -10.0  # SigLIP's, at which nearly all pairs are told to be none
 LOG_SHARPNESS = 2.2  # log 9, SCAN's for words that attend to regions
 
 
@@ -40,7 +41,8 @@ class Composed(nn.Module):
         v = sum_n softmax_n(w . x_n) x_n, x the projected tokens.
       attended: whether words and regions are compared too (`models.attended`). locator: layers of what finds the object that a
         phrase means (`models.locator`), 0: none.
-      shared_width: P; 0: no shared space. names: predict the words of the captions from the image alone (0: no such head; else
+      shared_width: P; 0: no shared space. temperature: of the similarities there, at the start. biased: they have a learned
+        offset too (SigLIP). names: predict the words of the captions from the image alone (0: no such head; else
         V). vocabulary: V, for the head "words"; classes: of objects, for "classes" and "detector"; answers: that can be given.
       mean, std: of the pixels, 0..1, of red, green, blue or of all.
     """
@@ -57,6 +59,8 @@ class Composed(nn.Module):
     attended: bool = False
     locator: int = 0
     shared_width: int = 256
+    temperature: float = 0.07
+    biased: bool = False
     names: int = 0
     mean: Any = 0.5
     std: Any = 0.25
@@ -73,7 +77,9 @@ class Composed(nn.Module):
             if self.aggregate == "weighted":
                 self.weigh_image = Dense(1, use_bias=False, dtype=self.dtype)
                 self.weigh_text = Dense(1, use_bias=False, dtype=self.dtype)
-            self.log_scale = self.param("log_scale", nn.initializers.constant(LOG_SCALE), ())
+            self.log_scale = self.param("log_scale", nn.initializers.constant(-math.log(self.temperature)), ())
+            if self.biased:
+                self.similarity_bias = self.param("similarity_bias", nn.initializers.constant(OFFSET), ())
         if self.names:
             self.to_names = Dense(self.names, dtype=self.dtype)
         if self.decoder:
@@ -101,7 +107,8 @@ class Composed(nn.Module):
     def lacking(self):
         """Verbs that this instance does not offer, though its class has them."""
         there = {
-            "fuse": self.interaction, "decode": self.decoder, "predict": self.predicts, "scale": self.shared_width
+            "fuse": self.interaction, "decode": self.decoder, "predict": self.predicts, "scale": self.shared_width,
+            "offset": self.biased,
         }  # fmt: skip
         return {verb for verb, part in there.items() if not part}
 
@@ -156,8 +163,9 @@ class Composed(nn.Module):
         return unit(text.x), text.mask / text.mask.sum(-1, keepdims=True)
 
     def regions(self, image):
-        """Of an encoded image: unit vectors of the places of its grid, float32 [B, N, P]."""
-        return unit(image.x[:, image.class_tokens :])
+        """Of an encoded image: unit vectors of its regions or of the places of its grid, float32 [B, N, P]; zeros where there
+        is none."""
+        return (unit(image.x) * image.mask[..., None])[:, image.class_tokens :]
 
     def attend(self, words, importance, regions):
         """Attended similarities [texts, pictures], -1..1, of what `words` and `regions` give."""
@@ -204,6 +212,10 @@ class Composed(nn.Module):
     def scale(self):
         """1 / temperature of the retrieval similarities, at most 100."""
         return inverse_temperature(self.log_scale)
+
+    def offset(self):
+        """What is added to the scaled similarities."""
+        return self.similarity_bias
 
     def __call__(self, batch, train=False):
         """Touches every parameter once (initialisation)."""

@@ -7,7 +7,19 @@ import jax
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.verbs import offered, offers
-from xmodal_jax.objectives import answers, attended, classes, contrast, contrastive, match, match_hard, ranking, words, written
+from xmodal_jax.objectives import (
+    answers,
+    attended,
+    classes,
+    contrast,
+    contrastive,
+    match,
+    match_hard,
+    next_words,
+    ranking,
+    words,
+    written,
+)
 from xmodal_jax.objectives.alignment import alignment
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
@@ -63,6 +75,7 @@ OBJECTIVES = {
     "masked_words": Objective(FUSED, ("task",), loss=masked_words),
     "generation": Objective(FUSED, ("task",), loss=generation),
     "words": Objective(PAIR, ("masked_words",), ("words",), words.labels, words.words, momentum=words.momentum),
+    "next_words": Objective(PAIR, ("caption_length",), ("words",), next_words.labels, next_words.next_words),
     "match": Objective(PAIR, ("match",), ("match",), match.labels, match.match),
     "match_hard": Objective(
         (*PAIR, "scale"),

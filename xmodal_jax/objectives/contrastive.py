@@ -42,11 +42,12 @@ def equal(rows):
 def compare(verbs, rows, config):
     """The loss Sum of all rows of the global batch. Metric: contrastive_right (captions whose own image is nearest)."""
     present = rows["present"]  # [B]
-    return total(rows["u"] @ rows["v"].T, verbs.scale(), rows, config, "contrastive_right", present)
+    offset = verbs.offset() if config.get("loss") == "sigmoid" else 0.0
+    return total(rows["u"] @ rows["v"].T, verbs.scale(), rows, config, "contrastive_right", present, offset)
 
 
-def total(cosines, scale, rows, config, metric, present):
+def total(cosines, scale, rows, config, metric, present, offset=0.0):
     """(loss Sum, {metric: Sum}) of cosines [B text, B second]."""
-    text, second, right = both_ways(cosines, scale, present, config, equal(rows))
+    text, second, right = both_ways(cosines, scale, present, config, equal(rows), offset)
     share = 1.0 if config.get("summed", False) else 0.5
     return Sum(share * (text.total + second.total), text.weight), {metric: weighted(right, present)}

@@ -2,6 +2,8 @@
 
 import jax.numpy as jnp
 
+from xmodal_jax.data.pairs import PAIR, TEXT
+
 
 def see(verbs, batch, hidden=False):
     """`encode_image` of a batch; every objective gets the one computation. hidden: with its masked regions hidden."""
@@ -14,8 +16,15 @@ def see(verbs, batch, hidden=False):
 
 
 def has_second(batch):
-    """Rows that have a picture (or sound), bool [B]."""
+    """Rows that have both a text and a picture (or sound), bool [B]."""
+    if "alone" in batch:
+        return batch["alone"] == PAIR
     return jnp.ones(len(batch["image"]), bool) if "image" in batch else batch["second_length"] > 0
+
+
+def only_where_seen(batch, image):
+    """An encoded image, its tokens masked in rows of a text alone."""
+    return image.replace(mask=image.mask & (batch["alone"] != TEXT)[:, None]) if "alone" in batch else image
 
 
 def gather(verbs, batch):

@@ -5,7 +5,7 @@ is the picture's own or another's; "joint": the last three at once.
 """
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.objectives.inputs import see
+from xmodal_jax.objectives.inputs import only_where_seen, see
 
 TEXTS = {  # ids, and the text whose length and types are theirs
     "clean": ("caption", "caption"), "masked": ("masked", "caption"), "regions": ("caption", "caption"),
@@ -42,7 +42,7 @@ def types_of(batch, name):
 
 def fused(verbs, batch, view, mode="both"):
     """`fuse` of a view's text and picture."""
-    return verbs.fuse(text(verbs, batch, view), see(verbs, batch, view in HIDING), mode)
+    return verbs.fuse(text(verbs, batch, view), only_where_seen(batch, see(verbs, batch, view in HIDING)), mode)
 
 
 def fused_regions(verbs, batch, view):

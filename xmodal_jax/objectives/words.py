@@ -2,12 +2,14 @@
 
     L = mean over masked places t of -log softmax(words_head(h_t))_w
 h: tokens of the fused pair; w: what stood there. With a momentum teacher (ALBEF, Li et al., 2021) the target is
-(1 - a) [w] + a softmax(words_head(h'_t)), h' the teacher's, a the setting `distil` after a ramp.
+(1 - a) [w] + a softmax(words_head(h'_t)), h' the teacher's, a the setting `distil` after a ramp. In rows that are causal
+(`examples.causal`) words see only those before them (Unified VLP, Zhou et al., 2020).
 """
 
+import jax
 import jax.numpy as jnp
-import optax
 
+from xmodal_jax.objectives.contrast import distilled
 from xmodal_jax.objectives.sums import weighted
 from xmodal_jax.objectives.views import fused, view_of
 
@@ -15,12 +17,19 @@ from xmodal_jax.objectives.views import fused, view_of
 def words(verbs, batch, key, config):
     """Metric: words_right (masked words whose likeliest is right)."""
     del key
-    places, wanted = batch["masked_places"], labels(batch)  # [B, K]
-    x = jnp.take_along_axis(
-        fused(verbs, batch, view_of(config, "masked", "objectives.words")).text, places[..., None], axis=1
-    )  # [B, K, D]
-    logits = verbs.predict("words", x)  # [B, K, V]
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
+    wanted, view = labels(batch), view_of(config, "masked", "objectives.words")  # [B, K]
+
+    def told(verbs):
+        x = fused(verbs, batch, view, batch.get("causal", "both")).text  # [B, T, D]
+        return verbs.predict("words", jnp.take_along_axis(x, batch["masked_places"][..., None], axis=1))  # [B, K, V]
+
+    logits = told(verbs)
+    logp = jax.nn.log_softmax(logits)
+    values = -jnp.take_along_axis(logp, jnp.maximum(wanted, 0)[..., None], axis=-1)[..., 0]
+    if config.get("distil", 0.0) and verbs.has_teacher:
+        share = distilled(verbs, config)
+        soft = jax.lax.stop_gradient(jax.nn.softmax(told(verbs.teacher())))
+        values = (1 - share) * values - share * (soft * logp).sum(-1)
     return weighted(values, wanted >= 0), {"words_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.objectives.inputs import see
+from xmodal_jax.objectives.inputs import only_where_seen, see
 from xmodal_jax.objectives.sums import Sum, weighted
 
 MEANS = ("token", "example")
@@ -23,7 +23,8 @@ def written(verbs, batch, key, config):
     mean = config.get("mean", MEANS[0])
     if mean not in MEANS:
         raise UserError(f"objectives.written.mean={mean!r}: must be one of {', '.join(MEANS)}.")
-    pair = verbs.fuse(verbs.encode_text(batch["source"], batch["source_length"]), see(verbs, batch), "both")
+    text, image = verbs.encode_text(batch["source"], batch["source_length"]), only_where_seen(batch, see(verbs, batch))
+    pair = verbs.fuse(text, image, "both")
     logits = verbs.decode(batch["target"], batch["target_length"], pair)[:, :-1]  # [B, T - 1, V]
     wanted = labels(batch)
     counted = wanted >= 0

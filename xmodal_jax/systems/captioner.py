@@ -29,8 +29,7 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None, kind=
             "have, and lists whose pictures have objects with boxes (docs/data.md)."
         )
 
-    masked = getattr(examples, "masked", "none") != "none" or getattr(examples, "written", "none") == "denoise"
-    tokenizer = open_tokenizer(examples.tokenizer, texts, source, kept, masked)
+    tokenizer = open_tokenizer(examples.tokenizer, texts, source, kept, getattr(examples, "masks", False))
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
         raise UserError(f"config.examples.tokenizer={examples.tokenizer!r} has no end token, which closes a caption.")
     content = read_list(kept, CONTENT) if kept else None if source is not None else ()

@@ -11,8 +11,10 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import fetch, read_config
 from xmodal_jax.interop.processing import FILE, OUTER_FILE, ImageProcessor
 from xmodal_jax.interop.processing import defaults as usual
+from xmodal_jax.models.backbones.clip import TextTower
 from xmodal_jax.models.composed import Composed
 from xmodal_jax.models.heads import HEADS
+from xmodal_jax.models.images.cells import Cells
 from xmodal_jax.models.images.regions import Regions
 from xmodal_jax.models.interactions import INTERACTIONS
 from xmodal_jax.objectives import OBJECTIVES
@@ -24,6 +26,7 @@ from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, image_tokens, to
 CLASSES = "classes.json"  # names of objects, of models of regions
 ANSWERS = "answers.json"  # that can be given, of models that are asked
 
+ON_GRIDS = {"regions": Regions, "cells": Cells}  # image encoders that read the grid of another
 BESIDE = {  # of a whole CLIP, what belongs to neither tower: its path there and here
     "image": {"image_projection": "to_shared_image"},
     "text": {"text_projection": "to_shared_text", "log_scale": "log_scale"},
@@ -81,16 +84,23 @@ def make_model(config, maker, dtype, kept=None):
         if init and (part["name"] != "clip" or part.get("init", init) != init):
             raise UserError(f"config.model.init={init!r} is a whole CLIP: config.model.{name} must be its tower, 'clip'.")
     size, places = maker.config.image_size, longest(maker)
-    if parts["image"]["name"] == "regions":
-        towers, image = region_tower(parts["image"], dtype, kept, size)
-        settings["classes"] = len(maker.classes)
+    if parts["image"]["name"] in ON_GRIDS:
+        towers, image = grid_tower(parts["image"], dtype, kept, size)
+        settings["classes"] = len(maker.classes) if isinstance(image, Regions) else 0
     else:
         image = tower(parts["image"], IMAGE_ENCODERS, "image", dtype, kept, image_size=size, beside=beside.get("image"))
         towers, image = {"image": image}, image.module
     text = text_tower(parts["text"], maker, dtype, places, kept, beside.get("text"))
     if init:
         settings["shared_width"] = towers["image"].settings.config.projection_dim
-    asked = {head for name, own in config.objectives.items() if own.get("weight", 1.0) for head in heads_of(name)}
+    active = [name for name, own in config.objectives.items() if own.get("weight", 1.0)]
+    if ("next_words" in active or maker.config.causal) and sees_ahead(text.module):
+        raise UserError(
+            f"{'objectives.next_words' if 'next_words' in active else 'examples.causal'} would be told what to write by the "
+            f"words of a {type(text.module).__name__}, which see those behind them: give config.model.text 0 layers, or take "
+            "'clip'."
+        )
+    asked = {head for name in active for head in heads_of(name)}
     settings |= {
         "predicts": tuple(head for head in HEADS if head in asked),
         "vocabulary": maker.vocabulary,
@@ -98,6 +108,7 @@ def make_model(config, maker, dtype, kept=None):
     }
     if config.objectives.get("naming", {}).get("weight", 0.0):
         settings["names"] = maker.vocabulary
+    settings["biased"] = config.objectives.get("contrastive", {}).get("loss") == "sigmoid"
     settings["attended"] = bool(config.objectives.get("attended", {}).get("weight", 0.0))
     if not config.objectives.get("referring", {}).get("weight", 0.0):
         settings["locator"] = 0
@@ -109,11 +120,13 @@ def make_model(config, maker, dtype, kept=None):
     return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), towers | {"text": text}
 
 
-def region_tower(section, dtype, kept, image_size):
-    """Of a section {"name": "regions", "grid": that of an image encoder, ...}: ({its path: the grid's `Tower`}, the module)."""
-    settings = {name: value for name, value in section.items() if name != "name"}
+def grid_tower(section, dtype, kept, image_size):
+    """Of a section {"name": one of `ON_GRIDS`, "grid": that of an image encoder, ...}: ({its path: the grid's `Tower`}, the
+    module)."""
+    settings = dict(section)
+    kind = ON_GRIDS[settings.pop("name")]
     grid = tower(settings.pop("grid"), IMAGE_ENCODERS, "image/grid", dtype, kept, image_size=image_size)
-    module = build(Regions, {**settings, "grid": grid.module, "dtype": dtype}, "model.image")
+    module = build(kind, {**settings, "grid": grid.module, "dtype": dtype}, "model.image")
     return {"image/grid": grid}, module
 
 
@@ -126,6 +139,11 @@ def interaction_of(section, dtype):
     settings = dict(section)
     kind = choose(INTERACTIONS, settings.pop("name"), "config.model.interaction.name")
     return build(kind, {**settings, "dtype": dtype}, "model.interaction")
+
+
+def sees_ahead(text):
+    """Whether a word's vector depends on the words behind it."""
+    return bool(text.layers) and not isinstance(text, TextTower)
 
 
 def heads_of(name):

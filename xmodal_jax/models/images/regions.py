@@ -10,7 +10,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.images.roi import roi_align
-from xmodal_jax.models.transformer import Style
+from xmodal_jax.models.transformer import Style, encoder_of
 
 GEOMETRIES = ("none", "corners", "area", "six", "seven", "sine")
 MIXES = ("plain", "joined", "sum", "mean")
@@ -29,6 +29,7 @@ class Regions(nn.Module):
       norm_parts: normalise W f and V g before they are mixed (LXMERT, UNITER); norm: normalise what is mixed (UNITER, ViLBERT).
       segment: add a learned vector before that (UNITER, VisualBERT). whole: a first region, [IMG], the mean of all features
         with the box of the whole picture (ViLBERT).
+      layers, heads: blocks of a transformer over the regions (WenLan, Huo et al., 2021).
       hidden: what a hidden region's feature becomes: "zero", or a learned "vector" (UNITER, VL-BERT).
     """
 
@@ -41,7 +42,11 @@ class Regions(nn.Module):
     segment: bool = False
     whole: bool = False
     hidden: str = "zero"
+    layers: int = 0
+    heads: int = 12
+    mlp_ratio: float = 4.0
     dropout: float = 0.0
+    remat: str = "none"
     dtype: str = "float32"
     style: Style = Style(epsilon=1e-12)
 
@@ -71,6 +76,8 @@ class Regions(nn.Module):
         if self.norm:
             x = self.style.norm(self.dtype, "norm")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        if self.layers:
+            x, _ = encoder_of(self)(x, there[:, None, None], train=train)
         return Encoded(x, there, x[:, 0], features=features, class_tokens=int(self.whole))
 
     def cells(self, images, train):

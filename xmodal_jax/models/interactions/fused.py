@@ -26,7 +26,7 @@ class Fused:
 
 def refuse_mode(interaction, mode, valid):
     """Raise a UserError for a mode that an interaction does not have."""
-    if mode not in valid:
+    if not isinstance(mode, str) or mode not in valid:
         raise UserError(f"{type(interaction).__name__}: mode={mode!r}: must be one of {', '.join(valid)}.")
 
 

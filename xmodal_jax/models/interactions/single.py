@@ -9,8 +9,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.interactions.fused import Fused, pooled, refuse_mode
 from xmodal_jax.models.transformer import Stack, Style, encoder_of
+from xmodal_jax.models.vectors import masked_mean
 
 MODES = ("both", "prefix", "causal")
 
@@ -22,6 +24,8 @@ class Single(nn.Module):
       post_norm: BERT's order of normalisation, else ViT's. kinds: add a learned vector of each modality (ViLT); rows whose
         encoders add their own go without.
       after: further blocks behind, of each modality alone (InterBERT, Lin et al., 2020); after_heads: of the image's, 0: heads.
+      pictured_words: every word also carries the picture, the mean of its tokens, normalised to nothing at the start (VL-BERT,
+        Su et al., 2020).
       pool: what the pair's vector is, see `fused.pooled`.
     """
 
@@ -33,23 +37,38 @@ class Single(nn.Module):
     kinds: bool = True
     after: int = 0
     after_heads: int = 0
+    pictured_words: bool = False
     pool: str = "first"
     dropout: float = 0.0
     remat: str = "none"
     dtype: str = "float32"
     style: Style = Style(epsilon=1e-12, activation="gelu_exact")
 
+    def alone(self, encoded, modality, train=False):
+        """`Encoded` of one modality -> its tokens [B, M, D] through the same stack (UNIMO, Li et al., 2021)."""
+        if modality == "text":
+            return self(encoded, None, train=train).text
+        return self(None, encoded, train=train).image
+
     @nn.compact
     def __call__(self, text, image, mode="both", train=False):
-        """mode: "both", every token sees every token; "prefix", the image sees itself alone, words see it and one another;
-        "causal", words see the image and the words before them, as a decoder does."""
-        refuse_mode(self, mode, MODES)
+        """text, image: `Encoded`, one of them may be None. mode: "both", every token sees every token; "prefix", the image sees
+        itself alone, words see it and one another; "causal", words see the image and the words before them, as a decoder does;
+        bool [B]: which rows are causal, the others are both (UniLM, Dong et al., 2019)."""
+        if isinstance(mode, str):
+            refuse_mode(self, mode, MODES)
+        one = image if text is None else text
+        none = Encoded(jnp.zeros((len(one.x), 0, self.width), self.dtype), jnp.zeros((len(one.x), 0), bool))
+        text, image = text or none, image or none
         if text.x.shape[-1] != self.width or image.x.shape[-1] != self.width:
             raise UserError(
                 f"config.model.interaction: a single stream {self.width} wide cannot take words {text.x.shape[-1]} and image "
                 f"tokens {image.x.shape[-1]} wide: give all three one width."
             )
         words, places = text.x, image.x
+        if self.pictured_words:
+            norm = nn.LayerNorm(self.style.epsilon, dtype=self.dtype, scale_init=nn.initializers.zeros, name="norm_picture")
+            words = words + norm(masked_mean(places, image.mask))[:, None]
         if self.kinds:
             kinds = self.param("modality", nn.initializers.normal(0.02), (2, self.width)).astype(words.dtype)
             words, places = words + kinds[0], places + kinds[1]
@@ -58,12 +77,14 @@ class Single(nn.Module):
         style = dataclasses.replace(self.style, post_norm=self.post_norm)
         x, _ = encoder_of(self, style)(x, allowed(text.mask, image.mask, mode), train=train)
         words, places = x[:, :T], x[:, T:]
-        if self.after:
+        if self.after and words.shape[1] and places.shape[1]:
             own = {"dropout": self.dropout, "remat": self.remat, "dtype": self.dtype, "style": style}
             behind = Stack(self.after, self.width, self.heads, self.mlp_ratio, **own, name="text")
             words, _ = behind(words, allowed(text.mask, image.mask[:, :0], mode), train=train)
             behind = Stack(self.after, self.width, self.after_heads or self.heads, self.mlp_ratio, **own, name="image")
             places, _ = behind(places, image.mask[:, None, None], train=train)
+        if not (words.shape[1] and places.shape[1]):
+            return Fused(words, places, text.mask, image.mask, None)
         pair = pooled(self.pool, self.width, self.dtype, words[:, 0], places[:, 0])
         return Fused(words, places, text.mask, image.mask, pair)
 
@@ -71,6 +92,8 @@ class Single(nn.Module):
 def allowed(text, image, mode):
     """Masks of real words bool [B, T] and of real image tokens [B, N] -> what may attend to what, bool [B, 1, 1 or M, M]."""
     there = jnp.concatenate([text, image], axis=1)[:, None, None]  # [B, 1, 1, M]
+    if not isinstance(mode, str):
+        return jnp.where(mode[:, None, None, None], allowed(text, image, "causal"), there)
     if mode == "both":
         return there
     T, M = text.shape[1], there.shape[-1]
