@@ -96,6 +96,7 @@ def test_every_row_has_a_finite_loss_in_each_of_its_objectives(row):
         ("vilt", {"examples.masked": "none"}, "objectives.words reads masked_words"),
         ("vilt", {"examples.other": "none"}, "reads match, which the examples"),
         ("vilt", {"model.interaction.name": "dual"}, "config.model.interaction.name"),
+        ("lxmert", {"objectives.next_words": {}}, "objectives.next_words would be told what to write by the words of a BERT"),
     ],
 )
 def test_what_a_row_lacks_is_named_before_anything_is_built(row, changes, told):

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from xmodal_jax.data.pairs import PairExamples, PairMaker
+from xmodal_jax.data.pairs import IMAGE, PAIR, TEXT, PairExamples, PairMaker
 from xmodal_jax.data.regions import hidden_regions
 from xmodal_jax.data.tokenizers import MASK, learn_tokenizer
 from xmodal_jax.data.word_masks import chosen_words
@@ -193,6 +193,28 @@ def test_texts_that_are_written(written):
     assert len(seen) == {"caption": 1, "prefix": len(FIRST), "denoise": 3}[written] or written == "denoise"
 
 
+def test_texts_and_pictures_alone():
+    """A text alone has no regions, a picture alone no words; neither is asked whether it is a pair."""
+    made = maker(masked="random", other="text", text_alone=0.3, image_alone=0.2, regions=4, causal=0.5)
+    rows = [made(Source()[position % 2], position) for position in range(1000)]
+    counts = collections.Counter(int(row["alone"]) for row in rows)
+    assert abs(counts[TEXT] / 1000 - 0.3) < 0.05 and abs(counts[IMAGE] / 1000 - 0.2) < 0.05
+    assert abs(np.mean([row["causal"] for row in rows]) - 0.5) < 0.06
+    for row in rows:
+        assert (row["match"] >= 0) == (row["alone"] == PAIR)
+        assert row["regions_there"].any() == row["regions_target"].any() == (row["alone"] != TEXT)
+        assert (row["masked_words"] >= 0).any() == (row["caption_length"] > 1) == (row["alone"] != IMAGE)
+
+
+def test_several_kinds_of_writing_are_drawn_in_turn():
+    made, kinds = maker(written="caption+denoise"), collections.Counter()
+    for position in range(200):
+        row = made(Source()[0], position)
+        kinds["caption" if row["source_length"] == 1 else "denoise"] += 1
+        assert row["target_length"] == len(FIRST) + 1
+    assert min(kinds.values()) > 70
+
+
 def test_one_task_a_row():
     """As often as they are weighed; nothing else is done to the row."""
     made, tasks = maker(other="text", masked="random", joint=True, draw=(2, 1, 1), regions=4), collections.Counter()
@@ -248,6 +270,9 @@ def test_the_caption_does_not_depend_on_the_views():
         ({"masked": "some"}, "examples.masked='some': must be one of none, random"),
         ({"other": "sound"}, "examples.other"),
         ({"mask_share": 0.0}, "mask_share"),
+        ({"written": "caption+all"}, "examples.written='all': must be one of"),
+        ({"text_alone": 0.7, "image_alone": 0.4}, "are shares of the examples"),
+        ({"causal": 1.5}, "are shares of the examples"),
         ({"replaced": 0.7, "retained": 0.4}, "together at most 1"),
         ({"joint": True}, "it needs examples.masked and examples.other"),
         ({"joint": True, "masked": "span", "other": "text", "draw": (1, 2)}, "three weights"),

@@ -43,6 +43,17 @@ def test_every_text_with_every_picture(rng, rows, monkeypatch):
     np.testing.assert_allclose(gradient[3], expected, rtol=1e-2, atol=1e-5)
 
 
+def test_regions_that_there_are_not_take_no_part(rng):
+    """They are zeros; the others alone give the same, and nothing becomes NaN where a picture has none at all."""
+    words, regions = (rng.normal(size=size).astype(np.float32) for size in ((B, T, P), (C, N, P)))
+    words, regions = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (words, regions))
+    importance = rng.dirichlet(np.ones(T), B).astype(np.float32)
+    padded = np.concatenate([regions, np.zeros((C, 2, P), np.float32)], 1)
+    np.testing.assert_allclose(attended(words, importance, padded, K), attended(words, importance, regions, K), atol=1e-6)
+    assert np.array_equal(attention(words[:2], padded[:2], K)[..., N:], np.zeros((2, T, 2)))
+    assert np.array_equal(attended(words, importance, 0 * regions, K), np.zeros((B, C)))
+
+
 def test_attention_is_a_share_of_every_region(rng):
     words, regions = rng.normal(size=(B, T, P)), rng.normal(size=(B, N, P))
     found = attention(words, regions, K)

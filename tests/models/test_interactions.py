@@ -12,7 +12,7 @@ from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.backbones.vilt import ViLT
 from xmodal_jax.models.backbones.vit import LinearPatches
-from xmodal_jax.models.interactions import INTERACTIONS, Cross, DualStream, Experts, Single
+from xmodal_jax.models.interactions import INTERACTIONS, Cross, DualStream, Experts, Gated, Single
 
 B, T, D, SIDE, V = 2, 5, 12, 3, 20
 SIZES = {"width": D, "heads": 3, "layers": 2}
@@ -64,6 +64,57 @@ def test_who_sees_whom(mode, post_norm, rng):
         else:
             expected = {*range(T + N if mode == "both" else T)} - ({*range(changed)} if mode == "causal" else set())
         assert moved == expected, changed
+
+
+def test_rows_may_differ_in_what_they_see(rng):
+    """The second row is causal, the first is not: each is what a batch of its mode gives."""
+    model, encoded = Single(**SIZES), [Encoded(x, mask_of(x)) for x in rng.normal(size=(2, 2, T, D)).astype(np.float32)]
+    params = random_params(model, *encoded)
+
+    def run(mode):
+        return model.apply({"params": params}, *encoded, mode).text
+
+    mixed, both, causal = run(np.array([False, True])), run("both"), run("causal")
+    np.testing.assert_allclose(mixed, [both[0], causal[1]], atol=1e-5)
+    assert np.abs(both - causal).max() > 0.01
+
+
+def test_a_modality_alone_goes_through_the_same_stack(rng):
+    """As beside another whose tokens are all masked."""
+    model, (text, image) = Single(**SIZES), [Encoded(x, mask_of(x)) for x in rng.normal(size=(2, 2, T, D)).astype(np.float32)]
+    params = random_params(model, text, image)
+    for name, other in (("text", "image"), ("image", "text")):
+        given = {"text": text, "image": image}
+        given[other] = given[other].replace(mask=np.zeros((2, T), bool))
+        expected = getattr(model.apply({"params": params}, **given), name)
+        found = model.apply({"params": params}, {"text": text, "image": image}[name], name, method="alone")
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_words_that_carry_the_picture(rng):
+    """The mean of its real tokens, normalised; nothing at the start."""
+    text, image = (Encoded(x, mask_of(x)) for x in rng.normal(size=(2, 2, T, D)).astype(np.float32))
+    image = image.replace(mask=np.arange(T)[None] < np.array([[T], [2]]))
+    plain, carrying = Single(**SIZES), Single(pictured_words=True, **SIZES)
+    own = carrying.init(jax.random.PRNGKey(0), text, image)["params"]
+    assert not own["norm_picture"]["scale"].any()
+    params = random_params(carrying, text, image)
+    mean = np.stack([image.x[0].mean(0), image.x[1, :2].mean(0)]).astype(np.float64)
+    y = (mean - mean.mean(-1, keepdims=True)) / np.sqrt(mean.var(-1, keepdims=True) + 1e-12)
+    y = y * params["norm_picture"]["scale"] + params["norm_picture"]["bias"]
+    rest = {name: value for name, value in params.items() if name != "norm_picture"}
+    expected = plain.apply({"params": rest}, text.replace(x=(text.x + y[:, None]).astype(np.float32)), image).text
+    np.testing.assert_allclose(carrying.apply({"params": params}, text, image).text, expected, atol=1e-5)
+
+
+def test_a_gated_unit(rng):
+    t, v = rng.normal(size=(2, 3, D))
+    text, image = (Encoded(x[:, None], np.ones((3, 1), bool), np.float32(x)) for x in (t, v))
+    model = Gated(width=7)
+    params = random_params(model, text, image)
+    z = 1 / (1 + np.exp(-np.concatenate([v, t], -1) @ params["gate"]["kernel"]))
+    expected = z * np.tanh(v @ params["image"]["kernel"]) + (1 - z) * np.tanh(t @ params["text"]["kernel"])
+    np.testing.assert_allclose(model.apply({"params": params}, text, image).pooled, expected, atol=1e-5)
 
 
 def test_widths_and_modes_that_do_not_fit_are_named():
@@ -290,7 +341,7 @@ def test_experts_by_hand(rng):
             np.testing.assert_allclose(found[b][mask], through(z, mask, [kind] * len(z))[mask], atol=2e-4)
 
 
-@pytest.mark.parametrize("kind", INTERACTIONS)
+@pytest.mark.parametrize("kind", sorted(kind for kind, module in INTERACTIONS.items() if hasattr(module, "remat")))
 def test_recomputing_changes_no_gradient(kind, rng):
     given = [Encoded(x, mask_of(x)) for x in (rng.normal(size=(1, n, D)).astype(np.float32) for n in (3, 2))]
     made = [INTERACTIONS[kind](width=D, heads=H, layers=2, remat=remat) for remat in ("none", "full")]

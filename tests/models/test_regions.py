@@ -9,13 +9,14 @@ import pytest
 from tests.conftest import random_params
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
+from xmodal_jax.models.images.cells import Cells
 from xmodal_jax.models.images.regions import Regions, numbers
 from xmodal_jax.models.images.roi import SAMPLES, roi_align
 
 B, SIDE, F, R, D = 2, 4, 6, 3, 10
 
 
-class Cells(nn.Module):
+class Grid(nn.Module):
     """[B, 4, 4, 6] as tokens behind a class token."""
 
     width: int = F
@@ -102,7 +103,7 @@ def test_tokens_are_those_of_the_rows_equation(row, rng):
     images, boxes = rng.normal(size=(B, SIDE, SIDE, F)).astype(np.float32), draw_boxes(rng, B, R)
     there, hidden = np.array([[1, 1, 1], [1, 1, 0]], bool), np.array([[0, 1, 0], [1, 0, 0]], bool)
     given = {"boxes": boxes, "there": there, "hidden": hidden}
-    model = Regions(Cells(), width=D, **settings)
+    model = Regions(Grid(), width=D, **settings)
     params = random_params(model, images, given)
     found = model.apply({"params": params}, images, given)
     f = np.float64(roi_align(images, boxes)[:, :, 0, 0])
@@ -125,7 +126,7 @@ def test_a_hidden_region_tells_nothing_of_its_pixels(rng):
         np.array([[[0, 0, 0.25, 0.25], [0.5, 0.5, 1, 1]]], np.float32),
     )
     given = {"boxes": boxes, "there": np.ones((1, 2), bool), "hidden": np.array([[True, False]])}
-    model = Regions(Cells(), width=D)
+    model = Regions(Grid(), width=D)
     params = random_params(model, images, given)
     changed = images.copy()
     changed[0, 0, 0] += 1
@@ -150,4 +151,38 @@ def test_waves_tell_corners_apart(rng):
 def test_mistakes_are_named(settings, told):
     given = {"boxes": np.zeros((1, 1, 4)), "there": np.ones((1, 1), bool)}
     with pytest.raises(UserError, match=told):
-        Regions(Cells(), width=D, **settings).init(jax.random.PRNGKey(0), np.zeros((1, SIDE, SIDE, F)), given)
+        Regions(Grid(), width=D, **settings).init(jax.random.PRNGKey(0), np.zeros((1, SIDE, SIDE, F)), given)
+
+
+def test_cells_are_drawn_in_training_alone(rng):
+    """Each a cell of the grid, none twice, others at every draw; all of them otherwise."""
+
+    images = rng.normal(size=(2, 4, 4, F)).astype(np.float32)
+    model = Cells(Grid(), width=5, sample=6)
+    params = random_params(model, images)
+    whole = model.apply({"params": params}, images).x
+    cell = params["cell"]
+    expected = images.reshape(2, 16, F) @ cell["kernel"] + cell["bias"] + params["modality"]
+    np.testing.assert_allclose(whole, expected, atol=1e-5)
+    seen = []
+    for number in range(2):
+        drawn = model.apply({"params": params}, images, True, rngs={"dropout": jax.random.PRNGKey(number)}).x
+        near = np.abs(np.asarray(drawn)[:, :, None] - expected[:, None]).max(-1)  # [B, 6, 16]
+        assert (near.min(-1) < 1e-5).all()
+        seen.append([frozenset(row.argmin(-1).tolist()) for row in near])
+        assert all(len(row) == 6 for row in seen[-1])
+    assert seen[0] != seen[1]
+
+
+def test_a_transformer_over_the_regions_that_there_are(rng):
+    """What is in a box that is not there changes no other region."""
+    images = rng.normal(size=(1, SIDE, SIDE, F)).astype(np.float32)
+    regions = {"boxes": np.array([[[0, 0, 0.5, 0.5], [0.5, 0, 1, 1], [0, 0, 1, 1]]], np.float32)}
+    regions["there"] = np.array([[True, True, False]])
+    model = Regions(Grid(), width=12, heads=2, layers=1, geometry="none", mix="plain")
+    params = random_params(model, images, regions)
+    plain = model.apply({"params": params}, images, regions).x
+    moved = regions | {"boxes": regions["boxes"] * np.array([1, 1, 0.5], np.float32)[:, None]}
+    np.testing.assert_allclose(model.apply({"params": params}, images, moved).x[:, :2], plain[:, :2], atol=1e-5)
+    moved = regions | {"boxes": regions["boxes"] * np.array([1, 0.5, 1], np.float32)[:, None]}
+    assert np.abs(model.apply({"params": params}, images, moved).x[:, 0] - plain[:, 0]).max() > 1e-3

@@ -78,6 +78,54 @@ def test_words(case):
     assert (verbs.seen[0] == 1).all()
 
 
+@pytest.mark.parametrize("step", [50, 500])
+def test_words_told_softly_by_a_teacher(case, rng, step):
+    """A share 0.4 of the target is the teacher's, half of it halfway up the ramp."""
+    verbs, batch = case
+    verbs.has_teacher, verbs.step, slow = True, step, Given(rng)
+    verbs.teacher = lambda: slow
+    loss, _ = OBJECTIVES["words"](verbs, batch, None, {"distil": 0.4, "ramp": 100})
+    share, values = 0.4 * min(1, step / 100), []
+    for b in range(B):
+        for place, word in zip(batch["masked_places"][b], batch["masked_words"][b], strict=True):
+            if word >= 0:
+                told, soft = (
+                    log_softmax(np.float64(one.pair.text[b, place]) @ np.float64(one.heads["words"])) for one in (verbs, slow)
+                )
+                target = share * np.exp(soft) + (1 - share) * (np.arange(V) == word)
+                values.append(-(target * told).sum())
+    close(loss.mean(), np.mean(values))
+
+
+def test_words_of_causal_rows_are_fused_so(case):
+    verbs, batch = case
+    batch["causal"], modes = np.arange(B) % 2 == 0, []
+    fuse = verbs.fuse
+    verbs.fuse = lambda text, image, mode: (modes.append(mode), fuse(text, image, mode))[1]
+    OBJECTIVES["words"](verbs, batch, None, {})
+    assert np.array_equal(modes[0], batch["causal"])
+
+
+def test_next_words(case, rng):
+    """Each from the token before it, the closing mark too; a picture alone has none, and a text alone sees none."""
+    verbs, batch = case
+    batch |= {"caption": rng.integers(0, V, (B, T)).astype(np.int32), "caption_length": np.array([T - 1, 3, 1, 2, 5])}
+    batch["alone"], seen = np.array([0, 1, 2, 0, 1]), []
+    verbs.encode_image = lambda image, regions: Encoded(image, np.ones((B, N), bool))
+    verbs.fuse = lambda text, image, mode: (seen.append((image.mask, mode)), verbs.pair)[1]
+    loss, metrics = OBJECTIVES["next_words"](verbs, batch, None, {})
+    values, right = [], []
+    for b in (0, 1, 3, 4):
+        for t in range(batch["caption_length"][b]):
+            logits = np.float64(verbs.pair.text[b, t]) @ np.float64(verbs.heads["words"])
+            values.append(-log_softmax(logits)[batch["caption"][b, t + 1]])
+            right.append(logits.argmax() == batch["caption"][b, t + 1])
+    close(loss.mean(), np.mean(values))
+    close(metrics["next_words_right"].mean(), np.mean(right))
+    ((mask, mode),) = seen
+    assert mode == "causal" and np.array_equal(np.asarray(mask).all(1), [True, False, True, True, False])
+
+
 def test_match(case):
     """The last row is not asked."""
     verbs, batch = case

@@ -61,6 +61,27 @@ def test_both_directions_by_hand(rng, similarity, negatives, kind):
         assert sum_.weight == sum(present)
 
 
+@pytest.mark.parametrize("loss", ["smoothed", "sigmoid"])
+def test_aligns_smoothing_and_siglips_sigmoid_by_hand(rng, loss):
+    """Columns that are absent, or alike, count in neither."""
+    u, v = np.array(unit(rng.normal(size=(2, B, P)).astype(np.float32)))
+    present, group, scale, offset = np.array([1, 1, 0, 1, 1, 1, 0, 1]), np.array([0, 1, 2, 0, 4, 5, 6, 7]), 4.0, -1.5
+    same = group[:, None] == group
+    config = {"loss": "sigmoid"} if loss == "sigmoid" else {"loss": "infonce", "smoothing": 0.1}
+    found = both_ways(u @ v.T, scale, np.float32(present), config, same, offset)
+    for sum_, cosines in zip(found, (u @ v.T, v @ u.T), strict=False):
+        values, scores = [], scale * np.float64(cosines) + offset
+        for b in np.flatnonzero(present):
+            columns = [c for c in range(B) if present[c] and (c == b or not same[b, c])]
+            if loss == "sigmoid":
+                values.append(sum(np.log1p(np.exp(-scores[b, c] if c == b else scores[b, c])) for c in columns))
+            else:
+                logp = scores[b, columns] - np.log(np.exp(scores[b, columns]).sum())
+                target = np.array([0.9 * (c == b) + 0.1 / len(columns) for c in columns])
+                values.append(-(target * logp).sum())
+        np.testing.assert_allclose(sum_.mean(), np.mean(values), rtol=1e-5)
+
+
 def test_unknown_names_are_told_before_training():
     class Model:
         encode_image = encode_text = scale = None
