@@ -73,7 +73,18 @@ def get_config(arg=""):
         Composed, name="composed", image=None, text=None, interaction="dual", shared_width=scale["shared_width"],
         aggregate="first" if args.init else "weighted", locator=2 if args.refer else 0, mean=own["mean"], std=own["std"],
     )  # fmt: skip
-    for derived in ("temperature", "biased", "names", "attended", "decoder", "predicts", "vocabulary", "classes", "answers"):
+    for derived in (
+        "temperature",
+        "biased",
+        "names",
+        "attended",
+        "decoder",
+        "predicts",
+        "vocabulary",
+        "classes",
+        "answers",
+        "codes",
+    ):
         del config.model[derived]
     config.model.init = args.init
     usual = ("clip", "clip") if args.init else ("vit", "bert")

@@ -38,7 +38,10 @@ SCALES = {
 ROBERTA = ("roberta", {"layers": 12, "pad_positions": 0})
 WENLAN = {"negatives": "queue", "temperature": 0.07, "summed": True, "momentum": 0.99}
 BERT, FROM_BERT = ("bert", {"layers": 0}), {"post_norm": True, "kinds": False}  # words' vectors alone; a stack that is BERT's
-VIEWED = ("words", "match", "answers", "alignment", "classes", "features")  # which can share one pass, examples.joint
+LXMERT_IMAGE = ("regions", {"geometry": "corners", "mix": "mean", "norm_parts": True, "norm": False})
+LXMERT_STREAMS = ("dual_stream", {"layers": 5, "image_layers": 5, "shared": True})
+TWO_VIEWS = {"views": 2, "zoom": 1.2, "brightness": 0.2}
+VIEWED = ("words", "match", "answers", "alignment", "classes", "features", "codes")  # which can share one pass, examples.joint
 # Layers are those of the published base size, a smaller scale has a part of them; `tiny` and `base`: what these scales change.
 ROWS = {
     "visualbert": dict(  # Li et al., 2019
@@ -113,9 +116,7 @@ ROWS = {
         objectives={"next_words": {}, "words": {}, "written": {}, "features": {}},
     ),
     "lxmert": dict(  # Tan and Bansal, 2019
-        text=("bert", {"layers": 9}),
-        image=("regions", {"geometry": "corners", "mix": "mean", "norm_parts": True, "norm": False}),
-        interaction=("dual_stream", {"layers": 5, "image_layers": 5, "shared": True}),
+        text=("bert", {"layers": 9}), image=LXMERT_IMAGE, interaction=LXMERT_STREAMS,
         examples={"masked": "random", "other": "text", "joint": True, "region_retained": 0.1, "asked": 0.5},
         objectives={
             "words": {}, "match": {}, "classes": {"targets": "hard", "where": "all"}, "features": {"distance": "smooth"},
@@ -138,6 +139,44 @@ ROWS = {
         },
         tiny={"objectives": {"contrast": {"queue": 1024}}},
     ),
+    "vl_t5": dict(  # Cho et al., 2021
+        text=BERT, image=("regions", {"geometry": "area", "norm_parts": True, "norm": False, "numbers": 100}),
+        interaction=("single", {"layers": 12, "kinds": False, "pool": "none"}), decoder=("gpt2", {"layers": 12}),
+        examples={"written": "spans+answer+match+region+ground"}, objectives={"written": {"mean": "example"}},
+    ),
+    "villa": dict(  # Gan et al., 2020: UNITER and disturbed pairs
+        text=BERT, image=("regions", {"geometry": "seven", "norm_parts": True, "segment": True, "hidden": "vector"}),
+        interaction=("single", {"layers": 12, **FROM_BERT}), examples={"masked": "random", "other": "text"},
+        objectives={
+            "words": {}, "match": {}, "classes": {"targets": "soft"}, "detector": {}, "features": {},
+            "adversarial": {"steps": 3, "rate": 0.1},
+        },
+    ),
+    "x_lxmert": dict(  # Cho et al., 2020
+        text=("bert", {"layers": 9}), image=LXMERT_IMAGE, interaction=LXMERT_STREAMS, cells=8,
+        examples={
+            "masked": "random", "other": "text", "joint": True, "codes": 10_000, "code_share": 0.0, "regions": 64,
+        },
+        objectives={"words": {}, "match": {}, "codes": {}}, tiny={"examples": {"codes": 64}},
+    ),
+    "tcl": dict(  # Yang et al., 2022
+        text=("bert", {"layers": 6}), image=("vit", {"layers": 12}), interaction=("cross", {"layers": 6}), shared_width=256,
+        examples={"masked": "random", "groups": True, **TWO_VIEWS},
+        objectives={
+            "contrast": {"queue": 65_536, "momentum": 0.995, "distil": 0.4, "ramp": 1000, "intra": True}, "match_hard": {},
+            "words": {"distil": 0.4, "ramp": 1000},
+        },
+        tiny={"objectives": {"contrast": {"queue": 1024}}},
+    ),
+    "flava": dict(  # Singh et al., 2022
+        text=("bert", {"layers": 12}), image=("vit", {"layers": 12}), interaction=("single", {"layers": 6, "kinds": False}),
+        examples={"masked": "random", "other": "text", "joint": True, "codes": 8192},
+        objectives={
+            "image_codes": {}, "text_words": {}, "contrastive": {}, "codes": {"pairs": True}, "words": {"pairs": True},
+            "match": {},
+        },
+        tiny={"examples": {"codes": 64}},
+    ),
     "vlmo": dict(  # Bao et al., 2022
         text=BERT, image=("linear_patches", {}), interaction=("experts", {"layers": 12, "joint": 2}),
         examples={"masked": "whole_word", "groups": True},
@@ -157,6 +196,19 @@ ROWS = {
     ),
     "clip": dict(  # Radford et al., 2021
         text=("clip", {"layers": 12}), image=("vit", {"layers": 12}), objectives={"contrastive": {}},
+    ),
+    "declip": dict(  # Li et al., 2022
+        text=("clip", {"layers": 12}), image=("vit", {"layers": 12}), examples={"masked": "random", **TWO_VIEWS},
+        objectives={
+            "contrastive": {"weight": 0.4, "views": True}, "nearest": {"weight": 0.2, "queue": 65_536},
+            "siamese": {"weight": 0.2}, "text_words": {"weight": 0.2},
+        },
+        tiny={"objectives": {"nearest": {"queue": 1024}}},
+    ),
+    "data2vec": dict(  # Baevski et al., 2022
+        text=("bert", {"layers": 12}), image=("vit", {"layers": 12}),
+        examples={"masked": "span", "mask_share": 0.35, "codes": 64, "code_share": 0.6},
+        objectives={"text_regress": {"momentum": 0.999, "beta": 4.0}, "image_regress": {"momentum": 0.999, "beta": 2.0}},
     ),
     "align": dict(  # Jia et al., 2021
         text=("bert", {"layers": 12}), image=("grid", {}), objectives={"contrastive": {"smoothing": 0.1}}, temperature=1.0,
@@ -197,11 +249,14 @@ def get_config(arg=""):
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.data = data_section(args, cache=True, lang="en")
-    regions = {"regions": scale["regions"]} if row["image"][0] == "regions" else {}
+    image_size = args.image_size or scale["image_size"]
+    own = {"regions": scale["regions"]} if row["image"][0] == "regions" else {}
+    own |= row.get("examples", {}) | own_scale.get("examples", {})
+    if "codes" in own:
+        own["code_patch"] = image_size // row["cells"] if "cells" in row else scale["patch"]
     config.examples = defaults(
-        PairExamples, length=16 if scenes else 32, image_size=args.image_size or scale["image_size"],
-        tokenizer="words:1" if scenes else "words", flips="none" if scenes else "horizontal", **regions,
-        **row.get("examples", {}),
+        PairExamples, length=16 if scenes else 32, image_size=image_size, tokenizer="words:1" if scenes else "words",
+        flips="none" if scenes else "horizontal", **own,
     )  # fmt: skip
     shared = bool({"contrastive", "contrast", "attended"} & set(row["objectives"]))
     config.model = defaults(
@@ -210,7 +265,7 @@ def get_config(arg=""):
         temperature=row.get("temperature", 0.07),
         shared_width=own_scale.get("shared_width", row.get("shared_width", scale["shared_width"])) if shared else 0,
     )  # fmt: skip
-    for derived in ("names", "attended", "biased", "predicts", "vocabulary", "classes", "answers"):
+    for derived in ("names", "attended", "biased", "predicts", "vocabulary", "classes", "answers", "codes"):
         del config.model[derived]
     config.model.init = ""
 

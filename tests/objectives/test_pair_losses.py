@@ -73,7 +73,7 @@ def test_words(case):
                 values.append(-log_softmax(logits)[word])
                 right.append(logits.argmax() == word)
     close(loss.total, np.sum(values))
-    assert loss.weight == len(values) == (OBJECTIVES["words"].labels(batch) >= 0).sum()
+    assert loss.weight == len(values) == (OBJECTIVES["words"].labels(batch, {}) >= 0).sum()
     close(metrics["words_right"].total, np.sum(right))
     assert (verbs.seen[0] == 1).all()
 

@@ -11,15 +11,17 @@ import zlib
 import numpy as np
 
 from xmodal_jax.data.answering import usual
+from xmodal_jax.data.augment import augment
 from xmodal_jax.data.captioning import CaptionExamples, CaptionMaker
+from xmodal_jax.data.patch_codes import nearest, patches
 from xmodal_jax.data.regions import hidden_regions, regions_of
-from xmodal_jax.data.word_masks import chosen_words, continues
+from xmodal_jax.data.word_masks import chosen_words, continues, shaken
+from xmodal_jax.data.writing import KINDS, MASKING, PROMPTS, SAID, missing, numbered, split, vocabulary
 from xmodal_jax.errors import UserError
 
 MASKS = ("none", "random", "whole_word", "span")
 OTHERS = ("none", "text")
 SECONDS = ("none", "caption", "tags")
-WRITTEN = ("none", "caption", "prefix", "denoise")
 PAIR, TEXT, IMAGE = 0, 1, 2  # an example is a pair, or a text alone, or a picture alone
 TRIES = 20  # draws, before what may be impossible is given up
 
@@ -45,9 +47,12 @@ class PairExamples(CaptionExamples):
         Zhou et al., 2020).
       text_alone, image_alone: shares of the examples whose picture, or whose text, is left out: of these, only what the rest
         tells is learned (UNIMO, Li et al., 2021; VL-BERT, Su et al., 2020; SimVLM, Wang et al., 2022).
-      written: a text that is written from another: "caption", the caption from none; "prefix", the rest of it from any number
-        of its first words; "denoise", the caption from itself with runs of words (0.3 of them) put down to a mask token each.
-        Several, joined by +: one of them is drawn for each example (XGPT, Xia et al., 2020).
+      written: a text that is written from another, one of `writing.KINDS`. Several, joined by +: one of them is drawn for each
+        example, of those that it has what is needed for.
+      views: 2: also another changed copy of the picture, and the caption with two words exchanged or one left out (DeCLIP, Li
+        et al., 2022); both pictures are changed by flips, zoom and brightness.
+      codes: numbers that stand for patches of `code_patch` pixels (`patch_codes`), 0: none; code_share: of the patches that are
+        hidden (their pixels grey), at least one; 0: any number of them, evenly (X-LXMERT, Cho et al., 2020).
       asked: share of the texts that are questions about the picture, of sources that have them, with the number of the usual
         answer (LXMERT); answers: the most frequent training answers, which can be given.
       groups: also give each picture a number of its own, by which a contrast with a queue knows it again.
@@ -72,6 +77,10 @@ class PairExamples(CaptionExamples):
     asked: float = 0.0
     answers: int = 1000
     groups: bool = False
+    views: int = 1
+    codes: int = 0
+    code_patch: int = 8
+    code_share: float = 0.4
     regions: int = 0
     region_share: float = 0.15
     region_retained: float = 0.0
@@ -79,13 +88,25 @@ class PairExamples(CaptionExamples):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, valid in {"masked": MASKS, "other": OTHERS, "second": SECONDS, "written": WRITTEN}.items():
+        for name, valid in {"masked": MASKS, "other": OTHERS, "second": SECONDS, "written": KINDS}.items():
             if unknown := set(self.kinds if name == "written" else [getattr(self, name)]) - set(valid):
                 raise UserError(f"examples.{name}={min(unknown)!r}: must be one of {', '.join(valid)}.")
         if min(self.causal, self.text_alone, self.image_alone) < 0 or max(self.causal, self.text_alone + self.image_alone) > 1:
             raise UserError(
                 f"examples.causal={self.causal}, text_alone={self.text_alone} and image_alone={self.image_alone} are shares of "
                 "the examples, the last two together at most 1."
+            )
+        if self.views not in (1, 2):
+            raise UserError(f"examples.views={self.views}: must be 1 or 2.")
+        if self.codes and (self.image_size % self.code_patch or not 0 <= self.code_share <= 1):
+            raise UserError(
+                f"examples.codes: code_patch={self.code_patch} must divide image_size={self.image_size}, and code_share lie "
+                "within 0..1."
+            )
+        if self.codes and self.regions and self.regions != (self.image_size // self.code_patch) ** 2:
+            raise UserError(
+                f"examples.codes: the regions are the {(self.image_size // self.code_patch) ** 2} patches: examples.regions "
+                "must be as many."
             )
         for name in ("mask_share", "region_share"):
             if not 0 < getattr(self, name) <= 1:
@@ -110,13 +131,23 @@ class PairExamples(CaptionExamples):
     @property
     def masks(self):
         """Whether the tokeniser needs a mask token."""
-        return self.masked != "none" or "denoise" in self.kinds
+        return self.masked != "none" or bool({*self.kinds} & {*MASKING})
+
+    @property
+    def words(self):
+        """Texts whose words are read or written beside those of the captions."""
+        return vocabulary(self.kinds, self.regions)
+
+    @property
+    def asks(self):
+        """Whether questions are read."""
+        return bool(self.asked) or "answer" in self.kinds
 
     def wanted(self):
         """What a source has to give."""
         wanted = super().wanted()
-        objects = self.regions or self.second == "tags"
-        more = ("objects",) * bool(objects) + ("questions",) * bool(self.asked)
+        objects = (self.regions and not self.codes) or self.second == "tags"
+        more = ("objects",) * bool(objects) + ("questions",) * self.asks
         return wanted | {"fields": (*wanted["fields"], *more)}
 
 
@@ -127,15 +158,19 @@ class PairMaker(CaptionMaker):
     "masked" int32 [T], "masked_places" int32 [K] and "masked_words" int32 [K] (-1: none);
     "source" and "target" int32 [T] with "source_length" and "target_length";
     "answer" int32 [] (-1: none); "group" int32 []; "causal" bool []; "alone" int32 [] (`PAIR`, `TEXT` or `IMAGE`);
+    "image_second" and "caption_second" with "caption_second_length"; "codes" int32 [N] of the patches and "codes_hidden" bool
+    [N];
     of regions "boxes" [R, 4], "regions_there", "regions_hidden" and "regions_target" (masked, though perhaps shown) bool [R],
     "region_class" int32 [R] (-1: unknown).
 
-    Args: those of `CaptionMaker`; classes: names of objects, answers: that can be given, both in the order of their numbers.
+    Args: those of `CaptionMaker`; classes: names of objects, answers: that can be given, both in the order of their numbers;
+    centroids: of patches.
     The tokeniser needs a mask token where words are masked.
     """
 
-    def __init__(self, *args, classes=(), answers=(), **kwargs):
+    def __init__(self, *args, classes=(), answers=(), centroids=None, **kwargs):
         super().__init__(*args, **kwargs)
+        self.centroids, self.augment = centroids, {name: getattr(self.config, name) for name in ("flips", "zoom", "brightness")}
         self.classes, self.answers = tuple(classes), tuple(answers)
         self._answer = {answer: number for number, answer in enumerate(self.answers)}
         self._class = {name: number for number, name in enumerate(self.classes)}
@@ -173,10 +208,17 @@ class PairMaker(CaptionMaker):
             text = "other" if config.joint else "caption"
             made |= self.masked(made[text], int(made[f"{text}_length"]), rng)
         if config.written != "none":
-            source, target = self.to_write(first, rng)
+            source, target = self.to_write(example, first, made, rng)
             made |= named("source", self.framed(source)) | named("target", self.framed(target))
         if config.groups:
             made["group"] = np.int32(zlib.crc32(example["id"].encode("utf-8", "surrogatepass")) >> 8)  # exact as a float32
+        if config.views > 1:
+            made["image_second"] = augment(self.picture(example), rng, **self.augment)
+            made |= named("caption_second", self.framed(shaken(first, rng)))
+        if config.codes:
+            made |= self.coded(made["image"], rng)
+            if config.regions:
+                made["boxes"] = self.regions(example)  # of the changed picture too the regions are its patches
         if config.regions:
             made |= self.hidden(example, made["boxes"], rng)
             if made.get("alone") == TEXT:
@@ -218,20 +260,39 @@ class PairMaker(CaptionMaker):
         number = self._answer.get(usual(one["answers"]), -1) if one["answers"] else -1
         return named("caption", self.caption(one["question"])) | {"answer": np.int32(number)}
 
-    def to_write(self, ids, rng):
-        """Ids of a caption without marks -> (those it is written from, those that are written)."""
-        kinds = self.config.kinds
+    def to_write(self, example, ids, made, rng):
+        """Ids of a caption without marks -> (those it is written from, those that are written), see `writing`."""
+        things = [thing["name"] for thing in (example.get("objects") or ())[: self.config.regions]]
+        lacking = {"answer": not example.get("questions"), "region": not things, "ground": not things}
+        kinds = [kind for kind in self.config.kinds if not lacking.get(kind)] or ["caption"]
         kind = kinds[int(rng.integers(len(kinds)))] if len(kinds) > 1 else kinds[0]
         if kind == "caption":
             return [], ids
         if kind == "prefix":
-            split = int(rng.integers(max(1, len(ids))))
-            return ids[:split], ids[split:]
-        if not ids:
-            return [], []
-        gone = chosen_words([[place] for place in range(len(ids))], "span", max(1, round(0.3 * len(ids))), len(ids), rng)
-        left = [self.tokenizer.mask_token_id if place in gone else one for place, one in enumerate(ids)]
-        return [one for place, one in enumerate(left) if place not in gone or place - 1 not in gone], ids
+            return split(ids, rng)
+        if kind in MASKING:
+            source, target = missing(ids, kind, self.tokenizer.mask_token_id, rng)
+        elif kind == "answer":
+            one = example["questions"][int(rng.integers(len(example["questions"])))]
+            source, target = self.ids(one["question"]), self.ids(usual(one["answers"]) if one["answers"] else "")
+        elif kind == "match":
+            wrong = self.wrong(example, rng) if rng.random() < 0.5 else None
+            source, target = ids if wrong is None else self.ids(wrong), self.ids(SAID[wrong is None])
+        else:
+            number = int(rng.integers(len(things)))
+            source, target = self.ids(numbered(number)), self.ids(things[number])
+            if kind == "ground":
+                source, target = target, source
+        prompt = self.ids(PROMPTS[kind]) if kind in PROMPTS else []
+        return (prompt + source)[: self.config.length], target
+
+    def coded(self, image, rng):
+        """Numbers of the patches of a picture, and which of them are hidden."""
+        codes = nearest(patches(image, self.config.code_patch), self.centroids)
+        share = self.config.code_share or rng.random()
+        hidden = rng.random(len(codes)) < share
+        hidden[rng.integers(len(codes))] = True
+        return {"codes": codes, "codes_hidden": hidden}
 
     def framed(self, ids):
         """Ids between end marks -> (int32 [T], place of the closing one)."""
@@ -308,17 +369,21 @@ class PairMaker(CaptionMaker):
                 words.append([place])
         return words
 
+    def regions_of(self, example):
+        """`regions.regions_of`; where patches have numbers the regions are the patches."""
+        return regions_of({} if self.config.codes else example, self.config.regions)
+
     def regions(self, example):
         """Boxes [R, 4] of an example, zeros where it has fewer."""
         boxes = np.zeros((self.config.regions, 4), np.float32)
         if self.config.regions:
-            found, _ = regions_of(example, self.config.regions)
+            found, _ = self.regions_of(example)
             boxes[: len(found)] = found
         return boxes
 
     def hidden(self, example, boxes, rng):
         """What is known of the boxes [R, 4] of the changed picture, and which are masked."""
-        config, (found, names) = self.config, regions_of(example, self.config.regions)
+        config, (found, names) = self.config, self.regions_of(example)
         there = (np.arange(len(boxes)) < len(found)) & ((boxes[:, 2:] - boxes[:, :2]).min(-1) > 0)  # not cut off
         classes = np.full(len(boxes), -1, np.int32)
         classes[: len(names)] = [self._class.get(name, -1) for name in names]
@@ -350,6 +415,13 @@ class PairMaker(CaptionMaker):
         ):  # fmt: skip
             if share:
                 batch[name] = np.zeros(rows, kind)
+        if config.views > 1:
+            batch["image_second"] = np.zeros_like(batch["image"])
+            batch |= {"caption_second": np.zeros((rows, config.length + 2), np.int32)}
+            batch["caption_second_length"] = np.zeros(rows, np.int32)
+        if config.codes:
+            patches = (config.image_size // config.code_patch) ** 2
+            batch |= {"codes": np.zeros((rows, patches), np.int32), "codes_hidden": np.zeros((rows, patches), bool)}
         if config.groups:
             batch["group"] = np.zeros(rows, np.int32)
         if count := config.regions:

@@ -1,4 +1,4 @@
-"""Which words of a tokenised text are masked: each by itself, whole, or in runs."""
+"""Which words of a tokenised text are masked, each by itself, whole, or in runs; and texts that are a little changed."""
 
 TRIES = 20  # runs drawn for each token wanted, before what may be impossible is given up
 
@@ -27,3 +27,15 @@ def chosen_words(words, masks, count, most, rng):
         for word in words[start : start + run]:
             choose(word)
     return chosen
+
+
+def shaken(ids, rng):
+    """Ids with two words exchanged or one left out (easy data augmentation; Wei and Zou, 2019); one word stays as it is."""
+    if len(ids) < 2:
+        return list(ids)
+    first, second = rng.choice(len(ids), 2, replace=False)
+    if rng.random() < 0.5:
+        return [one for place, one in enumerate(ids) if place != first]
+    changed = list(ids)
+    changed[first], changed[second] = ids[second], ids[first]
+    return changed

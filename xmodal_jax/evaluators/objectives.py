@@ -9,8 +9,9 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.held_out import drawn, parts
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.objectives.inputs import GREY
 
-GREY = 128
+PICTURES = {"image", "image_second"}
 
 
 class ObjectivesEvaluator:
@@ -72,12 +73,12 @@ class ObjectivesEvaluator:
 
 def swapped(batch):
     """The same texts and boxes with the pictures of other pairs."""
-    return batch | {"image": np.roll(batch["image"], 1, axis=0)}
+    return batch | {name: np.roll(batch[name], 1, axis=0) for name in PICTURES & batch.keys()}
 
 
 def greyed(batch):
     """The same texts and boxes with grey pictures."""
-    return batch | {"image": np.full_like(batch["image"], GREY)}
+    return batch | {name: np.full_like(batch[name], GREY) for name in PICTURES & batch.keys()}
 
 
 def mean(found):

@@ -18,7 +18,7 @@ from xmodal_jax.models.attended import attended
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.backbones.gpt2 import causal
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.heads import HEADS, Linear, Transformed, Words
+from xmodal_jax.models.heads import HEADS, Linear, Predictor, Projector, Transformed, Words
 from xmodal_jax.models.images.regions import Regions
 from xmodal_jax.models.locator import Locator
 from xmodal_jax.models.pixels import standardised
@@ -42,8 +42,9 @@ class Composed(nn.Module):
       attended: whether words and regions are compared too (`models.attended`). locator: layers of what finds the object that a
         phrase means (`models.locator`), 0: none.
       shared_width: P; 0: no shared space. temperature: of the similarities there, at the start. biased: they have a learned
-        offset too (SigLIP). names: predict the words of the captions from the image alone (0: no such head; else
-        V). vocabulary: V, for the head "words"; classes: of objects, for "classes" and "detector"; answers: that can be given.
+        offset too (SigLIP). names: predict the words of the captions from the image alone (0: no such head; else V).
+      vocabulary: V, for the head "words"; classes: of objects, for "classes" and "detector"; answers: that can be given; codes:
+        of patches.
       mean, std: of the pixels, 0..1, of red, green, blue or of all.
     """
 
@@ -55,6 +56,7 @@ class Composed(nn.Module):
     vocabulary: int = 0
     classes: int = 0
     answers: int = 0
+    codes: int = 0
     aggregate: str = "weighted"
     attended: bool = False
     locator: int = 0
@@ -94,6 +96,19 @@ class Composed(nn.Module):
             self.classes_head = Transformed(self.classes, dtype=self.dtype)
         if "detector" in self.predicts:
             self.detector_head = Linear(self.classes, dtype=self.dtype)
+        if "codes" in self.predicts:
+            self.codes_head = Transformed(self.codes, dtype=self.dtype)
+        if "image_codes" in self.predicts:
+            self.image_codes_head = Transformed(self.codes, dtype=self.dtype)
+        if "text_words" in self.predicts:
+            self.text_words_head = Words(self.vocabulary, dtype=self.dtype)
+        if "projector" in self.predicts:
+            self.projector_head = Projector(dtype=self.dtype)
+        if "predictor" in self.predicts:
+            self.predictor_head = Predictor(dtype=self.dtype)
+        for modality in ("text", "image"):
+            if f"{modality}_teacher" in self.predicts:
+                setattr(self, f"{modality}_teacher_head", Transformed(getattr(self, modality).width, dtype=self.dtype))
         if "features" in self.predicts:
             self.features_head = Transformed(self.image.grid.width, dtype=self.dtype)
         if self.attended:
@@ -199,9 +214,9 @@ class Composed(nn.Module):
 
     def predict(self, head, x):
         """What a head of `models.heads` tells, float32: "match" and "answers" of pooled vectors [B, D], "detector" of features
-        [..., F], the others of tokens [..., D]."""
-        if head == "words":
-            return self.words_head(x, self._word_vectors())
+        [..., F], "projector" and "predictor" of a picture's vectors, the others of tokens [..., D]."""
+        if head in ("words", "text_words"):
+            return getattr(self, f"{head}_head")(x, self._word_vectors())
         return getattr(self, f"{head}_head")(x)
 
     def _word_vectors(self):
@@ -224,11 +239,17 @@ class Composed(nn.Module):
         text = self.encode_text(batch["caption"], batch["caption_length"], seen, batch.get("caption_types"), train)
         if self.locator:
             self.refer(seen, batch["caption"][:, None], batch["caption_length"][:, None], train)
+        given = {"detector": seen.features, "text_words": text.own, "text_teacher": text.own}
+        given |= dict.fromkeys(("image_codes", "image_teacher", "projector"), seen.own)
+        if "projector" in self.predicts:
+            given["predictor"] = self.predict("projector", seen.own)
         if self.interaction:
             fused = self.fuse(text, seen, train=train)
-            given = {"words": fused.text, "match": fused.pooled, "answers": fused.pooled, "detector": seen.features}
-            for head in self.predicts:
-                self.predict(head, given.get(head, fused.image))
+            given |= {"words": fused.text, "match": fused.pooled, "answers": fused.pooled} | dict.fromkeys(
+                ("codes", "classes", "features"), fused.image
+            )
             if self.decoder:
                 self.decode(batch["caption"], batch["caption_length"], fused, train)
+        for head in self.predicts:
+            self.predict(head, given[head])
         return text.pooled, seen.pooled

@@ -52,5 +52,40 @@ class Linear(nn.Module):
         return Dense(self.size, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
 
 
-# of words; of a pair, and its answer; of regions: their classes, their features, and the classes that features alone tell
-HEADS = ("words", "match", "answers", "classes", "features", "detector")
+class Projector(nn.Module):
+    """SimSiam's (Chen and He, 2021): three linear maps [..., D] -> [..., 2 D], each normalised, the first two through a ReLU.
+
+    Layers are normalised where it normalises batches, so that a vector does not depend on the rows beside it.
+    """
+
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x):
+        width = 2 * x.shape[-1]
+        for number in range(3):
+            x = Dense(width, dtype=self.dtype, name=f"linear_{number}")(x)
+            x = Style(epsilon=1e-6).norm(self.dtype, f"norm_{number}")(x)
+            x = nn.relu(x) if number < 2 else x
+        return x.astype(jnp.float32)
+
+
+class Predictor(nn.Module):
+    """SimSiam's: [..., P] -> [..., P] through a quarter of the width."""
+
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x):
+        y = Dense(max(1, x.shape[-1] // 4), dtype=self.dtype, name="hidden")(x)
+        y = nn.relu(Style(epsilon=1e-6).norm(self.dtype, "norm")(y))
+        return Dense(x.shape[-1], dtype=self.dtype, name="logits")(y).astype(jnp.float32)
+
+
+# Of words; of a pair, and its answer; of regions, their classes, their features, and the classes that features alone tell; of
+# patches, their numbers; of patches and words of a picture and a text alone; of a picture's vectors, for comparing two views;
+# of the tokens of a teacher.
+HEADS = (
+    "words", "match", "answers", "classes", "features", "detector", "codes", "image_codes", "text_words", "projector",
+    "predictor", "text_teacher", "image_teacher",
+)  # fmt: skip

@@ -11,15 +11,19 @@ from xmodal_jax.objectives import (
     answers,
     attended,
     classes,
+    codes,
     contrast,
     contrastive,
     match,
     match_hard,
+    nearest,
     next_words,
     ranking,
+    regress,
     words,
     written,
 )
+from xmodal_jax.objectives.adversarial import adversarial
 from xmodal_jax.objectives.alignment import alignment
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.captioning import captioning
@@ -30,6 +34,8 @@ from xmodal_jax.objectives.kl import kl
 from xmodal_jax.objectives.language import generation, masked_words
 from xmodal_jax.objectives.naming import naming
 from xmodal_jax.objectives.referring import boxes, referring
+from xmodal_jax.objectives.siamese import siamese
+from xmodal_jax.objectives.text_words import text_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +82,32 @@ OBJECTIVES = {
     "generation": Objective(FUSED, ("task",), loss=generation),
     "words": Objective(PAIR, ("masked_words",), ("words",), words.labels, words.words, momentum=words.momentum),
     "next_words": Objective(PAIR, ("caption_length",), ("words",), next_words.labels, next_words.next_words),
+    "text_words": Objective(("encode_text", "predict"), ("masked_words",), ("text_words",), words.labels, text_words),
+    "codes": Objective(PAIR, ("codes",), ("codes",), codes.labels, codes.codes),
+    "image_codes": Objective(("encode_image", "predict"), ("codes",), ("image_codes",), codes.labels, codes.image_codes),
+    "text_regress": Objective(
+        ("encode_text", "predict"),
+        ("masked_words",),
+        ("text_teacher",),
+        loss=regress.text_regress,
+        momentum=lambda config: regress.MOMENTUM["text"],
+    ),
+    "image_regress": Objective(
+        ("encode_image", "predict"),
+        ("codes",),
+        ("image_teacher",),
+        loss=regress.image_regress,
+        momentum=lambda config: regress.MOMENTUM["image"],
+    ),
+    "siamese": Objective(("encode_image", "predict"), ("image_second",), ("projector", "predictor"), loss=siamese),
+    "nearest": Objective(
+        ("encode_image", "encode_text", "scale"),
+        ("caption",),
+        represent=nearest.represent,
+        compare=nearest.compare,
+        remember=nearest.remember,
+    ),
+    "adversarial": Objective(PAIR, ("match",), ("match",), match.labels, adversarial),
     "match": Objective(PAIR, ("match",), ("match",), match.labels, match.match),
     "match_hard": Objective(
         (*PAIR, "scale"),

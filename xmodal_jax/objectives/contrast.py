@@ -4,7 +4,9 @@
     K = [v' of the batch ; queue of v']
 u, v: unit vectors of texts and images; u', v': the teacher's; L_image with u and v exchanged.
 ALBEF (Li et al., 2021): a = 0.4 after a ramp, s learned. WenLan (Huo et al., 2021): negatives are the queue's alone, the sum of
-both directions, s = 1 / 0.07; MoCo (He et al., 2020). Without a queue and a teacher it is CLIP's.
+both directions, s = 1 / 0.07; MoCo (He et al., 2020). With `intra` (TCL, Yang et al., 2022) the teacher sees the second view
+of each (`examples.views`), and L is the mean of L_text, L_image and two within a modality, u_b . [u' ; queue of u'] and
+v_b . [v' ; queue of v'], whose targets are hard. Without a queue and a teacher it is CLIP's.
 Rows without a picture neither enter the queue nor count; keys of the row's own group are no negatives.
 """
 
@@ -15,16 +17,19 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.objectives.contrastive import read
 from xmodal_jax.objectives.inputs import has_second
 from xmodal_jax.objectives.sums import Sum, weighted
+from xmodal_jax.objectives.views import second
 
 MOMENTUM = (r"^(image|text)/", r"^(to_shared|weigh)_")
 NEGATIVES = ("batch", "queue")
 NEVER = -1e9
+KEYS = {"u": "teacher_u", "v": "teacher_v", "group": "group"}
 
 
 def represent(verbs, batch, config):
     """-> {"u", "v" [b, P], "teacher_u", "teacher_v" [b, P], "present" float32 [b], "group" float32 [b]}."""
     v, u = read(verbs, batch)
-    slow_v, slow_u = jax.lax.stop_gradient(read(verbs.teacher(), batch)) if verbs.has_teacher else (v, u)
+    shown = second(batch) if config.get("intra", False) else batch
+    slow_v, slow_u = jax.lax.stop_gradient(read(verbs.teacher(), shown)) if verbs.has_teacher else (v, u)
     present = has_second(batch).astype(jnp.float32)
     group = batch["group"].astype(jnp.float32) if "group" in batch else jnp.full(present.shape, -1.0)
     return {
@@ -53,6 +58,9 @@ def compare(verbs, rows, config):
         both.append((weighted(values, present), weighted(right, present)))
     (text, right), (image, _) = both
     half = 1.0 if config.get("summed", False) else 0.5
+    if config.get("intra", False):
+        alike = [weighted(one_way(rows, memory, name, name, scale, 0.0, negatives)[0], present).total for name in ("u", "v")]
+        text, half = Sum(text.total + sum(alike), text.weight), half / 2
     if memory is not None:
         verbs.keep("contrast", pushed(memory, rows))
     return Sum(half * (text.total + image.total), text.weight), {"contrast_right": right}
@@ -85,8 +93,8 @@ def one_way(rows, memory, query, key, scale, share, negatives):
     return -(told * jax.nn.log_softmax(scores)).sum(-1), scores.argmax(-1) == jnp.arange(len(scores))
 
 
-def pushed(memory, rows):
-    """The queue with the rows that are present before what it holds."""
+def pushed(memory, rows, keys=KEYS):
+    """The queue with the rows that are present before what it holds. keys: {its name: that of the rows}."""
     order = jnp.argsort(rows["present"] <= 0, stable=True)  # those that are there first
     count, size, rest = (rows["present"] > 0).sum(), len(memory["valid"]), len(order)
     place = jnp.arange(size)
@@ -95,6 +103,5 @@ def pushed(memory, rows):
     def push(new, old):
         return jnp.concatenate([new[order], old])[place]
 
-    found = {name: jax.lax.stop_gradient(push(rows[f"teacher_{name}"], memory[name])) for name in ("u", "v")}
-    there = push(rows["present"] > 0, memory["valid"])
-    return found | {"valid": there, "group": push(rows["group"], memory["group"])}
+    there = {"valid": push(rows["present"] > 0, memory["valid"])}
+    return there | {name: jax.lax.stop_gradient(push(rows[key], memory[name])) for name, key in keys.items()}

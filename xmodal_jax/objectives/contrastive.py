@@ -3,7 +3,8 @@
     L = 1/2 (L_text + L_second);  infonce: CLIP (Radford et al., 2021); triplet: US 12,386,873 B2
 u: text, v: second modality, unit vectors; "summed" adds both directions, without 1/2 (Transformer-VAE-CL, equation 4).
 Over the whole global batch; rows without a second modality take no part. With "equal", rows of the same caption are no
-negatives of each other.
+negatives of each other. With "views" the mean of four such losses, of both views of the text (`examples.views`) with both of
+the picture (DeCLIP, Li et al., 2022).
 """
 
 import jax.numpy as jnp
@@ -11,13 +12,16 @@ import jax.numpy as jnp
 from xmodal_jax.objectives.inputs import has_second, see
 from xmodal_jax.objectives.ranking import both_ways
 from xmodal_jax.objectives.sums import Sum, weighted
-from xmodal_jax.objectives.views import caption
+from xmodal_jax.objectives.views import caption, second
 
 
 def represent(verbs, batch, config):
     """Rows of a batch or a part of it -> {"u" clean captions [b, P], "v" second modalities [b, P], "present" float32 [b]}."""
     v, u = read(verbs, batch)
     rows = {"u": u.pooled, "v": v.pooled, "present": has_second(batch).astype(jnp.float32)}
+    if config.get("views", False):
+        v, u = read(verbs, second(batch))
+        rows |= {"u_second": u.pooled, "v_second": v.pooled}
     return rows | captions(batch, config)
 
 
@@ -43,7 +47,11 @@ def compare(verbs, rows, config):
     """The loss Sum of all rows of the global batch. Metric: contrastive_right (captions whose own image is nearest)."""
     present = rows["present"]  # [B]
     offset = verbs.offset() if config.get("loss") == "sigmoid" else 0.0
-    return total(rows["u"] @ rows["v"].T, verbs.scale(), rows, config, "contrastive_right", present, offset)
+    texts, pictures = ([rows[key] for key in (name, f"{name}_second") if key in rows] for name in "uv")
+    losses, metrics = zip(*(
+        total(u @ v.T, verbs.scale(), rows, config, "contrastive_right", present, offset) for u in texts for v in pictures
+    ), strict=True)  # fmt: skip
+    return Sum(sum(loss.total for loss in losses) / len(losses), losses[0].weight), metrics[0]
 
 
 def total(cosines, scale, rows, config, metric, present, offset=0.0):

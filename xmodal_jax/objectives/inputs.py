@@ -1,18 +1,34 @@
 """Which arrays of a batch the verbs take: bytes of a second modality with their number or pictures, and what is with them."""
 
+import math
+
 import jax.numpy as jnp
 
 from xmodal_jax.data.pairs import PAIR, TEXT
 
+GREY = 128
+
 
 def see(verbs, batch, hidden=False):
-    """`encode_image` of a batch; every objective gets the one computation. hidden: with its masked regions hidden."""
-    if "boxes" in batch:
-        regions = {"boxes": batch["boxes"], "there": batch["regions_there"]}
-        return verbs.encode_image(batch["image"], regions | ({"hidden": batch["regions_hidden"]} if hidden else {}))
-    if "image" in batch:
-        return verbs.encode_image(batch["image"])
-    return verbs.encode_image(batch["second"], batch["second_length"])
+    """`encode_image` of a batch; every objective gets the one computation. hidden: with its regions or patches hidden."""
+    if "image" not in batch:
+        return verbs.encode_image(batch["second"], batch["second_length"])
+    image, patches = batch["image"], "codes" in batch
+    if hidden and patches:
+        image = verbs.once(grey, image, batch["codes_hidden"])
+    if "boxes" not in batch:
+        return verbs.encode_image(image)
+    regions = {"boxes": batch["boxes"], "there": batch["regions_there"]}
+    return verbs.encode_image(
+        image, regions | ({"hidden": batch["codes_hidden" if patches else "regions_hidden"]} if hidden else {})
+    )
+
+
+def grey(images, hidden):
+    """uint8 [B, H, W, 3] with the pixels of hidden patches, bool [B, N], grey."""
+    side = math.isqrt(hidden.shape[1])
+    spread = jnp.kron(hidden.reshape(-1, side, side), jnp.ones((1, *(size // side for size in images.shape[1:3]))))
+    return jnp.where(spread[..., None] > 0, GREY, images).astype(images.dtype)
 
 
 def has_second(batch):

@@ -49,3 +49,9 @@ def fused_regions(verbs, batch, view):
     """Tokens of the regions [B, R, D] in a view that hides some, without tokens in front of them."""
     skipped = see(verbs, batch, True).class_tokens
     return fused(verbs, batch, view).image[:, skipped:]
+
+
+def second(batch):
+    """The batch with the second views of its pictures and captions in place of the first."""
+    names = {"image": "image_second", "caption": "caption_second", "caption_length": "caption_second_length"}
+    return batch | {name: batch[other] for name, other in names.items()}

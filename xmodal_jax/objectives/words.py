@@ -17,7 +17,7 @@ from xmodal_jax.objectives.views import fused, view_of
 def words(verbs, batch, key, config):
     """Metric: words_right (masked words whose likeliest is right)."""
     del key
-    wanted, view = labels(batch), view_of(config, "masked", "objectives.words")  # [B, K]
+    wanted, view = labels(batch, config), view_of(config, "masked", "objectives.words")  # [B, K]
 
     def told(verbs):
         x = fused(verbs, batch, view, batch.get("causal", "both")).text  # [B, T, D]
@@ -33,10 +33,10 @@ def words(verbs, batch, key, config):
     return weighted(values, wanted >= 0), {"words_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
 
 
-def labels(batch, config=None):
-    """The masked words int [B, K], -1 where there is none."""
-    del config
-    return batch["masked_words"]
+def labels(batch, config):
+    """The masked words int [B, K], -1 where there is none; with `pairs`, of a joint pass, and beside another picture too."""
+    wanted = batch["masked_words"]
+    return jnp.where((batch["match"] != 0)[:, None], wanted, -1) if config.get("pairs", False) else wanted
 
 
 def momentum(config):

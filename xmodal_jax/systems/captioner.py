@@ -9,6 +9,7 @@ from xmodal_jax.systems.base import System
 from xmodal_jax.systems.texts import check_words, open_tokenizer, read_list, text_tower, write_list
 from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, image_tokens, tower
 
+ALWAYS = 100  # a text that is so frequent that the tokeniser learns its words
 CONTENT = "content.json"  # ids of the words that name a picture
 
 
@@ -20,8 +21,9 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None, kind=
         return source.phrases(i) if examples.phrases and hasattr(source, "phrases") else []
 
     def texts(i):
-        asked = source.questions(i) if getattr(examples, "asked", 0) else ()
-        return [*source.captions(i)[0], *phrases(i), *(question["question"] for question in asked)]
+        asked = source.questions(i) if getattr(examples, "asks", False) and hasattr(source, "questions") else ()
+        more = getattr(examples, "words", ()) if i == 0 else ()
+        return [*source.captions(i)[0], *phrases(i), *(question["question"] for question in asked), *more * ALWAYS]
 
     if examples.phrases and source is not None and not any(phrases(i) for i in range(len(source))):
         raise UserError(

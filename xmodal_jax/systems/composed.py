@@ -3,8 +3,12 @@
 import functools
 import os
 
+import numpy as np
+
 from xmodal_jax.config import build, choose
+from xmodal_jax.data import patch_codes
 from xmodal_jax.data.answering import frequent_answers
+from xmodal_jax.data.images import picture_of
 from xmodal_jax.data.pairs import PairExamples, PairMaker
 from xmodal_jax.decoding.vectors import VectorPredictor
 from xmodal_jax.errors import UserError
@@ -25,6 +29,7 @@ from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, image_tokens, to
 
 CLASSES = "classes.json"  # names of objects, of models of regions
 ANSWERS = "answers.json"  # that can be given, of models that are asked
+CENTROIDS = "patches.npy"  # of models whose patches have numbers
 
 ON_GRIDS = {"regions": Regions, "cells": Cells}  # image encoders that read the grid of another
 BESIDE = {  # of a whole CLIP, what belongs to neither tower: its path there and here
@@ -55,16 +60,25 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
                 "lists with boxes (docs/data.md)."
             )
     answers = ()
+    if examples.asked and source is not None and not hasattr(source, "questions"):
+        raise UserError("config.examples.asked needs pictures with questions: the built-in scenes have them (docs/data.md).")
     if examples.asked and kept:
         answers = read_list(kept, ANSWERS)
     elif examples.asked and source is not None:
-        if not hasattr(source, "questions"):
-            raise UserError(
-                "config.examples.asked needs pictures with questions: the built-in scenes have them (docs/data.md)."
-            )
         answers, _ = frequent_answers(source, examples.answers)
-    kind = functools.partial(PairMaker, classes=classes, answers=answers)
+    kind = functools.partial(PairMaker, classes=classes, answers=answers, centroids=centroids(config, examples, source, kept))
     return captioner.make_maker(config, examples, source, kept, open_scorer, kind)
+
+
+def centroids(config, examples, source, kept):
+    """Of patches, kept with a run or learned from pictures spread over the source; None where none are asked for."""
+    if not examples.codes or (source is None and not kept):
+        return None
+    if kept:
+        return np.load(os.path.join(kept, CENTROIDS), allow_pickle=False)
+    some = np.linspace(0, len(source) - 1, min(patch_codes.PICTURES, len(source))).astype(int)
+    pictures = [picture_of(source[int(i)], examples.image_size) for i in some]
+    return patch_codes.learn(pictures, examples.code_patch, examples.codes, config.seed)
 
 
 def keep(maker, folder):
@@ -73,6 +87,8 @@ def keep(maker, folder):
         write_list(folder, CLASSES, list(maker.classes))
     if maker.config.asked:
         write_list(folder, ANSWERS, list(maker.answers))
+    if maker.centroids is not None:
+        np.save(os.path.join(folder, CENTROIDS), maker.centroids, allow_pickle=False)
 
 
 def make_model(config, maker, dtype, kept=None):
@@ -105,6 +121,7 @@ def make_model(config, maker, dtype, kept=None):
         "predicts": tuple(head for head in HEADS if head in asked),
         "vocabulary": maker.vocabulary,
         "answers": len(maker.answers),
+        "codes": maker.config.codes,
     }
     if config.objectives.get("naming", {}).get("weight", 0.0):
         settings["names"] = maker.vocabulary

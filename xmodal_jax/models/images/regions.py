@@ -29,6 +29,7 @@ class Regions(nn.Module):
       norm_parts: normalise W f and V g before they are mixed (LXMERT, UNITER); norm: normalise what is mixed (UNITER, ViLBERT).
       segment: add a learned vector before that (UNITER, VisualBERT). whole: a first region, [IMG], the mean of all features
         with the box of the whole picture (ViLBERT).
+      numbers: of the regions, so many vectors, which tell the first from the second; 0: none (VL-T5, Cho et al., 2021).
       layers, heads: blocks of a transformer over the regions (WenLan, Huo et al., 2021).
       hidden: what a hidden region's feature becomes: "zero", or a learned "vector" (UNITER, VL-BERT).
     """
@@ -42,6 +43,7 @@ class Regions(nn.Module):
     segment: bool = False
     whole: bool = False
     hidden: str = "zero"
+    numbers: int = 0
     layers: int = 0
     heads: int = 12
     mlp_ratio: float = 4.0
@@ -73,6 +75,15 @@ class Regions(nn.Module):
         x = self.mixed(seen, numbers(boxes, self.geometry).astype(seen.dtype))  # [B, R, D]
         if self.segment:
             x = x + self.param("modality", nn.initializers.normal(0.02), (self.width,)).astype(x.dtype)
+        if self.numbers:
+            if self.numbers < x.shape[1]:
+                raise UserError(f"config.model.image.numbers={self.numbers}: there are {x.shape[1]} regions.")
+            x = (
+                x
+                + self.param("number_table", nn.initializers.normal(0.02), (self.numbers, self.width)).astype(x.dtype)[
+                    : x.shape[1]
+                ]
+            )
         if self.norm:
             x = self.style.norm(self.dtype, "norm")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -1,0 +1,18 @@
+"""Masked words from the other words of a text alone (BERT, Devlin et al., 2019; beside pairs in FLAVA, Singh et al., 2022, and
+DeCLIP, Li et al., 2022): the loss of `words`, on what the text encoder itself gives."""
+
+import jax.numpy as jnp
+import optax
+
+from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.views import text
+
+
+def text_words(verbs, batch, key, config):
+    """Metric: text_words_right (masked words whose likeliest is right)."""
+    del key, config
+    x = text(verbs, batch, "masked").own
+    logits = verbs.predict("text_words", jnp.take_along_axis(x, batch["masked_places"][..., None], axis=1))  # [B, K, V]
+    wanted = batch["masked_words"]
+    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
+    return weighted(values, wanted >= 0), {"text_words_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
