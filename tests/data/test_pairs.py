@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from xmodal_jax.data.pairs import IMAGE, PAIR, TEXT, PairExamples, PairMaker
+from xmodal_jax.data.patch_codes import nearest, patches
 from xmodal_jax.data.regions import hidden_regions
 from xmodal_jax.data.tokenizers import MASK, learn_tokenizer
 from xmodal_jax.data.word_masks import chosen_words
@@ -35,11 +36,11 @@ class Source:
         return {"id": str(i), "image": image, "captions": CAPTIONS[i], "lang": "en"} | ({"objects": objects} if objects else {})
 
 
-def maker(tokenizer=None, seed=0, **settings):
+def maker(tokenizer=None, seed=0, length=12, **settings):
     if tokenizer is None:
         tokenizer = learn_tokenizer("words:1", [text for texts in CAPTIONS for text in texts])
         tokenizer.add_special_tokens({"mask_token": MASK})
-    config = PairExamples(image_size=8, length=12, flips="none", **settings)
+    config = PairExamples(image_size=8, length=length, flips="none", **settings)
     return PairMaker(config, tokenizer, Source(), seed, classes=("car", "cat", "dog"))
 
 
@@ -193,6 +194,57 @@ def test_texts_that_are_written(written):
     assert len(seen) == {"caption": 1, "prefix": len(FIRST), "denoise": 3}[written] or written == "denoise"
 
 
+def test_the_kinds_of_vl_t5():
+    """Each behind its prompt; what an example lacks is not asked."""
+    vocabulary = [text for texts in CAPTIONS for text in texts]
+    settings = {"written": "spans+answer+match+region+ground", "regions": 4}
+    made = PairExamples(**settings)
+    tokenizer = learn_tokenizer("words:1", [*vocabulary, *made.words, "what is this", "yes"])
+    tokenizer.add_special_tokens({"mask_token": MASK})
+    made, seen = maker(tokenizer, length=20, **settings), collections.defaultdict(set)
+    example = Source()[0] | {"questions": [{"question": "what is this", "answers": ["yes", "yes"]}]}
+    for position in range(300):
+        row = made(example, position)
+        source, target = (tokenizer.decode(row[name][1 : int(row[f"{name}_length"])]) for name in ("source", "target"))
+        prompt, _, asked = source.partition(" : ")
+        seen[prompt].add((asked, target))
+    assert set(seen) == {"span prediction", "vqa", "image text match", "caption region", "visual grounding"}
+    assert seen["vqa"] == {("what is this", "yes")}
+    assert seen["caption region"] == {("region_0", "car"), ("region_1", "house")}
+    assert seen["visual grounding"] == {("car", "region_0"), ("house", "region_1")}
+    assert {target for _, target in seen["image text match"]} == {"true", "false"}
+    assert all((asked == CAPTIONS[0][0]) == (target == "true") for asked, target in seen["image text match"])
+    for asked, target in seen["span prediction"]:  # what is missing, put back, is the caption
+        spans = iter(part.split() for part in target.split(MASK)[1:])
+        whole = [word for piece in asked.split() for word in (next(spans) if piece == MASK else [piece])]
+        assert whole == FIRST and MASK in asked
+    bare = {tokenizer.decode(made(Source()[2], p)["source"][1:4]) for p in range(40)}
+    assert all(not source.startswith(("vqa", "caption region", "visual")) for source in bare)
+
+
+def test_second_views_and_numbers_of_patches(rng):
+    centroids = rng.random((5, 4 * 4 * 3)).astype(np.float32)
+    made = maker(views=2, brightness=0.5, codes=5, code_patch=4, code_share=0.0, regions=4)
+    made.centroids, shares = centroids, set()
+    example = Source()[0] | {"image": rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)}
+    for position in range(60):
+        row = made(example, position)
+        assert not np.array_equal(row["image"], row["image_second"])
+        first = row["caption"][1 : int(row["caption_length"])].tolist()
+        second = row["caption_second"][1 : int(row["caption_second_length"])].tolist()
+        assert first != second or len(first) == 1
+        left = collections.Counter(first) - collections.Counter(second)
+        assert sum(left.values()) == len(first) - len(second) <= 1
+        np.testing.assert_array_equal(row["codes"], nearest(patches(row["image"], 4), centroids))
+        assert row["codes_hidden"].any()
+        shares.add(int(row["codes_hidden"].sum()))
+        np.testing.assert_array_equal(row["boxes"], [[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]])
+    assert shares == {1, 2, 3, 4}
+    held = made.over(Source())(example, 0)
+    np.testing.assert_array_equal(held["image"], example["image"])
+    assert not np.array_equal(held["image_second"], example["image"])
+
+
 def test_texts_and_pictures_alone():
     """A text alone has no regions, a picture alone no words; neither is asked whether it is a pair."""
     made = maker(masked="random", other="text", text_alone=0.3, image_alone=0.2, regions=4, causal=0.5)
@@ -272,6 +324,9 @@ def test_the_caption_does_not_depend_on_the_views():
         ({"mask_share": 0.0}, "mask_share"),
         ({"written": "caption+all"}, "examples.written='all': must be one of"),
         ({"text_alone": 0.7, "image_alone": 0.4}, "are shares of the examples"),
+        ({"views": 3}, "examples.views=3"),
+        ({"codes": 5, "code_patch": 3}, "must divide image_size=128"),
+        ({"codes": 5, "code_patch": 4, "regions": 9}, "the regions are the 1024 patches"),
         ({"causal": 1.5}, "are shares of the examples"),
         ({"replaced": 0.7, "retained": 0.4}, "together at most 1"),
         ({"joint": True}, "it needs examples.masked and examples.other"),

@@ -186,3 +186,15 @@ def test_a_transformer_over_the_regions_that_there_are(rng):
     np.testing.assert_allclose(model.apply({"params": params}, images, moved).x[:, :2], plain[:, :2], atol=1e-5)
     moved = regions | {"boxes": regions["boxes"] * np.array([1, 0.5, 1], np.float32)[:, None]}
     assert np.abs(model.apply({"params": params}, images, moved).x[:, 0] - plain[:, 0]).max() > 1e-3
+
+
+def test_regions_that_know_their_number(rng):
+    """Two boxes of one place are told apart by it alone."""
+    images, boxes = rng.normal(size=(1, SIDE, SIDE, F)).astype(np.float32), np.array([[[0, 0, 0.5, 0.5]] * 2], np.float32)
+    regions = {"boxes": boxes, "there": np.ones((1, 2), bool)}
+    model = Regions(Grid(), width=D, norm=False, numbers=3)
+    params = random_params(model, images, regions)
+    x = model.apply({"params": params}, images, regions).x[0]
+    np.testing.assert_allclose(x[1] - x[0], params["number_table"][1] - params["number_table"][0], atol=1e-5)
+    with pytest.raises(UserError, match="numbers=1: there are 2 regions"):
+        Regions(Grid(), width=D, numbers=1).init(jax.random.PRNGKey(0), images, regions)

@@ -7,7 +7,7 @@ from scipy.special import log_softmax, softmax
 
 from configs.zoo import get_config
 from xmodal_jax.errors import UserError
-from xmodal_jax.objectives import contrast
+from xmodal_jax.objectives import contrast, nearest
 from xmodal_jax.systems import recipe
 from xmodal_jax.train import loop, memory, progress
 from xmodal_jax.train.checkpoints import Checkpoints
@@ -50,8 +50,9 @@ def case(rng):
     "settings",
     [
         {"distil": 0.4, "ramp": 4}, {"distil": 0.4}, {"negatives": "queue", "summed": True, "temperature": 0.1},
+        {"distil": 0.4, "intra": True},
     ],
-    ids=["albef", "after the ramp", "wenlan"],
+    ids=["albef", "after the ramp", "wenlan", "tcl"],
 )  # fmt: skip
 def test_contrast_by_loops(case, settings):
     """Row 2 has no picture; rows 0 and 3 are of one group, row 1's stands in the queue, whose last places are empty."""
@@ -60,7 +61,8 @@ def test_contrast_by_loops(case, settings):
     loss, metrics = contrast.compare(verbs, rows, SETTINGS | {"distil": 0.0, "ramp": 0} | settings)
     scale, share = 1 / settings.get("temperature", 1 / 7), settings.get("distil", 0.0) * (0.25 if "ramp" in settings else 1.0)
     total, right = 0.0, 0
-    for query, key in (("u", "v"), ("v", "u")):
+    within = [("u", "u"), ("v", "v")] if "intra" in settings else []
+    for query, key in [("u", "v"), ("v", "u"), *within]:
         keys = np.float64(np.concatenate([rows[f"teacher_{key}"], queue[key]]))
         valid, groups = np.r_[rows["present"] > 0, queue["valid"]], np.r_[rows["group"], queue["group"]]
         for b in np.flatnonzero(rows["present"]):
@@ -70,16 +72,38 @@ def test_contrast_by_loops(case, settings):
             ]  # fmt: skip
             scores = [scale * np.float64(rows[query][b]) @ keys[k] for k in counted]
             slow = [scale * np.float64(rows[f"teacher_{query}"][b]) @ keys[k] for k in counted]
-            told = share * softmax(slow) + (1 - share) * (np.array(counted) == b)
+            own = share if query != key else 0.0
+            told = own * softmax(slow) + (1 - own) * (np.array(counted) == b)
             total -= told @ log_softmax(scores)
-            right += query == "u" and counted[int(np.argmax(scores))] == b
-    np.testing.assert_allclose(float(loss.total), total * (1.0 if settings.get("summed") else 0.5), rtol=1e-4)
+            right += (query, key) == ("u", "v") and counted[int(np.argmax(scores))] == b
+    np.testing.assert_allclose(
+        float(loss.total), total * (1.0 if settings.get("summed") else 0.25 if within else 0.5), rtol=1e-4
+    )
     assert loss.weight == 3 and metrics["contrast_right"].total == right
     kept = verbs.kept["contrast"]
     for name in ("u", "v"):
         expected = np.concatenate([rows[f"teacher_{name}"][[0, 1, 3]], queue[name]])[:Q]
         np.testing.assert_array_equal(kept[name], expected)
     assert kept["valid"].tolist() == [True] * 5 and kept["group"].tolist() == [3, 8, 3, 8, 1]
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_the_nearest_text_by_loops(case, filled):
+    """Of those that are there; as long as there is none, a text is its own neighbour."""
+    rows, queue = case
+    held = {"u": queue["u"], "valid": queue["valid"] & filled}
+    verbs = Recalling(held)
+    loss, metrics = nearest.compare(verbs, {name: rows[name] for name in ("u", "v", "present")}, {})
+    keys = np.float64(queue["u"][:3])
+    found = [keys[np.argmax(keys @ u)] if filled else u for u in np.float64(rows["u"])]
+    there, total = np.flatnonzero(rows["present"]), 0.0
+    scores = 7.0 * np.array(found) @ np.float64(rows["v"]).T
+    for way in (scores, scores.T):
+        total -= sum(log_softmax(way[b, there])[list(there).index(b)] for b in there) / 2
+    np.testing.assert_allclose(float(loss.total), total, rtol=1e-4)
+    assert metrics["nearest_right"].total == sum(there[scores[b, there].argmax()] == b for b in there)
+    np.testing.assert_array_equal(verbs.kept["nearest"]["u"], np.concatenate([rows["u"][[0, 1, 3]], queue["u"]])[:Q])
+    assert verbs.kept["nearest"]["valid"].tolist() == [True] * 3 + [filled] * 2
 
 
 def test_negatives_that_there_are_not(case):

@@ -4,9 +4,13 @@ The centroids are patches themselves, so that numbers can be drawn (X-LXMERT, Ch
 FLAVA, Singh et al., 2022, and DALL-E the codes of an autoencoder). Letters: N patches of a picture, p pixels of a side.
 """
 
-import numpy as np
+import warnings
 
-PICTURES, ROUNDS = 400, 12  # that the centroids are learned from, of k-means
+import numpy as np
+from scipy.cluster.vq import kmeans2
+
+PICTURES, ROUNDS = 400, 12  # that the centroids are learned from; of k-means
+SPREAD = 1024  # centroids at most that begin far from each other (k-means++), which takes the square of their number
 
 
 def patches(image, patch):
@@ -17,19 +21,20 @@ def patches(image, patch):
 
 
 def learn(images, patch, count, seed=0):
-    """Centroids float32 [count, p p 3] of the patches of some pictures; one that lost all of its patches takes a new one."""
+    """Centroids float32 [count, p p 3] of the patches of some pictures."""
     rng = np.random.default_rng((seed, 7))
     points = np.concatenate([patches(image, patch) for image in images])
     points = points[rng.permutation(len(points))[: 60 * count]]
     different = np.unique(points, axis=0)
-    centroids = different[rng.choice(len(different), count, replace=len(different) < count)]
-    for _ in range(ROUNDS):
-        own = nearest(points, centroids)
-        sums = np.zeros_like(centroids)
-        np.add.at(sums, own, points)
-        sizes = np.bincount(own, minlength=count)
-        far = points[np.argsort(-((points - centroids[own]) ** 2).sum(-1))[:count]]  # the worst told
-        centroids = np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], far[np.cumsum(sizes == 0) - 1])
+    if len(different) <= count:
+        return np.resize(different, (count, different.shape[1]))
+    begin = "++" if count <= SPREAD else "points"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # clusters without a point, of which below
+        centroids, own = kmeans2(points, count, ROUNDS, minit=begin, seed=rng)
+    dead = np.bincount(own, minlength=count) == 0
+    worst = np.argsort(-((points - centroids[own]) ** 2).sum(-1))
+    centroids[dead] = points[worst[: dead.sum()]]
     return centroids.astype(np.float32)
 
 

@@ -1,0 +1,228 @@
+"""Losses of hidden patches, of a text or a picture alone, of second views and disturbed pairs, against loops in float64."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from tests.objectives.test_objectives import close
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.backbones.encoded import Encoded
+from xmodal_jax.models.interactions.fused import Fused
+from xmodal_jax.models.verbs import Verbs
+from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.objectives.inputs import GREY, grey
+
+B, N, T, D, K, V, C = 4, 9, 6, 5, 3, 11, 7
+
+
+class Given:
+    """A model whose tokens are drawn for each picture and text it has not seen yet, and whose heads are linear."""
+
+    def __init__(self, rng):
+        self.rng, self.seen, self.heads = rng, {}, {}
+        self.has_teacher = False
+
+    def drawn(self, name, given, *shape):
+        key = name, np.asarray(given).tobytes()
+        if key not in self.seen:
+            self.seen[key] = self.rng.normal(size=shape).astype(np.float32)
+        return self.seen[key]
+
+    def once(self, function, *arrays):
+        return function(*arrays)
+
+    def encode_image(self, images):
+        x = self.drawn("image", images, B, 1 + N, D)
+        return Encoded(x, np.ones((B, 1 + N), bool), own=x, class_tokens=1)
+
+    def encode_text(self, ids, length, seen=None):
+        return Encoded(None, np.ones((B, T), bool), own=self.drawn("text", ids, B, T, D))
+
+    def fuse(self, text, image, mode):
+        return Fused(text.own, image.own, text.mask, image.mask, text.own[:, 0] + (image.own**2).mean(1))
+
+    def predict(self, head, x):
+        sizes = {"text_words": V, "match": 2, "projector": D, "predictor": D, "text_teacher": D, "image_teacher": D}
+        if head not in self.heads:
+            self.heads[head] = self.rng.normal(size=(D, sizes.get(head, C))).astype(np.float32)
+        return x @ self.heads[head]
+
+
+@pytest.fixture
+def case(rng):
+    batch = {
+        "image": rng.integers(0, 256, (B, 6, 6, 3)).astype(np.uint8), "caption": rng.integers(0, V, (B, T)),
+        "image_second": rng.integers(0, 256, (B, 6, 6, 3)).astype(np.uint8), "caption_second": rng.integers(0, V, (B, T)),
+        "caption_length": np.full(B, T - 1), "caption_second_length": np.full(B, T - 1),
+        "masked": rng.integers(0, V, (B, T)), "masked_places": rng.integers(0, T, (B, K)),
+        "masked_words": rng.integers(-1, V, (B, K)), "codes": rng.integers(0, C, (B, N)),
+        "codes_hidden": rng.random((B, N)) < 0.5,
+        "other": rng.integers(0, V, (B, T)), "other_length": np.full(B, T - 1), "match": np.array([1, 0, -1, 1]),
+    }  # fmt: skip
+    batch["codes_hidden"][0, 0] = True
+    batch["masked_words"][0, 0] = 1
+    return Given(rng), batch
+
+
+def test_hidden_patches_are_grey(case):
+    _, batch = case
+    found = np.asarray(grey(batch["image"], batch["codes_hidden"]))
+    for b in range(B):
+        for n in range(N):
+            y, x = 2 * (n // 3), 2 * (n % 3)
+            own = batch["image"][b, y : y + 2, x : x + 2]
+            expected = np.full_like(own, GREY) if batch["codes_hidden"][b, n] else own
+            np.testing.assert_array_equal(found[b, y : y + 2, x : x + 2], expected)
+    assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["codes", "image_codes", "pairs"])
+def test_numbers_of_hidden_patches(case, name):
+    """Behind the class token; of a pair alone where that is asked; the picture is one with grey patches."""
+    verbs, batch = case
+    settings, name = {"pairs": name == "pairs"}, name.replace("pairs", "codes")
+    loss, metrics = OBJECTIVES[name](verbs, batch, None, settings)
+    tokens = verbs.drawn("image", grey(batch["image"], batch["codes_hidden"]), B, 1 + N, D)
+    values, right = [], []
+    for b, n in np.argwhere(batch["codes_hidden"]):
+        if settings["pairs"] and batch["match"][b] == 0:
+            continue
+        logits = np.float64(tokens[b, 1 + n]) @ np.float64(verbs.heads[name])
+        values.append(-log_softmax(logits)[batch["codes"][b, n]])
+        right.append(logits.argmax() == batch["codes"][b, n])
+    close(loss.mean(), np.mean(values))
+    close(metrics[f"{name}_right"].mean(), np.mean(right))
+
+
+def test_patches_of_another_size_are_refused(case):
+    verbs, batch = case
+    batch |= {"codes": batch["codes"][:, :4], "codes_hidden": batch["codes_hidden"][:, :4]}
+    with pytest.raises(UserError, match="gives 9 tokens for 4 patches"):
+        OBJECTIVES["image_codes"](verbs, batch, None, {})
+
+
+def test_words_of_a_text_alone(case):
+    verbs, batch = case
+    loss, metrics = OBJECTIVES["text_words"](verbs, batch, None, {})
+    tokens, values = verbs.drawn("text", batch["masked"], B, T, D), []
+    for b in range(B):
+        for place, word in zip(batch["masked_places"][b], batch["masked_words"][b], strict=True):
+            if word >= 0:
+                values.append(-log_softmax(np.float64(tokens[b, place]) @ np.float64(verbs.heads["text_words"]))[word])
+    close(loss.mean(), np.mean(values))
+    assert metrics["text_words_right"].weight == len(values)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def test_two_views_are_alike(case):
+    """The negative cosine both ways; without a gradient through what is compared with."""
+    verbs, batch = case
+    loss, metrics = OBJECTIVES["siamese"](verbs, batch, None, {})
+    z, p = [], []
+    for name in ("image", "image_second"):
+        mean = np.float64(verbs.drawn("image", batch[name], B, 1 + N, D)).mean(1)
+        z.append(mean @ verbs.heads["projector"])
+        p.append(z[-1] @ verbs.heads["predictor"])
+    close(loss.mean(), -0.5 * np.mean((unit(p[0]) * unit(z[1])).sum(-1) + (unit(p[1]) * unit(z[0])).sum(-1)))
+    close(metrics["siamese_spread"].mean(), unit(z[0]).std(0).mean() * D**0.5)
+
+    def of(projector):
+        verbs.heads["projector"] = projector
+        return OBJECTIVES["siamese"](verbs, batch, None, {})[0].mean()
+
+    place, step, start = (1, 2), 1e-6, np.float64(verbs.heads["projector"])
+
+    def with_targets_fixed(projector):
+        total = 0.0
+        for one, other in ((0, 1), (1, 0)):
+            mean = np.float64(verbs.drawn("image", batch[("image", "image_second")[one]], B, 1 + N, D)).mean(1)
+            total += (unit(mean @ projector @ np.float64(verbs.heads["predictor"])) * unit(z[other])).sum(-1).mean()
+        return -0.5 * total
+
+    moved = start.copy()
+    moved[place] += step
+    slope = (with_targets_fixed(moved) - with_targets_fixed(start)) / step
+    np.testing.assert_allclose(jax.grad(of)(np.float32(start))[place], slope, rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["text_regress", "image_regress"])
+def test_a_teacher_tells_hidden_tokens(case, rng, name):
+    """Smooth L1 to the teacher's normalised tokens of the clean input, at hidden places."""
+    verbs, batch = case
+    verbs.has_teacher, slow = True, Given(rng)
+    verbs.teacher = lambda: slow
+    loss, metrics = OBJECTIVES[name](verbs, batch, None, {"beta": 0.7})
+    if name == "text_regress":
+        tokens, clean = verbs.drawn("text", batch["masked"], B, T, D), slow.drawn("text", batch["caption"], B, T, D)
+        hidden = [(b, batch["masked_places"][b, k]) for b, k in np.argwhere(batch["masked_words"] >= 0)]
+        head = verbs.heads["text_teacher"]
+    else:
+        shown = grey(batch["image"], batch["codes_hidden"])
+        tokens, clean = verbs.drawn("image", shown, B, 1 + N, D)[:, 1:], slow.drawn("image", batch["image"], B, 1 + N, D)[:, 1:]
+        hidden, head = np.argwhere(batch["codes_hidden"]).tolist(), verbs.heads["image_teacher"]
+    values, found, wanted = [], [], []
+    for b, t in hidden:
+        x = np.float64(clean[b, t])
+        wanted.append((x - x.mean()) / np.sqrt(x.var() + 1e-5))
+        found.append(np.float64(tokens[b, t]) @ head)
+        gap = np.abs(found[-1] - wanted[-1])
+        values.append(np.where(gap < 0.7, gap**2 / 1.4, gap - 0.35).mean())
+    close(loss.mean(), np.mean(values))
+    error = np.mean((np.array(found) - wanted) ** 2) / np.mean((np.array(wanted) - np.mean(wanted, 0)) ** 2)
+    close(metrics[f"{name}_error"].mean(), error)
+
+
+def test_disturbed_pairs(case):
+    """One step uphill from nothing in words and in image tokens, each alone; the row that is not asked takes no part."""
+    verbs, batch = case
+    rate, k = 0.3, 1.5
+    loss, metrics = OBJECTIVES["adversarial"](verbs, batch, None, {"rate": rate, "divergence": k})
+    text, image = (
+        np.float64(verbs.drawn("text", batch["other"], B, T, D)),
+        np.float64(verbs.drawn("image", batch["image"], B, 1 + N, D)),
+    )
+    head, rows = np.float64(verbs.heads["match"]), [0, 1, 3]
+
+    def logits(text, image):
+        return (text[:, 0] + (image**2).mean(1)) @ head
+
+    def told(scores):
+        return np.array([-log_softmax(scores[b])[batch["match"][b]] for b in rows])
+
+    plain, total, moved = log_softmax(logits(text, image), axis=-1), 0.0, []
+    for name in ("text", "image"):
+        pushed = {"text": text, "image": image}
+        slope = np.exp(plain)
+        slope[rows, batch["match"][rows]] -= 1
+        slope = slope @ head.T  # by the pooled vector
+        d = np.zeros_like(pushed[name])
+        for b in rows:
+            if name == "text":
+                d[b, 0] = slope[b]
+            else:
+                d[b] = slope[b] * 2 * image[b] / (1 + N)
+            d[b] *= rate / np.linalg.norm(d[b])
+        scores = logits(**(pushed | {name: pushed[name] + d}))
+        other = log_softmax(scores, axis=-1)
+        apart = ((np.exp(plain) - np.exp(other)) * (plain - other)).sum(-1)[rows]
+        total += (told(scores) + k * apart).mean() / 2
+        moved.append(apart.mean())
+    close(loss.mean(), total)
+    close(metrics["adversarial_moved"].mean(), np.mean(moved))
+
+
+def test_what_is_computed_once_is_computed_once():
+    calls = []
+
+    def counted(x):
+        calls.append(1)
+        return x + 1
+
+    verbs, array = Verbs(None, {}), np.ones(3)
+    assert verbs.once(counted, array) is verbs.once(counted, array) and len(calls) == 1
+    verbs.once(counted, np.ones(3))
+    assert len(calls) == 2
