@@ -1,6 +1,8 @@
-"""Run by test_eight_devices.py in a process that simulates eight devices: trains on several meshes, prints one JSON line."""
+"""Run by tests in a process that simulates eight devices: trains what a test module's `small_config` makes on several of its
+`MESHES`, prints one JSON line."""
 
 import gc
+import importlib
 import json
 import sys
 
@@ -33,8 +35,8 @@ def train(config, sizes, devices, steps):
 
 
 def main(arguments):
-    from tests.train.test_eight_devices import MESHES, small_config
-
+    asking = importlib.import_module(arguments["of"])
+    MESHES, small_config = asking.MESHES, asking.small_config
     out, states, targets, folder, steps = {}, {}, {}, arguments["folder"], arguments["steps"]
     devices = jax.devices()
     gc.freeze()

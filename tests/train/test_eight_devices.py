@@ -35,9 +35,9 @@ def small_config():
     return config
 
 
-def run(meshes, restore_on, folder, steps=20):
+def run(meshes, restore_on, folder, steps=20, of="tests.train.test_eight_devices"):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    arguments = json.dumps({"meshes": meshes, "restore_on": restore_on, "folder": str(folder), "steps": steps})
+    arguments = json.dumps({"meshes": meshes, "restore_on": restore_on, "folder": str(folder), "steps": steps, "of": of})
     done = subprocess.run(
         [sys.executable, "-m", "tests.train.eight_devices", arguments],
         cwd=ROOT, env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=1500,

@@ -6,6 +6,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from configs.zoo import get_config
+from tests.train import test_eight_devices
 from xmodal_jax.errors import UserError
 from xmodal_jax.objectives import contrast, nearest
 from xmodal_jax.systems import recipe
@@ -125,6 +126,18 @@ def small():
     return config
 
 
+MESHES = {  # name: (sizes, devices, changes to the config)
+    "one": ({}, 1, {}), "data x fsdp": ({"data": 4, "fsdp": 2}, 8, {}), "parts": ({}, 1, {"accumulate": 4}),
+}  # fmt: skip
+
+
+def small_config():
+    """The same for more devices."""
+    config = small()
+    config.batch_size = 16
+    return config
+
+
 @pytest.fixture(scope="module")
 def parts():
     return recipe.make(small())
@@ -162,6 +175,19 @@ def test_the_teacher_follows_and_parts_of_a_batch_give_the_same(parts):
     np.testing.assert_allclose(queues[0]["u"], queues[1]["u"], atol=1e-5)
     assert queues[0]["valid"].all()
     np.testing.assert_allclose(np.linalg.norm(queues[0]["v"], axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_devices_and_parts_remember_the_same(tmp_path):
+    """One device, eight that share rows and parameters, four parts of a batch: the same losses, of one step as of the sixth,
+    and what one saves the others read."""
+    found = test_eight_devices.run(list(MESHES), ["one", "data x fsdp"], tmp_path, 6, "tests.train.test_memory")
+    one = found["one"]["history"]
+    for name, result in found.items():
+        for step, (ours, alone) in enumerate(zip(result["history"], one, strict=True)):
+            for metric in ("loss", "contrast", "match_hard", "words"):
+                np.testing.assert_allclose(ours[metric], alone[metric], rtol=1e-5, err_msg=f"{name}, step {step}, {metric}")
+        assert all(result["restored"].values()), name
 
 
 @pytest.mark.slow
