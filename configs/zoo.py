@@ -20,7 +20,7 @@ from xmodal_jax.data.pairs import PairExamples
 from xmodal_jax.data.sources import data_section
 from xmodal_jax.models import Composed
 from xmodal_jax.models.interactions import INTERACTIONS
-from xmodal_jax.systems.composed import ON_GRIDS
+from xmodal_jax.systems.composed import DRAWN, ON_GRIDS
 from xmodal_jax.systems.recipe import run_defaults
 from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, section
 from xmodal_jax.train.optimizers import OptimizerConfig
@@ -93,6 +93,12 @@ ROWS = {
         examples={"masked": "random", "other": "text"}, objectives={"words": {}, "match": {}},
         tiny={"image": {"sample": 40}},
     ),
+    "soho": dict(  # Huang et al., 2021
+        text=BERT, image=("dictionary", {"entries": 2048}), interaction=("single", {"layers": 12, "post_norm": True}),
+        examples={"masked": "random", "other": "text", "joint": True, "cell_share": 0.5},
+        objectives={"words": {}, "match": {}, "visual_tokens": {}, "dictionary": {"entries": 2048, "decay": 0.1}},
+        tiny={"image": {"entries": 64}, "objectives": {"dictionary": {"entries": 64}}},
+    ),
     "unified_vlp": dict(  # Zhou et al., 2020
         text=BERT, image=("regions", {"geometry": "six"}), interaction=("single", {"layers": 12, "pool": "none", **FROM_BERT}),
         examples={"masked": "random", "causal": 0.75}, objectives={"words": {}},
@@ -129,6 +135,17 @@ ROWS = {
         examples={"masked": "random", "other": "text", "joint": True, "region_retained": 0.1, "overlap": 0.4},
         objectives={"words": {}, "match": {}, "classes": {"targets": "soft"}, "detector": {}},
         base={"image": {"width": 1024}, "interaction": {"image_width": 1024, "image_heads": 8, "image_mlp_ratio": 1.0}},
+    ),
+    "visual_parsing": dict(  # Xue et al., 2021
+        text=BERT, image=("vit", {"layers": 12}), interaction=("single", {"layers": 12}),
+        examples={"masked": "random", "other": "text"},
+        objectives={"words": {}, "match": {}, "attention_guided": {"attended": 8}},
+    ),
+    "dalle": dict(  # Ramesh et al., 2021
+        text=BERT, image=("codes", {}), interaction=("single", {"layers": 12, "pool": "none"}),
+        examples={"codes": 8192, "code_share": -1.0},
+        objectives={"next_words": {"weight": 0.125, "mode": "sequence"}, "next_codes": {"weight": 0.875}},
+        tiny={"examples": {"codes": 64}},
     ),
     "albef": dict(  # Li et al., 2021
         text=("bert", {"layers": 6}), image=("vit", {"layers": 12}), interaction=("cross", {"layers": 6}), shared_width=256,
@@ -281,9 +298,10 @@ def get_config(arg=""):
     grid = section(IMAGE_ENCODERS, scale["grid"][0], "", scale["grid"][1], "grid")
     if kind == "grid":
         config.model.image = grid
-    elif kind in ON_GRIDS:
-        config.model.image = part(ON_GRIDS, "image", kind, own)
-        config.model.image.grid = grid
+    elif kind in ON_GRIDS | DRAWN:
+        config.model.image = part(ON_GRIDS | DRAWN, "image", kind, own)
+        if kind in ON_GRIDS:
+            config.model.image.grid = grid
         del config.model.image["init"], config.model.image["freeze"]
     else:
         config.model.image = part(IMAGE_ENCODERS, "image", kind, own, patch=scale["patch"])

@@ -11,7 +11,7 @@ import pytest
 from configs.zoo import ROWS, get_config
 from tests.conftest import random_params
 from xmodal_jax.errors import UserError
-from xmodal_jax.evaluators.objectives import ObjectivesEvaluator
+from xmodal_jax.evaluators.objectives import ObjectivesEvaluator, swapped, without
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.sums import weighted
 from xmodal_jax.systems import recipe
@@ -72,6 +72,18 @@ def test_right_wrong_and_no_picture(monkeypatch):
     found = {name.rpartition("/")[2]: value for name, value in results.items()}
     expected = {"loss": 2.5, "match_right": 1, "wrong": 0, "none": 0.25, "gain": 1, "gain_low": 1, "chance": 0.75, "count": 8}
     assert found == pytest.approx(expected)
+
+
+def test_another_side_may_be_exchanged():
+    """Captions of other pairs, or none: an end mark behind the first one."""
+    ids, lengths = np.array([[9, 3, 4, 1, 1], [9, 5, 1, 1, 1]]), np.array([3, 2])
+    batch = {"image": np.array([1, 2]), "image_second": np.array([3, 4]), "caption": ids, "caption_length": lengths}
+    found = swapped(batch, "caption")
+    assert np.array_equal(found["caption"], ids[::-1]) and found["caption_length"].tolist() == [2, 3]
+    assert found["image"] is batch["image"] and swapped(batch, "image")["image_second"].tolist() == [4, 3]
+    found = without(batch, "caption")
+    assert found["caption"].tolist() == [[9, 1, 1, 1, 1]] * 2 and found["caption_length"].tolist() == [1, 1]
+    assert without(batch, "image")["image"].tolist() == [128, 128]
 
 
 @pytest.mark.parametrize("row", ROWS)

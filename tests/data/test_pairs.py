@@ -240,6 +240,13 @@ def test_second_views_and_numbers_of_patches(rng):
         shares.add(int(row["codes_hidden"].sum()))
         np.testing.assert_array_equal(row["boxes"], [[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]])
     assert shares == {1, 2, 3, 4}
+    made = maker(codes=5, code_patch=4, code_share=-1.0, cell_share=0.5)
+    made.centroids = centroids
+    rows = [made(example, position) for position in range(200)]
+    assert all("codes_hidden" not in row for row in rows)
+    there = [row["cell_place"] for row in rows if row["cell_place"] >= 0]
+    assert 70 < len(there) < 130 and min(there) < 0.1 and 0.9 < max(there) < 1
+    made = maker(views=2, brightness=0.5)
     held = made.over(Source())(example, 0)
     np.testing.assert_array_equal(held["image"], example["image"])
     assert not np.array_equal(held["image_second"], example["image"])

@@ -37,7 +37,7 @@ def test_a_single_stream_of_vilts_parts_is_vilt(rng):
 
 
 @pytest.mark.parametrize("post_norm", [False, True])
-@pytest.mark.parametrize("mode", ["both", "prefix", "causal"])
+@pytest.mark.parametrize("mode", ["both", "prefix", "causal", "sequence"])
 def test_who_sees_whom(mode, post_norm, rng):
     """A changed token changes those that may see it, and no other; the last word and the last place are padding."""
     N = 4
@@ -59,6 +59,8 @@ def test_who_sees_whom(mode, post_norm, rng):
         moved = {*np.flatnonzero(np.abs(np.asarray(run(x[:, :T], x[:, T:]) - plain)[0]).max(-1) > 1e-4).tolist()}
         if changed in (T - 1, T + N - 1):
             expected = {changed}
+        elif mode == "sequence":  # also what is padding sees
+            expected = {*range(changed, T + N)}
         elif changed >= T:
             expected = {*range(T + N)}
         else:

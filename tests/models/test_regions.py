@@ -9,7 +9,10 @@ import pytest
 from tests.conftest import random_params
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
+from xmodal_jax.models.byte_embedding import sincos_2d
 from xmodal_jax.models.images.cells import Cells
+from xmodal_jax.models.images.codes import PatchCodes
+from xmodal_jax.models.images.dictionary import Dictionary
 from xmodal_jax.models.images.regions import Regions, numbers
 from xmodal_jax.models.images.roi import SAMPLES, roi_align
 
@@ -198,3 +201,36 @@ def test_regions_that_know_their_number(rng):
     np.testing.assert_allclose(x[1] - x[0], params["number_table"][1] - params["number_table"][0], atol=1e-5)
     with pytest.raises(UserError, match="numbers=1: there are 2 regions"):
         Regions(Grid(), width=D, numbers=1).init(jax.random.PRNGKey(0), images, regions)
+
+
+def test_a_visual_dictionary(rng):
+    """Cells and their nearest entries by loops; hidden are all cells of one entry; gradients pass the entries by."""
+    images, N, K = rng.normal(size=(B, SIDE, SIDE, F)).astype(np.float32), SIDE * SIDE, 5
+    model = Dictionary(Grid(), width=8, entries=K)
+    params = random_params(model, images)
+    place = np.array([0.4, -1.0], np.float32)
+    seen = model.apply({"params": params}, images, {"place": place})
+    table, codes = np.float64(params["dictionary_table"]), np.asarray(seen.codes)
+    z = images.reshape(B, N, F).astype(np.float64) @ params["cell"]["kernel"] + params["cell"]["bias"]
+    for b in range(B):
+        for n in range(N):
+            k = np.argmin(((table - z[b, n]) ** 2).sum(-1))
+            assert codes[b, n] == k
+            shares = np.concatenate([z[b, n], table[k]]) @ params["gate"]["kernel"] + params["gate"]["bias"]
+            shares = np.exp(shares) / np.exp(shares).sum()
+            x = shares[0] * z[b, n] + shares[1] * table[k]
+            hidden = b == 0 and k == codes[0, int(0.4 * N)]
+            assert bool(seen.hidden[b, n]) == hidden
+            expected = (params["mask_token"] if hidden else x) + sincos_2d(SIDE, SIDE, 8)[n]
+            np.testing.assert_allclose(seen.x[b, n], expected, atol=1e-4)
+    np.testing.assert_allclose(seen.features, z, atol=1e-4)
+    slope = jax.grad(lambda p: model.apply({"params": p}, images).x.sum())(params)
+    assert not np.any(slope["dictionary_table"]) and np.any(slope["cell"]["kernel"])
+
+
+def test_numbers_of_patches_as_tokens(rng):
+    codes = rng.integers(0, 7, (2, 4)).astype(np.int32)
+    model = PatchCodes(codes=7, places=4, width=D)
+    params = random_params(model, None, {"codes": codes})
+    found = model.apply({"params": params}, None, {"codes": codes})
+    np.testing.assert_allclose(found.x, params["codes_embed"]["embedding"][codes] + params["place_table"], atol=1e-6)

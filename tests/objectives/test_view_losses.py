@@ -11,6 +11,7 @@ from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.interactions.fused import Fused
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.objectives.attention_guided import pivoted
 from xmodal_jax.objectives.inputs import GREY, grey
 
 B, N, T, D, K, V, C = 4, 9, 6, 5, 3, 11, 7
@@ -226,3 +227,97 @@ def test_what_is_computed_once_is_computed_once():
     assert verbs.once(counted, array) is verbs.once(counted, array) and len(calls) == 1
     verbs.once(counted, np.ones(3))
     assert len(calls) == 2
+
+
+def test_next_patches(case):
+    """The first from the closing mark's token, each other from the patch before it; nothing sees what comes behind."""
+    verbs, batch = case
+    batch["caption_length"], modes = np.array([T - 1, 2, 3, 1]), []
+    for name in ("codes_hidden", "masked", "other"):
+        del batch[name]
+    tokens, words = verbs.rng.normal(size=(B, N, D)).astype(np.float32), verbs.rng.normal(size=(B, T, D)).astype(np.float32)
+    verbs.fuse = lambda text, image, mode: (modes.append(mode), Fused(words, tokens, None, None, None))[1]
+    verbs.encode_image = lambda images, more: Encoded(None, np.ones((B, N), bool), codes=more["codes"])
+    loss, metrics = OBJECTIVES["next_codes"](verbs, batch, None, {})
+    values, right = [], []
+    for b in range(B):
+        for n in range(N):
+            x = tokens[b, n - 1] if n else words[b, batch["caption_length"][b]]
+            logits = np.float64(x) @ np.float64(verbs.heads["codes"])
+            values.append(-log_softmax(logits)[batch["codes"][b, n]])
+            right.append(logits.argmax() == batch["codes"][b, n])
+    close(loss.mean(), np.mean(values))
+    close(metrics["next_codes_right"].mean(), np.mean(right))
+    assert modes == ["sequence"] and OBJECTIVES["next_codes"].told_by == "caption"
+
+
+def test_the_pivot_and_what_it_looks_at(rng):
+    looks, pivot = rng.random((3, 8, 8)), np.array([0, 5, 7])
+    found = np.asarray(pivoted(looks, pivot, 3))
+    for b in range(3):
+        others = [n for n in np.argsort(-looks[b, pivot[b]]) if n != pivot[b]][:3]
+        assert {*np.flatnonzero(found[b])} == {pivot[b], *others}
+
+
+def test_patches_hidden_by_attention(case):
+    """By the last layer's, the mean of its heads; the rest is the loss of a teacher's tokens."""
+    verbs, batch = case
+    weights = verbs.rng.random((2, B, 3, 1 + N, 1 + N))
+    verbs.watched = lambda verb, images: {"image": {"encoder": {"layers": {"attention": {"weights": (weights,)}}}}}
+    key = jax.random.PRNGKey(3)
+    loss, metrics = OBJECTIVES["attention_guided"](verbs, batch, key, {"attended": 2})
+    pivot = np.asarray(jax.random.randint(key, (B,), 0, N))
+    hidden = np.asarray(pivoted(weights[1].mean(1)[:, 1:, 1:], pivot, 2))
+    assert (hidden.sum(1) == 3).all()
+    x = verbs.drawn("image", grey(batch["image"], hidden), B, 1 + N, D)[:, 1:] @ verbs.heads["image_teacher"]
+    wanted = np.float64(verbs.drawn("image", batch["image"], B, 1 + N, D))[:, 1:]
+    wanted = (wanted - wanted.mean(-1, keepdims=True)) / np.sqrt(wanted.var(-1, keepdims=True) + 1e-5)
+    gap = np.abs(x - wanted)[hidden]
+    close(loss.mean(), np.where(gap < 1, gap**2 / 2, gap - 0.5).mean())
+    assert metrics["attention_guided_error"].weight > 0
+
+
+def test_entries_of_hidden_cells(case):
+    verbs, batch = case
+    codes, hidden = verbs.rng.integers(0, C, (B, N)).astype(np.int32), verbs.rng.random((B, N)) < 0.5
+    tokens = verbs.rng.normal(size=(B, N, D)).astype(np.float32)
+    batch = {name: batch[name] for name in ("image", "caption", "caption_length")} | {"cell_place": np.full(B, 0.3)}
+    seen = []
+    verbs.encode_image = lambda images, more=None: (
+        seen.append(more), Encoded(None, np.ones((B, N), bool), codes=codes, hidden=hidden)
+    )[1]  # fmt: skip
+    verbs.fuse = lambda text, image, mode: Fused(None, tokens, None, None, None)
+    loss, metrics = OBJECTIVES["visual_tokens"](verbs, batch, None, {})
+    told = log_softmax(np.float64(tokens) @ np.float64(verbs.heads["visual_tokens"]), axis=-1)
+    close(loss.mean(), np.mean([-told[b, n, codes[b, n]] for b, n in np.argwhere(hidden)]))
+    close(metrics["visual_tokens_right"].mean(), (told.argmax(-1) == codes)[hidden].mean())
+    assert np.array_equal(seen[-1]["place"], batch["cell_place"])
+
+
+@pytest.mark.parametrize("steps", [0, 1, 50])
+def test_a_dictionary_follows_its_cells(rng, steps):
+    """Counts and sums decay by min(d n, 0.99); entries without cells become cells; the commitment moves the cells alone."""
+    K, n, d = 6, 12, 0.4
+    z, table = rng.normal(size=(2, n // 2, D)).astype(np.float32), rng.normal(size=(K, D)).astype(np.float32)
+    codes = rng.integers(0, K - 2, (2, n // 2))  # the last two have lost theirs
+    old = {"counts": 3 * rng.random(K).astype(np.float32), "sums": rng.normal(size=(K, D)).astype(np.float32)}
+    old["counts"][K - 2 :] = [0.0, 5.0]
+    verbs = Verbs(None, {"image": {"dictionary_table": table}}, memory={"dictionary": old | {"steps": np.float32(steps)}})
+    loss, metrics = OBJECTIVES["dictionary"].compare(verbs, {"z": z, "codes": codes.astype(np.float32)}, {"decay": d})
+    close(loss.mean(), 0.25 * ((z - table[codes]) ** 2).mean())
+    close(metrics["dictionary_used"].mean(), len(np.unique(codes)) / K)
+    rate, kept = min(d * steps, 0.99), verbs.kept["dictionary"]
+    assert kept["steps"] == steps + 1
+    flat, own, counts = z.reshape(-1, D), codes.ravel(), []
+    for k in range(K):
+        counts.append(rate * old["counts"][k] + (1 - rate) * (own == k).sum())
+        if counts[k] < 0.01:
+            counts[k] = 1.0
+            assert (np.abs(flat - kept["sums"][k]).max(-1) < 1e-6).any()
+        else:
+            expected = rate * old["sums"][k] + (1 - rate) * flat[own == k].sum(0)
+            np.testing.assert_allclose(kept["sums"][k], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(kept["counts"], counts, rtol=1e-5)
+    (entries,) = OBJECTIVES["dictionary"].writes(kept).values()
+    smooth = (np.array(counts) + 1e-5) / (sum(counts) + K * 1e-5) * sum(counts)
+    np.testing.assert_allclose(entries, kept["sums"] / smooth[:, None], rtol=1e-4, atol=1e-5)

@@ -52,7 +52,8 @@ class PairExamples(CaptionExamples):
       views: 2: also another changed copy of the picture, and the caption with two words exchanged or one left out (DeCLIP, Li
         et al., 2022); both pictures are changed by flips, zoom and brightness.
       codes: numbers that stand for patches of `code_patch` pixels (`patch_codes`), 0: none; code_share: of the patches that are
-        hidden (their pixels grey), at least one; 0: any number of them, evenly (X-LXMERT, Cho et al., 2020).
+        hidden (their pixels grey), at least one; 0: any number of them, evenly (X-LXMERT, Cho et al., 2020); below 0: none.
+      cell_share: of the pictures in which all cells of one entry of a dictionary are hidden (SOHO, Huang et al., 2021).
       asked: share of the texts that are questions about the picture, of sources that have them, with the number of the usual
         answer (LXMERT); answers: the most frequent training answers, which can be given.
       groups: also give each picture a number of its own, by which a contrast with a queue knows it again.
@@ -81,6 +82,7 @@ class PairExamples(CaptionExamples):
     codes: int = 0
     code_patch: int = 8
     code_share: float = 0.4
+    cell_share: float = 0.0
     regions: int = 0
     region_share: float = 0.15
     region_retained: float = 0.0
@@ -98,10 +100,10 @@ class PairExamples(CaptionExamples):
             )
         if self.views not in (1, 2):
             raise UserError(f"examples.views={self.views}: must be 1 or 2.")
-        if self.codes and (self.image_size % self.code_patch or not 0 <= self.code_share <= 1):
+        if self.codes and (self.image_size % self.code_patch or self.code_share > 1):
             raise UserError(
-                f"examples.codes: code_patch={self.code_patch} must divide image_size={self.image_size}, and code_share lie "
-                "within 0..1."
+                f"examples.codes: code_patch={self.code_patch} must divide image_size={self.image_size}, and code_share be "
+                "at most 1."
             )
         if self.codes and self.regions and self.regions != (self.image_size // self.code_patch) ** 2:
             raise UserError(
@@ -159,7 +161,7 @@ class PairMaker(CaptionMaker):
     "source" and "target" int32 [T] with "source_length" and "target_length";
     "answer" int32 [] (-1: none); "group" int32 []; "causal" bool []; "alone" int32 [] (`PAIR`, `TEXT` or `IMAGE`);
     "image_second" and "caption_second" with "caption_second_length"; "codes" int32 [N] of the patches and "codes_hidden" bool
-    [N];
+    [N]; "cell_place" float32 [], within 0..1, or -1;
     of regions "boxes" [R, 4], "regions_there", "regions_hidden" and "regions_target" (masked, though perhaps shown) bool [R],
     "region_class" int32 [R] (-1: unknown).
 
@@ -215,6 +217,8 @@ class PairMaker(CaptionMaker):
         if config.views > 1:
             made["image_second"] = augment(self.picture(example), rng, **self.augment)
             made |= named("caption_second", self.framed(shaken(first, rng)))
+        if config.cell_share:
+            made["cell_place"] = np.float32(rng.random() if rng.random() < config.cell_share else -1)
         if config.codes:
             made |= self.coded(made["image"], rng)
             if config.regions:
@@ -289,6 +293,8 @@ class PairMaker(CaptionMaker):
     def coded(self, image, rng):
         """Numbers of the patches of a picture, and which of them are hidden."""
         codes = nearest(patches(image, self.config.code_patch), self.centroids)
+        if self.config.code_share < 0:
+            return {"codes": codes}
         share = self.config.code_share or rng.random()
         hidden = rng.random(len(codes)) < share
         hidden[rng.integers(len(codes))] = True
@@ -422,6 +428,10 @@ class PairMaker(CaptionMaker):
         if config.codes:
             patches = (config.image_size // config.code_patch) ** 2
             batch |= {"codes": np.zeros((rows, patches), np.int32), "codes_hidden": np.zeros((rows, patches), bool)}
+            if config.code_share < 0:
+                del batch["codes_hidden"]
+        if config.cell_share:
+            batch["cell_place"] = np.zeros(rows, np.float32)
         if config.groups:
             batch["group"] = np.zeros(rows, np.int32)
         if count := config.regions:

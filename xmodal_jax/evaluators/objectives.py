@@ -11,14 +11,15 @@ from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.inputs import GREY
 
-PICTURES = {"image", "image_second"}
+SIDES = {"image": {"image", "image_second"}, "caption": {"caption", "caption_length"}}  # arrays of a batch
 
 
 class ObjectivesEvaluator:
     """Metrics, for each objective NAME of the run: objectives/NAME/loss and objectives/NAME/METRIC (that of training), with the
     right picture. Of objectives that tell classes also /wrong (the picture is another pair's), /none (it is grey), both of the
-    same masks; /gain and /gain_low, the mean of right - wrong and the lower end of its 95 % interval, over portions of the
-    pairs; /chance, the share of the commonest class, which is the best guess that is always the same; /count.
+    same masks (of `next_codes` the text is another's, or empty); /gain and /gain_low, the mean of right - wrong and the lower
+    end of its 95 % interval, over portions of the pairs; /chance, the share of the commonest class, which is the best guess
+    that is always the same; /count.
 
     Args:
       count: held-out pairs, 0: all; rows: of a portion, the batch in which contrastive losses compare.
@@ -37,7 +38,10 @@ class ObjectivesEvaluator:
         evaluate = functools.partial(self.evaluate, predictor)
         right = [evaluate(batch) for batch in self.batches]
         told = [name for name in self.objectives if OBJECTIVES[name].labels]
-        wrong, none = ([evaluate(changed(batch)) for batch in self.batches] if told else [] for changed in (swapped, greyed))
+        sides = {OBJECTIVES[name].told_by for name in told}
+        wrong, none = (
+            [self.changed(evaluate, change, sides, batch) for batch in self.batches] for change in (swapped, without)
+        )
         results = {}
         for name in self.objectives:
             losses, metrics = zip(*(found[name] for found in right), strict=True)
@@ -58,6 +62,11 @@ class ObjectivesEvaluator:
             results[f"{name}/count"] = len(labels)
         return {f"objectives/{name}": float(value) for name, value in results.items()}, []
 
+    def changed(self, evaluate, change, sides, batch):
+        """What `evaluate` gives of a batch of which another side is changed for each objective."""
+        found = {side: evaluate(change(batch, side)) for side in sides}
+        return {name: found[OBJECTIVES[name].told_by][name] for name in self.objectives if OBJECTIVES[name].told_by in found}
+
     def evaluate(self, predictor, batch):
         """{objective: (loss, {metric: ...})}, each (total, weight)."""
         return jax.device_get(self.computed(predictor.model)(predictor.params, batch))
@@ -71,14 +80,18 @@ class ObjectivesEvaluator:
         return jax.jit(compute)
 
 
-def swapped(batch):
-    """The same texts and boxes with the pictures of other pairs."""
-    return batch | {name: np.roll(batch[name], 1, axis=0) for name in PICTURES & batch.keys()}
+def swapped(batch, side):
+    """The same with the pictures, or the captions, of other pairs."""
+    return batch | {name: np.roll(batch[name], 1, axis=0) for name in SIDES[side] & batch.keys()}
 
 
-def greyed(batch):
-    """The same texts and boxes with grey pictures."""
-    return batch | {name: np.full_like(batch[name], GREY) for name in PICTURES & batch.keys()}
+def without(batch, side):
+    """The same with grey pictures, or empty captions."""
+    if side == "image":
+        return batch | {name: np.full_like(batch[name], GREY) for name in SIDES[side] & batch.keys()}
+    ends = np.take_along_axis(batch["caption"], batch["caption_length"][:, None], axis=1)
+    empty = np.where(np.arange(batch["caption"].shape[1]) == 0, batch["caption"], ends)
+    return batch | {"caption": empty, "caption_length": np.ones_like(batch["caption_length"])}
 
 
 def mean(found):

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.attended import attended
-from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.backbones.gpt2 import causal
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.heads import HEADS, Linear, Predictor, Projector, Transformed, Words
+from xmodal_jax.models.images.codes import PatchCodes
+from xmodal_jax.models.images.dictionary import Dictionary
 from xmodal_jax.models.images.regions import Regions
 from xmodal_jax.models.locator import Locator
 from xmodal_jax.models.pixels import standardised
@@ -27,6 +28,11 @@ from xmodal_jax.models.vectors import LOG_SCALE, inverse_temperature, masked_mea
 AGGREGATES = ("first", "mean", "weighted")
 OFFSET = -10.0  # SigLIP's, at which nearly all pairs are told to be none
 LOG_SHARPNESS = 2.2  # log 9, SCAN's for words that attend to regions
+
+
+READ = {  # image encoders: arrays of a batch that they cannot go without, by their own names
+    Regions: {"boxes": "boxes", "there": "regions_there"}, PatchCodes: {"codes": "codes"},
+}  # fmt: skip
 
 
 class Composed(nn.Module):
@@ -102,6 +108,8 @@ class Composed(nn.Module):
             self.image_codes_head = Transformed(self.codes, dtype=self.dtype)
         if "text_words" in self.predicts:
             self.text_words_head = Words(self.vocabulary, dtype=self.dtype)
+        if "visual_tokens" in self.predicts:
+            self.visual_tokens_head = Linear(self.image.entries, dtype=self.dtype)
         if "projector" in self.predicts:
             self.projector_head = Projector(dtype=self.dtype)
         if "predictor" in self.predicts:
@@ -127,18 +135,18 @@ class Composed(nn.Module):
         }  # fmt: skip
         return {verb for verb, part in there.items() if not part}
 
-    def encode_image(self, images, regions=None, train=False):
+    def encode_image(self, images, more=None, train=False):
         """images uint8 [B, H, W, 3] -> Encoded: own [B, N, D], x [B, N, P] projected, pooled [B, P], names [B, V] or None.
-        regions: of an encoder that takes them (`models.images.regions`)."""
+        more: what an encoder of `models.images` reads beside the pixels."""
         pixels = standardised(images, self.mean, self.std, self.dtype)
-        encoded = self.image(pixels, regions, train=train) if self.takes_regions else self.image(pixels, train=train)
+        encoded = self.image(pixels, more, train=train) if self.reads_more else self.image(pixels, train=train)
         names = self.to_names(encoded.x.mean(1)).astype(jnp.float32) if self.names else None
-        return self._shared(encoded, "image", train).replace(names=names, features=encoded.features)
+        return self._shared(encoded, "image", train).replace(names=names)
 
     @property
-    def takes_regions(self):
-        """Whether the image encoder reads boxes too."""
-        return isinstance(self.image, Regions)
+    def reads_more(self):
+        """Whether the image encoder reads more than pixels."""
+        return isinstance(self.image, (Regions, PatchCodes, Dictionary))
 
     def encode_text(self, ids, length, seen=None, types=None, train=False):
         """ids int32 [B, T] from end mark to end mark, length [B]: the place of the closing one -> Encoded with own [B, T, D],
@@ -164,7 +172,7 @@ class Composed(nn.Module):
             pooled = masked_mean(x, encoded.mask)
         else:
             pooled = jnp.einsum("bn,bnp->bp", self._importance(x, encoded.mask, modality), x.astype(jnp.float32))
-        return Encoded(x, encoded.mask, unit(pooled), own=own, class_tokens=encoded.class_tokens)
+        return encoded.replace(x=x, pooled=unit(pooled), own=own)
 
     def _importance(self, x, mask, modality):
         """Learned weights of tokens [B, N, P], float32 [B, N], which sum to 1 over those that the mask shows."""
@@ -234,8 +242,8 @@ class Composed(nn.Module):
 
     def __call__(self, batch, train=False):
         """Touches every parameter once (initialisation)."""
-        regions = {"boxes": batch["boxes"], "there": batch["regions_there"]} if self.takes_regions else None
-        seen = self.encode_image(batch["image"], regions, train)
+        more = {name: batch[key] for name, key in READ[type(self.image)].items()} if type(self.image) in READ else None
+        seen = self.encode_image(batch["image"], more, train)
         text = self.encode_text(batch["caption"], batch["caption_length"], seen, batch.get("caption_types"), train)
         if self.locator:
             self.refer(seen, batch["caption"][:, None], batch["caption_length"][:, None], train)
@@ -246,7 +254,7 @@ class Composed(nn.Module):
         if self.interaction:
             fused = self.fuse(text, seen, train=train)
             given |= {"words": fused.text, "match": fused.pooled, "answers": fused.pooled} | dict.fromkeys(
-                ("codes", "classes", "features"), fused.image
+                ("codes", "classes", "features", "visual_tokens"), fused.image
             )
             if self.decoder:
                 self.decode(batch["caption"], batch["caption_length"], fused, train)

@@ -51,6 +51,10 @@ class Verbs:
             self._done[known] = function(*arrays), arrays
         return self._done[known][0]
 
+    def watched(self, verb, *args):
+        """The weights of attention, a tree after the model's modules, with which it computes `verb(*args)`, without dropout."""
+        return self.model.apply({"params": self.params}, *args, method=verb, mutable="attention")[1]["attention"]
+
     def __getattr__(self, verb):
         if verb.startswith("_") or not offers(self.model, verb):
             raise UserError(f"The model {type(self.model).__name__} offers no verb {verb!r}; it has {offered(self.model)}.")

@@ -17,15 +17,18 @@ from xmodal_jax.objectives import (
     match,
     match_hard,
     nearest,
+    next_codes,
     next_words,
     ranking,
     regress,
+    visual_tokens,
     words,
     written,
 )
 from xmodal_jax.objectives.adversarial import adversarial
 from xmodal_jax.objectives.alignment import alignment
 from xmodal_jax.objectives.answering import answering
+from xmodal_jax.objectives.attention_guided import attention_guided
 from xmodal_jax.objectives.captioning import captioning
 from xmodal_jax.objectives.chosen import Chosen
 from xmodal_jax.objectives.distillation import distillation
@@ -47,11 +50,12 @@ class Objective:
     the whole batch, config) -> (loss Sum, {metric: Sum}).
 
     heads: of the model, that it asks for. labels: (batch, config) -> the classes that its first metric counts, -1 for none:
-    what a guess without a model can be measured by.
+    what a guess without a model can be measured by; told_by: the side, "image" or "caption", that these are told from.
     choose: (what `represent` gives of the whole batch, key, config) -> {name: int32 [B]}, numbers of other rows; `loss` then
     takes a `Chosen` of them besides.
     remember: (config, shapes of what `represent` gives) -> a tree of arrays that `compare` finds as `verbs.recalled(name)` and
-    leaves to the next step by `verbs.keep`; momentum: config -> patterns of the parameters that it wants a teacher of.
+    leaves to the next step by `verbs.keep`; momentum: config -> patterns of the parameters that it wants a teacher of; writes:
+    what it remembers -> {path: array}, parameters that follow from it and from no gradient.
     """
 
     needs: tuple[str, ...]
@@ -64,6 +68,8 @@ class Objective:
     choose: Callable | None = None
     remember: Callable | None = None
     momentum: Callable = lambda config: ()
+    writes: Callable | None = None
+    told_by: str = "image"
 
     def __call__(self, verbs, batch, key, config):
         """(loss Sum, {metric: Sum}) of a whole batch."""
@@ -85,6 +91,17 @@ OBJECTIVES = {
     "text_words": Objective(("encode_text", "predict"), ("masked_words",), ("text_words",), words.labels, text_words),
     "codes": Objective(PAIR, ("codes",), ("codes",), codes.labels, codes.codes),
     "image_codes": Objective(("encode_image", "predict"), ("codes",), ("image_codes",), codes.labels, codes.image_codes),
+    "next_codes": Objective(PAIR, ("codes",), ("codes",), next_codes.labels, next_codes.next_codes, told_by="caption"),
+    "visual_tokens": Objective(PAIR, ("cell_place",), ("visual_tokens",), loss=visual_tokens.visual_tokens),
+    "dictionary": Objective(
+        ("encode_image",),
+        ("cell_place",),
+        represent=visual_tokens.represent,
+        compare=visual_tokens.compare,
+        remember=visual_tokens.remember,
+        writes=visual_tokens.written,
+    ),
+    "attention_guided": Objective(PAIR, ("image",), ("image_teacher",), loss=attention_guided),
     "text_regress": Objective(
         ("encode_text", "predict"),
         ("masked_words",),

@@ -13,15 +13,18 @@ def see(verbs, batch, hidden=False):
     """`encode_image` of a batch; every objective gets the one computation. hidden: with its regions or patches hidden."""
     if "image" not in batch:
         return verbs.encode_image(batch["second"], batch["second_length"])
-    image, patches = batch["image"], "codes" in batch
-    if hidden and patches:
+    image, more = batch["image"], None
+    if hidden and "codes_hidden" in batch:
         image = verbs.once(grey, image, batch["codes_hidden"])
-    if "boxes" not in batch:
-        return verbs.encode_image(image)
-    regions = {"boxes": batch["boxes"], "there": batch["regions_there"]}
-    return verbs.encode_image(
-        image, regions | ({"hidden": batch["codes_hidden" if patches else "regions_hidden"]} if hidden else {})
-    )
+    if "boxes" in batch:
+        more = {"boxes": batch["boxes"], "there": batch["regions_there"]}
+        if hidden:
+            more["hidden"] = batch["codes_hidden" if "codes" in batch else "regions_hidden"]
+    elif "cell_place" in batch and hidden:
+        more = {"place": batch["cell_place"]}
+    elif "codes" in batch and "codes_hidden" not in batch:
+        more = {"codes": batch["codes"]}
+    return verbs.encode_image(image) if more is None else verbs.encode_image(image, more)
 
 
 def grey(images, hidden):

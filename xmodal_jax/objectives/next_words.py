@@ -1,8 +1,9 @@
 """Each next word of a caption, from those before it and the picture, by the fused layers themselves under a causal mask.
 
     L = - sum_{b, t <= n_b} log softmax(words_head(h_bt))_{w_b,t+1} / sum_b n_b
-h: tokens of the pair fused in the mode "causal". Captioning without a decoder of its own: CoCa (Yu et al., 2022), whose upper
-layers read the image; UniLM's sequence to sequence (Unified VLP, Zhou et al., 2020); XGPT (Xia et al., 2020).
+h: tokens of the pair fused in the setting `mode`, "causal", or "sequence", in which words do not see the picture. Captioning
+without a decoder of its own: CoCa (Yu et al., 2022), whose upper layers read the image; UniLM's sequence to sequence (Unified
+VLP, Zhou et al., 2020); XGPT (Xia et al., 2020).
 """
 
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ from xmodal_jax.objectives.views import fused
 
 def next_words(verbs, batch, key, config):
     """Metric: next_words_right (words whose likeliest is right)."""
-    del key, config
-    logits = verbs.predict("words", fused(verbs, batch, "clean", "causal").text[:, :-1])  # [B, T - 1, V]
+    del key
+    logits = verbs.predict("words", fused(verbs, batch, "clean", config.get("mode", "causal")).text[:, :-1])  # [B, T - 1, V]
     wanted = labels(batch)
     values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
     return weighted(values, wanted >= 0), {"next_words_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}

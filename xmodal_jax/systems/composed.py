@@ -19,6 +19,8 @@ from xmodal_jax.models.backbones.clip import TextTower
 from xmodal_jax.models.composed import Composed
 from xmodal_jax.models.heads import HEADS
 from xmodal_jax.models.images.cells import Cells
+from xmodal_jax.models.images.codes import PatchCodes
+from xmodal_jax.models.images.dictionary import Dictionary
 from xmodal_jax.models.images.regions import Regions
 from xmodal_jax.models.interactions import INTERACTIONS
 from xmodal_jax.objectives import OBJECTIVES
@@ -31,7 +33,8 @@ CLASSES = "classes.json"  # names of objects, of models of regions
 ANSWERS = "answers.json"  # that can be given, of models that are asked
 CENTROIDS = "patches.npy"  # of models whose patches have numbers
 
-ON_GRIDS = {"regions": Regions, "cells": Cells}  # image encoders that read the grid of another
+ON_GRIDS = {"regions": Regions, "cells": Cells, "dictionary": Dictionary}  # image encoders that read the grid of another
+DRAWN = {"codes": PatchCodes}  # that read numbers of patches
 BESIDE = {  # of a whole CLIP, what belongs to neither tower: its path there and here
     "image": {"image_projection": "to_shared_image"},
     "text": {"text_projection": "to_shared_text", "log_scale": "log_scale"},
@@ -99,14 +102,19 @@ def make_model(config, maker, dtype, kept=None):
     for name, part in parts.items():
         if init and (part["name"] != "clip" or part.get("init", init) != init):
             raise UserError(f"config.model.init={init!r} is a whole CLIP: config.model.{name} must be its tower, 'clip'.")
-    size, places = maker.config.image_size, longest(maker)
+    size, words = maker.config.image_size, longest(maker)
     if parts["image"]["name"] in ON_GRIDS:
         towers, image = grid_tower(parts["image"], dtype, kept, size)
         settings["classes"] = len(maker.classes) if isinstance(image, Regions) else 0
+    elif parts["image"]["name"] in DRAWN:
+        own = {name: value for name, value in parts["image"].items() if name != "name"}
+        places = maker.example_batch(1)["codes"].shape[1]
+        image = build(PatchCodes, {**own, "codes": maker.config.codes, "places": places, "dtype": dtype}, "model.image")
+        towers = {}
     else:
         image = tower(parts["image"], IMAGE_ENCODERS, "image", dtype, kept, image_size=size, beside=beside.get("image"))
         towers, image = {"image": image}, image.module
-    text = text_tower(parts["text"], maker, dtype, places, kept, beside.get("text"))
+    text = text_tower(parts["text"], maker, dtype, words, kept, beside.get("text"))
     if init:
         settings["shared_width"] = towers["image"].settings.config.projection_dim
     active = [name for name, own in config.objectives.items() if own.get("weight", 1.0)]
@@ -131,7 +139,7 @@ def make_model(config, maker, dtype, kept=None):
         settings["locator"] = 0
     modules = {"image": image, "text": text.module}
     if decoder := settings.pop("decoder", None):
-        fixed = {"vocabulary": maker.vocabulary, "positions": places, "cross": True}
+        fixed = {"vocabulary": maker.vocabulary, "positions": words, "cross": True}
         towers["decoder"] = tower(decoder, DECODERS, "decoder", dtype, kept, fixed, {"add_cross_attention": True})
         modules["decoder"] = towers["decoder"].module
     return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), towers | {"text": text}
@@ -170,7 +178,10 @@ def heads_of(name):
 
 def tokens(model, maker):
     """Image tokens or regions, and words, padding included."""
-    places = maker.config.regions + model.image.whole if model.takes_regions else image_tokens(model, maker)
+    if isinstance(model.image, Regions):
+        places = maker.config.regions + model.image.whole
+    else:
+        places = model.image.places if isinstance(model.image, PatchCodes) else image_tokens(model, maker)
     return places + longest(maker)
 
 

@@ -5,15 +5,15 @@ from xmodal_jax.tables.grid import Grid, of_known
 ROWS = (
     "visualbert", "vl_bert", "uniter", "oscar", "interbert", "pixel_bert", "unified_vlp", "unimo", "vilt", "simvlm", "vl_t5",
     "xgpt", "vilbert", "lxmert", "albef", "wenlan", "clip", "align", "declip", "flava", "vlmo", "unicoder_vl", "tcl",
-    "x_lxmert", "data2vec", "villa", "wenlan2", "scan", "gmu", "siglip", "coca", "blip",
+    "x_lxmert", "soho", "visual_parsing", "dalle", "data2vec", "villa", "wenlan2", "scan", "gmu", "siglip", "coca", "blip",
 )  # fmt: skip
 CLASSED = (  # objectives that tell classes
     "words", "match", "match_hard", "classes", "codes", "answers", "written", "next_words", "adversarial", "text_words",
-    "image_codes",
+    "image_codes", "next_codes",
 )  # fmt: skip
 PLAIN = {  # 1: no better than the mean
-    "features": "features/features_error", "text_regress": "text_regress/text_regress_error",
-    "image_regress": "image_regress/image_regress_error",
+    "attention guided": "attention_guided/attention_guided_error", "features": "features/features_error",
+    "text_regress": "text_regress/text_regress_error", "image_regress": "image_regress/image_regress_error",
 }  # fmt: skip
 
 

@@ -53,3 +53,12 @@ def teacher_of(memory):
     if not memory or not memory["teacher"]:
         return None
     return lambda params: nest(leaves(params) | memory["teacher"])
+
+
+def written(params, kept):
+    """The parameters with those that follow from what objectives remember, {objective: its tree}."""
+    found = {}
+    for name, tree in kept.items():
+        if OBJECTIVES[name].writes:
+            found |= OBJECTIVES[name].writes(tree)
+    return nest(leaves(params) | found) if found else params

@@ -70,6 +70,7 @@ def make_step(model, objectives, optimizer, schedule, accumulate=1, ema=0.0, fre
         updates = without_frozen(updates, stage.freeze)
         params = optax.apply_updates(state.params, updates)
         params = stage.after(params, state.step) if stage.after else params
+        params = memory.written(params, kept)
         average = jax.tree.map(lambda e, p: ema * e + (1 - ema) * p, state.ema, params) if state.ema is not None else None
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         bad_step = jnp.where(finite | (state.bad_step >= 0), state.bad_step, state.step)

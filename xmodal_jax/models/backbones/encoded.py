@@ -14,6 +14,7 @@ class Encoded:
     names [B, V]: logits of the words that name an image, where a model asks for them.
     own [B, N, D]: the encoder's tokens, where x is what they were projected to.
     features [B, R, F]: of regions, before they became tokens.
+    codes int [B, N]: numbers of the entries of a dictionary that tokens were nearest to; hidden bool [B, N]: which are masked.
     class_tokens: how many of the N tokens stand in front of those that have a place in the image or the text.
     """
 
@@ -25,6 +26,8 @@ class Encoded:
     names: Any = None
     own: Any = None
     features: Any = None
+    codes: Any = None
+    hidden: Any = None
     class_tokens: int = flax.struct.field(pytree_node=False, default=0)
 
 

@@ -14,7 +14,7 @@ from xmodal_jax.models.interactions.fused import Fused, pooled, refuse_mode
 from xmodal_jax.models.transformer import Stack, Style, encoder_of
 from xmodal_jax.models.vectors import masked_mean
 
-MODES = ("both", "prefix", "causal")
+MODES = ("both", "prefix", "causal", "sequence")
 
 
 class Single(nn.Module):
@@ -54,7 +54,8 @@ class Single(nn.Module):
     def __call__(self, text, image, mode="both", train=False):
         """text, image: `Encoded`, one of them may be None. mode: "both", every token sees every token; "prefix", the image sees
         itself alone, words see it and one another; "causal", words see the image and the words before them, as a decoder does;
-        bool [B]: which rows are causal, the others are both (UniLM, Dong et al., 2019)."""
+        "sequence", every token sees those before it, the image stands behind the words (DALL-E, Ramesh et al., 2021); bool [B]:
+        which rows are causal, the others are both (UniLM, Dong et al., 2019)."""
         if isinstance(mode, str):
             refuse_mode(self, mode, MODES)
         one = image if text is None else text
@@ -97,6 +98,8 @@ def allowed(text, image, mode):
     if mode == "both":
         return there
     T, M = text.shape[1], there.shape[-1]
+    if mode == "sequence":
+        return there & jnp.tri(M, dtype=bool)
     from_word, to_word = jnp.arange(M)[:, None] < T, jnp.arange(M)[None] < T
     seen = from_word | ~to_word  # words see all, image tokens image tokens
     if mode == "causal":
