@@ -28,7 +28,7 @@ from xmodal_jax.train.optimizers import OptimizerConfig
 SCALES = {
     "tiny": dict(
         blocks=dict(width=64, heads=4), depth=1 / 3, patch=8, image_size=64, shared_width=64, batch_size=64, total_steps=1500,
-        learning_rate=1e-3, regions=9, grid=("convit", dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=0, heads=4)),
+        learning_rate=1e-3, regions=12, grid=("convit", dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=0, heads=4)),
     ),
     "base": dict(
         blocks=dict(width=768, heads=12), depth=1, patch=16, image_size=224, shared_width=512, batch_size=256,
@@ -47,7 +47,7 @@ ROWS = {
     "visualbert": dict(  # Li et al., 2019
         text=BERT, image=("regions", {"geometry": "none", "mix": "plain", "segment": True}),
         interaction=("single", {"layers": 12, **FROM_BERT}),
-        examples={"second": "caption", "masked": "random", "other": "text", "joint": True},
+        examples={"second": "caption", "masked": "random", "other": "text", "joint": True, "region_share": 0.0},
         objectives={"words": {}, "match": {}},
     ),
     "uniter": dict(  # Chen et al., 2020
@@ -62,7 +62,7 @@ ROWS = {
     "oscar": dict(  # Li et al., 2020
         text=BERT, image=("regions", {"geometry": "six", "mix": "joined", "norm": False}),
         interaction=("single", {"layers": 12, **FROM_BERT}),
-        examples={"second": "tags", "masked": "random", "other": "text", "joint": True},
+        examples={"second": "tags", "masked": "random", "other": "text", "joint": True, "region_share": 0.0},
         objectives={"words": {}, "match": {}},
     ),
     "unicoder_vl": dict(  # Li et al., 2020

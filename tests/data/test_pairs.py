@@ -291,11 +291,12 @@ def test_one_task_a_row():
     assert abs(tasks["match"] / 300 - 0.5) < 0.1 and abs(tasks["words"] / 300 - 0.25) < 0.1
 
 
-def test_regions_are_the_objects_else_a_grid():
+def test_regions_are_the_objects_and_a_grid():
     made = maker(regions=4, region_share=0.3, region_retained=0.5)
     row = made(Source()[0], 0)
     np.testing.assert_allclose(row["boxes"][:2], [[0, 0.1, 0.4, 0.6], [0.1, 0.1, 0.5, 0.6]], atol=1e-6)
-    assert row["regions_there"].tolist() == [True, True, False, False] and row["region_class"].tolist() == [0, -1, -1, -1]
+    np.testing.assert_array_equal(row["boxes"][2:], [[0, 0, 1, 1], [0, 0, 0, 0]])  # a grid of one cell
+    assert row["regions_there"].tolist() == [True, True, True, False] and row["region_class"].tolist() == [0, -1, -1, -1]
     assert made(Source()[1], 0)["region_class"].tolist() == [2, 1, -1, 2]
     grid = made(Source()[2], 0)
     assert grid["regions_there"].all() and set(grid["region_class"]) == {-1}

@@ -57,9 +57,9 @@ class PairExamples(CaptionExamples):
       asked: share of the texts that are questions about the picture, of sources that have them, with the number of the usual
         answer (LXMERT); answers: the most frequent training answers, which can be given.
       groups: also give each picture a number of its own, by which a contrast with a queue knows it again.
-      regions: boxes of a picture at most: those of its objects where the source has them, else of a grid. 0: none.
-      region_share: of the regions that are masked, at least one; overlap: masked with them is what has an IoU above it, 1: no
-        other. region_retained: share of the masked regions that are shown all the same.
+      regions: boxes of a picture at most: those of its objects where the source has them, then those of a grid. 0: none.
+      region_share: of the regions that are masked, at least one, 0: none; overlap: masked with them is what has an IoU above
+        it, 1: no other. region_retained: share of the masked regions that are shown all the same.
     """
 
     second: str = "none"
@@ -110,9 +110,10 @@ class PairExamples(CaptionExamples):
                 f"examples.codes: the regions are the {(self.image_size // self.code_patch) ** 2} patches: examples.regions "
                 "must be as many."
             )
-        for name in ("mask_share", "region_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"examples.{name}={getattr(self, name)} must lie within 0..1, and not be 0.")
+        if not 0 < self.mask_share <= 1:
+            raise UserError(f"examples.mask_share={self.mask_share} must lie within 0..1, and not be 0.")
+        if not 0 <= self.region_share <= 1:
+            raise UserError(f"examples.region_share={self.region_share} must lie within 0..1.")
         if min(self.replaced, self.retained) < 0 or self.replaced + self.retained > 1:
             raise UserError(
                 f"examples.replaced={self.replaced} and retained={self.retained} are shares of the masked words, together at "
