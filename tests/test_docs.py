@@ -19,7 +19,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators import EVALUATORS
 from xmodal_jax.models.fusion import FUSIONS
 from xmodal_jax.systems.recipe import KEYS
-from xmodal_jax.tables import TABLES
+from xmodal_jax.tables import TABLES, sizes
 
 ROOT = pathlib.Path(__file__).parents[1]
 README, ARCHITECTURE, SETTINGS = ROOT / "README.md", ROOT / "docs/architecture.md", ROOT / "docs/settings.md"
@@ -92,6 +92,15 @@ def settings():
         name, _, arguments = file.partition(":")
         found |= set(flat(config_of(f"configs/{name}.py:{arguments}").to_dict()))
     return found | {key.rpartition(".")[0] for key in found} - {""}
+
+
+def test_the_table_of_the_zoo_is_that_of_its_configs():
+    """What each row is made of, in the order of the printed table."""
+    printed = {row[0].strip("`"): row[1:5] for row in rows((ROOT / "docs/zoo.md").read_text("utf-8")) if len(row) == 7}
+    assert set(printed) == {"row", "---", *ROWS}
+    for row in ROWS:
+        config = config_of(f"configs/zoo.py:{row},scale=base")
+        assert printed[row] == [*sizes.described(config.model), ", ".join(sizes.active(config))], row
 
 
 def test_the_readme_fits_on_a_screen_and_a_half():

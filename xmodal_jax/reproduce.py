@@ -9,7 +9,8 @@
     python -m xmodal_jax.reproduce --table=share_prune [--data=captions,path=DIR] [--seeds=3]
         sharing and pruning a dual encoder: the hypernetwork, its parts, baselines, the full model and a small one
     python -m xmodal_jax.reproduce --table=zoo [--data=captions,path=DIR] [--scale=tiny|base]
-        the survey's models: every objective with the right picture, another one's, and none
+        the survey's models: every objective with the right picture, another one's, and none; with --sizes no training, but
+        what each is made of, its parameters and FLOPs
 
 `--config=FILE:ARGS --config.NAME=VALUE` change what all cells start from; `--cells` takes some of them. Started again with the
 same --workdir it goes on, cell by cell.
@@ -32,12 +33,13 @@ CONFIG = config_flags.DEFINE_config_file(
 DATA = flags.DEFINE_string("data", "", "Config arguments data=...: scenes; captions,path=DIR; coco,path=FILE,images=DIR.")
 SCALE = flags.DEFINE_string("scale", "", "Config argument scale=..., of tables that have it: tiny, small, paper.")
 CELLS = flags.DEFINE_list("cells", [], "Names of the cells to train, with commas. Default: all.")
+SIZES = flags.DEFINE_bool("sizes", False, "Train nothing: print what the cells are made of, their parameters and FLOPs.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all its runs. Default: a new one under runs/.")
 
 
 def main():
     from xmodal_jax.config import choose, find_config, flat, load_config
-    from xmodal_jax.tables import TABLES, runner
+    from xmodal_jax.tables import TABLES, runner, sizes
 
     grid = choose(TABLES, TABLE.value, "--table")
     arguments = [f"data={DATA.value}"] * bool(DATA.value) + [f"scale={SCALE.value}"] * bool(SCALE.value)
@@ -61,6 +63,10 @@ def main():
         made.update_from_flattened_dict({key: value for key, value in overrides.items() if key in known})
         return made
 
+    if SIZES.value:
+        cells = {name: changes for name, changes in grid.cells(config).items() if not CELLS.value or name in CELLS.value}
+        print(sizes.markdown({name: runner.config_of(changes, config, make, workdir, 0) for name, changes in cells.items()}))
+        return
     runner.run(grid, config, workdir, SEEDS.value, CELLS.value, make)
 
 
