@@ -48,7 +48,7 @@ ROWS = {
         text=BERT, image=("regions", {"geometry": "none", "mix": "plain", "segment": True}),
         interaction=("single", {"layers": 12, **FROM_BERT}),
         examples={"second": "caption", "masked": "random", "other": "text", "joint": True, "region_share": 0.0},
-        objectives={"words": {}, "match": {}},
+        objectives={"detector": {}, "words": {}, "match": {}},
     ),
     "uniter": dict(  # Chen et al., 2020
         text=BERT, image=("regions", {"geometry": "seven", "norm_parts": True, "segment": True, "hidden": "vector"}),
@@ -63,12 +63,12 @@ ROWS = {
         text=BERT, image=("regions", {"geometry": "six", "mix": "joined", "norm": False}),
         interaction=("single", {"layers": 12, **FROM_BERT}),
         examples={"second": "tags", "masked": "random", "other": "text", "joint": True, "region_share": 0.0},
-        objectives={"words": {}, "match": {}},
+        objectives={"detector": {}, "words": {}, "match": {}},
     ),
     "unicoder_vl": dict(  # Li et al., 2020
         text=BERT, image=("regions", {"geometry": "area"}), interaction=("single", {"layers": 12, "post_norm": True}),
         examples={"masked": "random", "other": "text"},
-        objectives={"words": {}, "match": {}, "classes": {"targets": "hard"}},
+        objectives={"detector": {}, "words": {}, "match": {}, "classes": {"targets": "hard"}},
     ),
     "interbert": dict(  # Lin et al., 2020
         text=BERT, image=("regions", {"geometry": "area", "whole": True}),
@@ -101,7 +101,7 @@ ROWS = {
     ),
     "unified_vlp": dict(  # Zhou et al., 2020
         text=BERT, image=("regions", {"geometry": "six"}), interaction=("single", {"layers": 12, "pool": "none", **FROM_BERT}),
-        examples={"masked": "random", "causal": 0.75}, objectives={"words": {}},
+        examples={"masked": "random", "causal": 0.75}, objectives={"detector": {}, "words": {}},
     ),
     "unimo": dict(  # Li et al., 2021
         text=BERT, image=("regions", {"geometry": "area", "whole": True}),
@@ -119,14 +119,14 @@ ROWS = {
         text=BERT, image=("regions", {"geometry": "area"}), interaction=("single", {"layers": 12, "pool": "none", **FROM_BERT}),
         decoder=("gpt2", {"layers": 12}),
         examples={"masked": "random", "written": "denoise", "region_share": 1.0},
-        objectives={"next_words": {}, "words": {}, "written": {}, "features": {}},
+        objectives={"detector": {}, "next_words": {}, "words": {}, "written": {}, "features": {}},
     ),
     "lxmert": dict(  # Tan and Bansal, 2019
         text=("bert", {"layers": 9}), image=LXMERT_IMAGE, interaction=LXMERT_STREAMS,
         examples={"masked": "random", "other": "text", "joint": True, "region_retained": 0.1, "asked": 0.5},
         objectives={
-            "words": {}, "match": {}, "classes": {"targets": "hard", "where": "all"}, "features": {"distance": "smooth"},
-            "answers": {},
+            "detector": {}, "words": {}, "match": {}, "classes": {"targets": "hard", "where": "all"},
+            "features": {"distance": "smooth"}, "answers": {},
         },
     ),
     "vilbert": dict(  # Lu et al., 2019
@@ -159,7 +159,7 @@ ROWS = {
     "vl_t5": dict(  # Cho et al., 2021
         text=BERT, image=("regions", {"geometry": "area", "norm_parts": True, "norm": False, "numbers": 100}),
         interaction=("single", {"layers": 12, "kinds": False, "pool": "none"}), decoder=("gpt2", {"layers": 12}),
-        examples={"written": "spans+answer+match+region+ground"}, objectives={"written": {"mean": "example"}},
+        examples={"written": "spans+answer+match+region+ground"}, objectives={"detector": {}, "written": {"mean": "example"}},
     ),
     "villa": dict(  # Gan et al., 2020: UNITER and disturbed pairs
         text=BERT, image=("regions", {"geometry": "seven", "norm_parts": True, "segment": True, "hidden": "vector"}),
@@ -247,7 +247,7 @@ ROWS = {
     "scan": dict(  # Lee et al., 2018
         text=("gru", {"layers": 1, "cell": "gru", "bidirectional": True}), aggregate="mean",
         image=("regions", {"geometry": "none", "mix": "plain", "norm": False}),
-        objectives={"attended": {"loss": "triplet", "negatives": "hardest", "margin": 0.2}},
+        objectives={"detector": {}, "attended": {"loss": "triplet", "negatives": "hardest", "margin": 0.2}},
     ),
     "gmu": dict(  # Arevalo et al., 2017
         text=("lstm", {"layers": 1}), image=("grid", {}), interaction=("gated", {}), examples={"asked": 1.0},

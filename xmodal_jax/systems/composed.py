@@ -60,7 +60,7 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
         if asked and not classes:
             raise UserError(
                 f"config.objectives.{asked[0]} needs pictures whose objects are named: the built-in scenes have them, and "
-                "lists with boxes (docs/data.md)."
+                f"lists with boxes (docs/data.md); or go without it: --config.objectives.{asked[0]}.weight=0."
             )
     answers = ()
     if examples.asked and source is not None and not hasattr(source, "questions"):
