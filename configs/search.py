@@ -10,7 +10,7 @@
 Arguments (all optional): scale (tiny, small, paper, large: at tiny and small both encoders have the same width, heads, hidden
 width and number of layers); data, path, images, name, lang as in configs/pretrain.py; image (vit, beit, clip, convit, vgg,
 resnet); text (bert, roberta, deberta_v3, clip); loss (infonce, triplet); attend (compare words and regions too);
-refer (find the object that a phrase means, of data with phrases and boxes);
+refer (find the object that a phrase means, of data with phrases and boxes; its image encoder at scale tiny is convit);
 init (folder or name of a whole CLIP: encoders, projections, temperature, tokeniser, image size, mean and deviation of the
 pixels are its own); init_image, init_text (of checkpoints of one encoder); image_size; views (side, or above for pictures
 without an upside); debug (a run of seconds).
@@ -49,6 +49,8 @@ SCALES = {
 OTHERS = {  # encoders that are no stack of blocks
     "convit": dict(widths=(24, 48, 64), depths=(0, 1, 1), layers=1, heads=2), "vgg": {}, "resnet": {},
 }  # fmt: skip
+# What finds objects at scale tiny: a convolutional start with a finer grid learns where things are far sooner than patches.
+FINDING = {"convit": dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=2, heads=4)}
 TEXTS = ("bert", "roberta", "deberta_v3", "clip")
 
 
@@ -67,7 +69,7 @@ def get_config(arg=""):
     config.examples = defaults(
         CaptionExamples, length=16 if scenes else 32, image_size=args.image_size or own.get("image_size", scale["image_size"]),
         tokenizer=args.init or args.init_text or ("words:1" if scenes else "words"), flips="none" if scenes else flips,
-        zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1, phrases=2 if args.refer else 0,
+        zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1, phrases=4 if args.refer else 0,
     )  # fmt: skip
     config.model = defaults(
         Composed, name="composed", image=None, text=None, interaction="dual", shared_width=scale["shared_width"],
@@ -87,12 +89,14 @@ def get_config(arg=""):
     ):
         del config.model[derived]
     config.model.init = args.init
-    usual = ("clip", "clip") if args.init else ("vit", "bert")
+    finding = args.refer and args.scale == "tiny" and not (args.init or args.init_image)
+    usual = ("clip", "clip") if args.init else ("convit" if finding else "vit", "bert")
+    others = OTHERS | (FINDING if finding else {})
     image, text = args.image or usual[0], args.text or usual[1]
     choose(dict.fromkeys(TEXTS), text, "config argument text")
     blocks = scale["blocks"]
     for field, table, kind, init, settings in (
-        ("image", IMAGE_ENCODERS, image, args.init_image, OTHERS.get(image, {**blocks, "patch": scale["patch"]})),
+        ("image", IMAGE_ENCODERS, image, args.init_image, others.get(image, {**blocks, "patch": scale["patch"]})),
         ("text", TEXT_ENCODERS, text, args.init_text, blocks | ({"pad_positions": 0} if text == "roberta" else {})),
     ):
         config.model[field] = section(table, kind, args.init or init, settings, f"config argument {field}")
@@ -106,6 +110,7 @@ def get_config(arg=""):
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"retrieval": {"count": 16 if args.debug else 256}})
     if args.refer:
+        config.ema = 0.998
         config.objectives.update({"referring": {"weight": 1.0}, "boxes": {"weight": 1.0}})
         config.evaluators.refer = {"count": 16 if args.debug else 256}
     return config

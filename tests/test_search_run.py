@@ -27,6 +27,7 @@ from xmodal_jax.train import mesh as layout
 from xmodal_jax.train.program import state_maker
 
 BLOCKS = {"width": 16, "heads": 2, "layers": 1}
+CONVOLUTIONS = {"widths": (8, 8, 16), "heads": 2, "layers": 1}
 TEXTS = ["a dog", "two red cars and a cat", "a dog"]
 
 
@@ -40,7 +41,7 @@ def shrunk(config):
     config.data.count, config.examples.length, config.ema = 24, 10, 0.5
     for section in (config.model.image, config.model.text):
         if not section.init:
-            section.update(BLOCKS)
+            section.update(CONVOLUTIONS if section.name == "convit" else BLOCKS)
     config.evaluators = {"retrieval": {"count": 5}}
     return config
 

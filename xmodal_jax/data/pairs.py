@@ -211,7 +211,7 @@ class PairMaker(CaptionMaker):
             text = "other" if config.joint else "caption"
             made |= self.masked(made[text], int(made[f"{text}_length"]), rng)
         if config.written != "none":
-            source, target = self.to_write(example, first, made, rng)
+            source, target = self.to_write(example, first, rng)
             made |= named("source", self.framed(source)) | named("target", self.framed(target))
         if config.groups:
             made["group"] = np.int32(zlib.crc32(example["id"].encode("utf-8", "surrogatepass")) >> 8)  # exact as a float32
@@ -265,7 +265,7 @@ class PairMaker(CaptionMaker):
         number = self._answer.get(usual(one["answers"]), -1) if one["answers"] else -1
         return named("caption", self.caption(one["question"])) | {"answer": np.int32(number)}
 
-    def to_write(self, example, ids, made, rng):
+    def to_write(self, example, ids, rng):
         """Ids of a caption without marks -> (those it is written from, those that are written), see `writing`."""
         things = [thing["name"] for thing in (example.get("objects") or ())[: self.config.regions]]
         lacking = {"answer": not example.get("questions"), "region": not things, "ground": not things}
