@@ -6,9 +6,12 @@
         your own pictures: a folder and a JSONL or CSV of captions
     python -m xmodal_jax.main --config=configs/zoo.py:vilt --config.model.interaction.layers=6 --config.examples.masked=span
         parts of one's own: every part of a row is a setting
+    python -m xmodal_jax.main --config=configs/zoo.py:text=bert,image=vit,interaction=cross,objectives=words+match
+        the same by argument: parts and objectives in place of the row's
 
-Arguments (all optional): the row (visualbert, uniter, oscar, unicoder_vl, interbert, vilt, simvlm, vilbert, lxmert, albef,
-clip); scale (tiny, base); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
+Arguments (all optional): row, one of ROWS below; scale (tiny; base, the published sizes of the base models; paper, with the
+published learning rate, batch size and steps where they are known); text, image, interaction, decoder (none: without),
+objectives (joined by +); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
 """
 
 import dataclasses
@@ -37,6 +40,21 @@ SCALES = {
 }  # fmt: skip
 ROBERTA = ("roberta", {"layers": 12, "pad_positions": 0})
 WENLAN = {"negatives": "queue", "temperature": 0.07, "summed": True, "momentum": 0.99}
+LAYERED = {"layers": 12}
+NEEDED = {  # examples, of objectives that a row is given by an argument
+    "words": {"masked": "random"}, "match": {"other": "text"}, "alignment": {"other": "text"}, "adversarial": {"other": "text"},
+    "text_words": {"masked": "random"}, "written": {"written": "caption"}, "answers": {"asked": 0.5}, "codes": {"codes": 64},
+    "image_codes": {"codes": 64}, "next_codes": {"codes": 64, "code_share": -1.0}, "siamese": {"views": 2},
+    "match_hard": {"groups": True}, "contrast": {"groups": True},
+}  # fmt: skip
+# Learning rate, batch size and steps of scale "paper", as far as the public code or configs of a row tell them.
+PUBLISHED = {
+    "visualbert": (5e-5, 48), "uniter": (5e-5, 512, 200_000), "oscar": (5e-5, 1024), "interbert": (1e-4, 512),
+    "pixel_bert": (1e-4, 4096), "soho": (1e-4, 256), "unified_vlp": (1e-4, 512), "vilt": (1e-4, 4096, 100_000),
+    "vl_t5": (1e-4, 320), "lxmert": (1e-4, 256), "albef": (1e-4, 512), "tcl": (1e-4, 512), "vlmo": (2e-4, 1024, 200_000),
+    "declip": (1e-3, 16_384, 128_000), "data2vec": (2e-4, 256), "scan": (2e-4, 128), "villa": (5e-5, 512, 200_000),
+}  # fmt: skip
+SCALES["paper"] = SCALES["base"]
 BERT, FROM_BERT = ("bert", {"layers": 0}), {"post_norm": True, "kinds": False}  # words' vectors alone; a stack that is BERT's
 LXMERT_IMAGE = ("regions", {"geometry": "corners", "mix": "mean", "norm_parts": True, "norm": False})
 LXMERT_STREAMS = ("dual_stream", {"layers": 5, "image_layers": 5, "shared": True})
@@ -256,13 +274,33 @@ ROWS = {
 }  # fmt: skip
 
 
+def with_parts(row, args):
+    """A row with the parts that arguments name in place of its own, and the examples that other objectives need."""
+    row = dict(row)
+    for name in ("text", "image", "interaction", "decoder"):
+        if part := args[name]:
+            row[name] = (part, LAYERED)
+            if part == "none":
+                del row[name]
+    if args.objectives:
+        asked = args.objectives.split("+")
+        row["objectives"] = {name: row["objectives"].get(name, {}) for name in asked}
+        row["examples"] = {key: value for name in asked for key, value in NEEDED.get(name, {}).items()} | row.get(
+            "examples", {}
+        )
+    return row
+
+
 def get_config(arg=""):
     args = parse_arg(
-        arg, row="vilt", scale="tiny", data="scenes", path="", images="", name="", lang="", image_size=0, debug=False
-    )
-    row = choose(ROWS, args.row, "config argument row")
+        arg, row="vilt", scale="tiny", text="", image="", interaction="", decoder="", objectives="", data="scenes", path="",
+        images="", name="", lang="", image_size=0, debug=False,
+    )  # fmt: skip
+    row = with_parts(choose(ROWS, args.row, "config argument row"), args)
     scale = choose(SCALES, args.scale, "config argument scale")
-    scenes, own_scale = args.data == "scenes", row.get(args.scale, {})
+    if args.scale == "paper":
+        scale = scale | dict(zip(("learning_rate", "batch_size", "total_steps"), PUBLISHED.get(args.row, ()), strict=False))
+    scenes, own_scale = args.data == "scenes", row.get("base" if args.scale == "paper" else args.scale, {})
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.data = data_section(args, cache=True, lang="en")

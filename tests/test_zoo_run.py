@@ -118,6 +118,18 @@ def evaluator(parts, batch):
     return lambda p: evaluate_objectives(parts.model, parts.objectives, p, batch, jax.random.PRNGKey(0), False)
 
 
+def test_parts_by_argument():
+    """In place of the row's, with the examples that their objectives need; a dual encoder, and scale paper."""
+    config = small("text=bert,image=vit,interaction=cross,objectives=match_hard+text_words+contrastive,debug,image_size=32")
+    parts = recipe.make(config)
+    assert type(parts.model.interaction).__name__ == "Cross" and type(parts.model.image).__name__ == "ViT"
+    assert set(parts.objectives) == {"match_hard", "text_words", "contrastive"} and "masked" in parts.batches[0]
+    config = get_config("simvlm,interaction=none,decoder=none,objectives=contrastive,text=clip")
+    assert "interaction" not in config.model and "decoder" not in config.model and config.model.text.name == "clip"
+    config = get_config("lxmert,scale=paper")
+    assert (config.optimizer.learning_rate, config.batch_size, config.model.text.layers) == (1e-4, 256, 9)
+
+
 @pytest.mark.parametrize(
     ("row", "changes", "told"),
     [
