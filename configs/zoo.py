@@ -31,11 +31,12 @@ from xmodal_jax.train.optimizers import OptimizerConfig
 SCALES = {
     "tiny": dict(
         blocks=dict(width=64, heads=4), depth=1 / 3, patch=8, image_size=64, shared_width=64, batch_size=64, total_steps=1500,
-        learning_rate=1e-3, regions=12, grid=("convit", dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=0, heads=4)),
+        learning_rate=1e-3, regions=12, mask_share=0.3,
+        grid=("convit", dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=0, heads=4)),
     ),
     "base": dict(
         blocks=dict(width=768, heads=12), depth=1, patch=16, image_size=224, shared_width=512, batch_size=256,
-        total_steps=100_000, learning_rate=1e-4, regions=36, grid=("resnet", {}),
+        total_steps=100_000, learning_rate=1e-4, regions=36, mask_share=0.15, grid=("resnet", {}),
     ),
 }  # fmt: skip
 ROBERTA = ("roberta", {"layers": 12, "pad_positions": 0})
@@ -305,7 +306,8 @@ def get_config(arg=""):
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.data = data_section(args, cache=True, lang="en")
     image_size = args.image_size or scale["image_size"]
-    own = {"regions": scale["regions"]} if row["image"][0] == "regions" else {}
+    own = {"mask_share": scale["mask_share"]}  # of short captions a model as small learns to look sooner with twice as many
+    own |= {"regions": scale["regions"]} if row["image"][0] == "regions" else {}
     own |= row.get("examples", {}) | own_scale.get("examples", {})
     if "codes" in own:
         own["code_patch"] = image_size // row["cells"] if "cells" in row else scale["patch"]
