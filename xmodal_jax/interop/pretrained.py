@@ -18,7 +18,7 @@ import numpy as np
 
 from xmodal_jax.config import choose, fields_of
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop import beit, bert, clip, cnn, deberta, gpt2, recurrent, t5, vilt, vit
+from xmodal_jax.interop import beit, bert, clip, cnn, deberta, gpt2, recurrent, region_pairs, t5, vilt, vit
 from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
@@ -35,12 +35,14 @@ FAMILIES = {
     "gpt2": gpt2.FAMILY,
     "gru": recurrent.FAMILY,
     "lstm": recurrent.FAMILY,
+    "lxmert": region_pairs.LXMERT_FAMILY,
     "mt5": t5.FAMILY,
     "resnet": cnn.RESNET_FAMILY,
     "roberta": bert.ROBERTA_FAMILY,
     "t5": t5.FAMILY,
     "vgg": cnn.VGG_FAMILY,
     "vilt": vilt.FAMILY,
+    "visual_bert": region_pairs.VISUALBERT_FAMILY,
     "vit": vit.FAMILY,
 }  # by transformers' model_type
 OWN_CONFIGS = {"gru": recurrent.RecurrentConfig, "lstm": recurrent.RecurrentConfig, "vgg": cnn.VGGConfig}  # it has none

@@ -21,7 +21,8 @@ class Regions(nn.Module):
     """Pictures and boxes -> Encoded with x [B, R, D], features [B, R, F].
 
     Attributes:
-      grid: a module that gives `Encoded` with x [B, h w, F] of a square grid: features are pooled from it (`roi_align`).
+      grid: a module that gives `Encoded` with x [B, h w, F] of a square grid: features are pooled from it (`roi_align`). None:
+        features are given, and no pixel is looked at.
       geometry: "none"; "corners", x0 y0 x1 y1 in 0..1 (LXMERT); "area", with the share of the area (ViLBERT, UNIMO, VL-T5);
         "six", with width and height (OSCAR); "seven", with all three (UNITER); "sine", waves of the corners (VL-BERT).
       mix: of feature f and geometry g: "plain", W f; "joined", W [f; g] (OSCAR, VL-BERT); "sum", W f + V g; "mean", half of it
@@ -34,7 +35,7 @@ class Regions(nn.Module):
       hidden: what a hidden region's feature becomes: "zero", or a learned "vector" (UNITER, VL-BERT).
     """
 
-    grid: nn.Module
+    grid: nn.Module | None
     width: int = 768
     geometry: str = "corners"
     mix: str = "sum"
@@ -55,14 +56,17 @@ class Regions(nn.Module):
     @nn.compact
     def __call__(self, images, regions, train=False):
         """images: normalised, float [B, H, W, 3]; regions: {"boxes" [B, R, 4] x0, y0, x1, y1 in 0..1, "there" bool [B, R],
-        and where some are masked "hidden" bool [B, R]}."""
+        without a grid "features" [B, R, F], and where some are masked "hidden" bool [B, R]}."""
         for name, valid in {"geometry": GEOMETRIES, "mix": MIXES, "hidden": HIDDEN}.items():
             if getattr(self, name) not in valid:
                 raise UserError(f"config.model.image.{name}={getattr(self, name)!r}: must be one of {', '.join(valid)}.")
         if (self.geometry == "none") != (self.mix == "plain"):
             raise UserError("config.model.image: geometry 'none' and mix 'plain' go together.")
         boxes, there = regions["boxes"], regions["there"].astype(bool)
-        features = roi_align(self.cells(images, train), boxes)[:, :, 0, 0]  # [B, R, F]
+        if self.grid is None:
+            features = regions["features"].astype(self.dtype)
+        else:
+            features = roi_align(self.cells(images, train), boxes)[:, :, 0, 0]  # [B, R, F]
         hidden = regions.get("hidden")
         hidden = jnp.zeros_like(there) if hidden is None else hidden.astype(bool)
         seen = self.masked(features, hidden)
