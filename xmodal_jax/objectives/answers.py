@@ -5,9 +5,8 @@ p: pooled vector of the fused pair; a: the usual answer, -1 for a text that is n
 """
 
 import jax.numpy as jnp
-import optax
 
-from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.sums import classified
 from xmodal_jax.objectives.views import fused, view_of
 
 
@@ -16,8 +15,7 @@ def answers(verbs, batch, key, config):
     del key
     view = view_of(config, "clean", "objectives.answers")
     logits, wanted = verbs.predict("answers", fused(verbs, batch, view).pooled), labels(batch, config)  # [B, K], [B]
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
-    return weighted(values, wanted >= 0), {"answers_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
+    return classified(logits, wanted, "answers_right")
 
 
 def labels(batch, config):

@@ -10,11 +10,10 @@ where = "all" counts regions that are not masked too (LXMERT).
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.objectives.inputs import see
-from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.sums import classified, weighted
 from xmodal_jax.objectives.views import fused_regions, view_of
 
 TARGETS = ("hard", "soft")
@@ -26,11 +25,9 @@ def classes(verbs, batch, key, config):
     del key
     x = fused_regions(verbs, batch, view_of(config, "regions", "objectives.classes"))
     logits, targets = verbs.predict("classes", x), config.get("targets", TARGETS[0])  # [B, R, C]
-    wanted = labels(batch, config)  # [B, R]
-    right = {"classes_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
+    loss, right = classified(logits, labels(batch, config), "classes_right")  # [B, R]
     if targets == "hard":
-        values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
-        return weighted(values, wanted >= 0), right
+        return loss, right
     if targets != "soft":
         raise UserError(f"objectives.classes.targets={targets!r}: must be one of {', '.join(TARGETS)}.")
     told = jax.lax.stop_gradient(jax.nn.log_softmax(verbs.predict("detector", see(verbs, batch).features)))
@@ -55,9 +52,7 @@ def labels(batch, config):
 def detector(verbs, batch, key, config):
     """Metric: detector_right (regions of known class whose likeliest is right)."""
     del key, config
-    logits, wanted = verbs.predict("detector", see(verbs, batch).features), seen(batch)
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
-    return weighted(values, wanted >= 0), {"detector_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
+    return classified(verbs.predict("detector", see(verbs, batch).features), seen(batch), "detector_right")
 
 
 def seen(batch, config=None):

@@ -6,11 +6,10 @@ h: tokens of the fused pair, or of the image alone; c: the number of the patch (
 """
 
 import jax.numpy as jnp
-import optax
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.objectives.inputs import see
-from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.sums import classified
 from xmodal_jax.objectives.views import fused_regions, view_of
 
 
@@ -35,9 +34,7 @@ def of_tokens(verbs, batch, x, name, config):
             f"objectives.{name}: the image encoder gives {x.shape[1]} tokens for {wanted.shape[1]} patches: "
             "examples.code_patch must be the pixels of a token's side."
         )
-    logits = verbs.predict(name, x)  # [B, N, K]
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
-    return weighted(values, wanted >= 0), {f"{name}_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
+    return classified(verbs.predict(name, x), wanted, f"{name}_right")
 
 
 def labels(batch, config):

@@ -5,10 +5,9 @@ p: pooled vector of the fused pair; m: 1 for a pair, 0 for none, -1 where that i
 """
 
 import jax.numpy as jnp
-import optax
 
 from xmodal_jax.objectives.inputs import has_second
-from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.sums import classified
 from xmodal_jax.objectives.views import fused, view_of
 
 
@@ -17,10 +16,7 @@ def match(verbs, batch, key, config):
     del key
     view = view_of(config, "matched", "objectives.match")
     logits = verbs.predict("match", fused(verbs, batch, view).pooled)  # [B, 2]
-    wanted = labels(batch)
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
-    rows = has_second(batch) & (wanted >= 0)
-    return weighted(values, rows), {"match_right": weighted(logits.argmax(-1) == wanted, rows)}
+    return classified(logits, jnp.where(has_second(batch), labels(batch), -1), "match_right")
 
 
 def labels(batch, config=None):

@@ -5,10 +5,9 @@ h: tokens of text and picture fused in the mode "sequence", in which each sees w
 """
 
 import jax.numpy as jnp
-import optax
 
 from xmodal_jax.models.vectors import at
-from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.sums import classified
 from xmodal_jax.objectives.views import fused
 
 
@@ -17,10 +16,7 @@ def next_codes(verbs, batch, key, config):
     del key, config
     pair = fused(verbs, batch, "clean", "sequence")
     x = jnp.concatenate([at(pair.text, batch["caption_length"])[:, None], pair.image[:, :-1]], axis=1)  # [B, N, D]
-    logits, wanted = verbs.predict("codes", x), labels(batch)
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, wanted)
-    there = jnp.ones(wanted.shape)
-    return weighted(values, there), {"next_codes_right": weighted(logits.argmax(-1) == wanted, there)}
+    return classified(verbs.predict("codes", x), labels(batch), "next_codes_right")
 
 
 def labels(batch, config=None):

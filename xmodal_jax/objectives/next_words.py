@@ -7,9 +7,8 @@ VLP, Zhou et al., 2020); XGPT (Xia et al., 2020).
 """
 
 import jax.numpy as jnp
-import optax
 
-from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.sums import classified
 from xmodal_jax.objectives.views import fused
 
 
@@ -17,9 +16,7 @@ def next_words(verbs, batch, key, config):
     """Metric: next_words_right (words whose likeliest is right)."""
     del key
     logits = verbs.predict("words", fused(verbs, batch, "clean", config.get("mode", "causal")).text[:, :-1])  # [B, T - 1, V]
-    wanted = labels(batch)
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
-    return weighted(values, wanted >= 0), {"next_words_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
+    return classified(logits, labels(batch), "next_words_right")
 
 
 def labels(batch, config=None):

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import optax
 
 
 class Sum(NamedTuple):
@@ -19,3 +20,10 @@ def weighted(values, weights):
     """Sum over everything of values * weights."""
     weights = jnp.broadcast_to(weights, values.shape).astype(jnp.float32)
     return Sum(jnp.sum(values.astype(jnp.float32) * weights), jnp.sum(weights))
+
+
+def classified(logits, wanted, metric):
+    """Classes int [...], -1 where there is none, told by logits [..., K] -> (their cross-entropy, {metric: how many are the
+    likeliest})."""
+    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
+    return weighted(values, wanted >= 0), {metric: weighted(logits.argmax(-1) == wanted, wanted >= 0)}

@@ -2,9 +2,8 @@
 DeCLIP, Li et al., 2022): the loss of `words`, on what the text encoder itself gives."""
 
 import jax.numpy as jnp
-import optax
 
-from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.sums import classified
 from xmodal_jax.objectives.views import text
 
 
@@ -13,6 +12,4 @@ def text_words(verbs, batch, key, config):
     del key, config
     x = text(verbs, batch, "masked").own
     logits = verbs.predict("text_words", jnp.take_along_axis(x, batch["masked_places"][..., None], axis=1))  # [B, K, V]
-    wanted = batch["masked_words"]
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(wanted, 0))
-    return weighted(values, wanted >= 0), {"text_words_right": weighted(logits.argmax(-1) == wanted, wanted >= 0)}
+    return classified(logits, batch["masked_words"], "text_words_right")

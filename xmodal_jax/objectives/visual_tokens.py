@@ -12,10 +12,9 @@ An entry that has lost its cells, c_k below `LEAST`, becomes one of the batch's 
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from xmodal_jax.objectives.inputs import has_second, see
-from xmodal_jax.objectives.sums import Sum, weighted
+from xmodal_jax.objectives.sums import Sum, classified, weighted
 from xmodal_jax.objectives.views import fused, view_of
 
 SMOOTH, LEAST, MOST = 1e-5, 1e-2, 0.99
@@ -28,9 +27,8 @@ def visual_tokens(verbs, batch, key, config):
     seen = see(verbs, batch, True)
     view = view_of(config, "regions", "objectives.visual_tokens")
     logits = verbs.predict("visual_tokens", fused(verbs, batch, view).image[:, seen.class_tokens :])  # [B, N, K]
-    rows = seen.hidden & has_second(batch)[:, None]
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, seen.codes)
-    return weighted(values, rows), {"visual_tokens_right": weighted(logits.argmax(-1) == seen.codes, rows)}
+    wanted = jnp.where(seen.hidden & has_second(batch)[:, None], seen.codes, -1)
+    return classified(logits, wanted, "visual_tokens_right")
 
 
 def represent(verbs, batch, config):
