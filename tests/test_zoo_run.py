@@ -1,12 +1,14 @@
 """A fused model's run of seconds: its objectives on held-out pairs, and what is refused before anything is built."""
 
 import dataclasses
+import json
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs.zoo import ROWS, get_config
 from tests.conftest import random_params
@@ -116,6 +118,25 @@ def test_every_row_has_a_finite_loss_in_each_of_its_objectives(row):
 
 def evaluator(parts, batch):
     return lambda p: evaluate_objectives(parts.model, parts.objectives, p, batch, jax.random.PRNGKey(0), False)
+
+
+def test_pictures_without_boxes_train_a_row_of_regions_all_the_same(tmp_path):
+    """By the grid alone, without the objectives that names of objects are needed for, as the message says."""
+    Image.new("RGB", (32, 32), (9, 99, 200)).save(tmp_path / "a.png")
+    Image.new("RGB", (32, 32), (200, 99, 9)).save(tmp_path / "b.png")
+    rows = [{"image": name, "captions": ["a square", "nothing else"], "split": "train"} for name in ("a.png", "b.png")]
+    rows[1]["split"] = "val"
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = get_config(f"uniter,debug,image_size=32,data=captions,path={tmp_path}")
+    with pytest.raises(
+        UserError, match="go without: --config.objectives.classes.weight=0 --config.objectives.detector.weight=0"
+    ):
+        recipe.make(config)
+    for name in ("classes", "detector"):
+        config.objectives[name].weight = 0.0
+    config.examples.tokenizer = "words:1"
+    batch = recipe.make(config).batches[0]
+    assert (batch["regions_there"].sum(1) == 9).all()
 
 
 def test_parts_by_argument():

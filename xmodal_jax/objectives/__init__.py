@@ -175,7 +175,8 @@ def check(model, objectives, batch=None):
                 f"objectives.{name} needs {', '.join(lacking)}, but the model {type(model).__name__} offers only "
                 f"{', '.join(offered(model))}."
             )
-        if headless := set(OBJECTIVES[name].heads) - set(getattr(model, "predicts", ())):
+        headless = set(OBJECTIVES[name].heads) - set(getattr(model, "predicts", ()))
+        if headless and settings.get("weight", 1.0):  # heads that no active objective asks for are not built
             raise UserError(
                 f"objectives.{name} needs the head {min(headless)}, but the model {type(model).__name__} has "
                 f"{', '.join(getattr(model, 'predicts', ())) or 'none'}."

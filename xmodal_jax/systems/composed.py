@@ -58,9 +58,10 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
         classes = read_list(kept, CLASSES) if kept else getattr(source, "object_names", ())
         asked = [name for name in ("classes", "detector") if config.objectives.get(name, {"weight": 0.0}).get("weight", 1.0)]
         if asked and not classes:
+            without = " ".join(f"--config.objectives.{name}.weight=0" for name in asked)
             raise UserError(
                 f"config.objectives.{asked[0]} needs pictures whose objects are named: the built-in scenes have them, and "
-                f"lists with boxes (docs/data.md); or go without it: --config.objectives.{asked[0]}.weight=0."
+                f"lists with boxes (docs/data.md); or go without: {without}."
             )
     answers = ()
     if examples.asked and source is not None and not hasattr(source, "questions"):
