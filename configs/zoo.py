@@ -56,6 +56,7 @@ PUBLISHED = {
     "declip": (1e-3, 16_384, 128_000), "data2vec": (2e-4, 256), "scan": (2e-4, 128), "villa": (5e-5, 512, 200_000),
 }  # fmt: skip
 SCALES["paper"] = SCALES["base"]
+HINGE = {"loss": "triplet", "negatives": "hardest", "margin": 0.2}
 BERT, FROM_BERT = ("bert", {"layers": 0}), {"post_norm": True, "kinds": False}  # words' vectors alone; a stack that is BERT's
 LXMERT_IMAGE = ("regions", {"geometry": "corners", "mix": "mean", "norm_parts": True, "norm": False})
 LXMERT_STREAMS = ("dual_stream", {"layers": 5, "image_layers": 5, "shared": True})
@@ -266,7 +267,7 @@ ROWS = {
     "scan": dict(  # Lee et al., 2018
         text=("gru", {"layers": 1, "cell": "gru", "bidirectional": True}), aggregate="mean",
         image=("regions", {"geometry": "none", "mix": "plain", "norm": False}),
-        objectives={"detector": {}, "attended": {"loss": "triplet", "negatives": "hardest", "margin": 0.2}},
+        objectives={"detector": {}, "contrastive": HINGE, "attended": HINGE},
     ),
     "gmu": dict(  # Arevalo et al., 2017
         text=("lstm", {"layers": 1}), image=("grid", {}), interaction=("gated", {}), examples={"asked": 1.0},

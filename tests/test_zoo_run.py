@@ -14,6 +14,7 @@ from configs.zoo import ROWS, get_config
 from tests.conftest import random_params
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.objectives import ObjectivesEvaluator, swapped, without
+from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.sums import weighted
 from xmodal_jax.systems import recipe
@@ -35,11 +36,6 @@ def small(arguments="vilt,debug,image_size=32"):
     return config
 
 
-@pytest.fixture
-def run(trained):
-    return trained(small())[:2]
-
-
 def test_every_objective_is_told_on_held_out_pairs(run):
     _, results = run
     config = small()
@@ -52,6 +48,36 @@ def test_every_objective_is_told_on_held_out_pairs(run):
         right = results[f"objectives/{name}/{name}_right"]
         assert 0 <= found["wrong"] <= 1 and found["gain_low"] <= found["gain"] and found["count"] >= 8, name
         assert 0 < found["chance"] <= 1 and np.isfinite(right)
+
+
+def test_what_a_loaded_model_offers(run, model, held_out):
+    """Words for a blank and the probability of a pair, as the model's own parts give them."""
+    assert model.verbs == ("fill",) and model.more == ("features", "match")
+    pictures, text = [held_out[i] for i in range(3)], "this is a ___ dog"
+    found = model.fill(pictures, text)
+    ids, length = model.maker.caption(text.replace("___", model.maker.tokenizer.mask_token))
+    place = int(np.flatnonzero(ids == model.maker.tokenizer.mask_token_id)[0])
+    for picture, (word, score) in zip(pictures, found, strict=True):
+        verbs = Verbs(model.model, model.params)
+        pair = verbs.fuse(verbs.encode_text(ids[None], length[None]), verbs.encode_image(picture["image"][None]), "both")
+        told = np.array(jax.nn.log_softmax(verbs.predict("words", pair.text)[0, place]))
+        told[[model.maker.tokenizer.mask_token_id, model.maker.end]] = -np.inf
+        assert word == model.maker.tokenizer.decode([told.argmax()]) and score == pytest.approx(told.max(), abs=1e-4)
+        share = float(jax.nn.softmax(verbs.predict("match", pair.pooled))[0, 1])
+        assert model.match(picture, text.replace("___", model.maker.tokenizer.mask_token)) == pytest.approx(share, abs=1e-4)
+    for mistake, told in (("no blank", "has no blank"), ("a " * 20 + "___", "stands behind the 10 words")):
+        with pytest.raises(UserError, match=told):
+            model.fill(pictures[0], mistake)
+
+
+def test_vectors_of_rows_that_read_more_than_pixels():
+    """Of a held-out example by its own boxes, of a bare picture by a grid."""
+    parts = recipe.make(small("wenlan,debug,image_size=32"))
+    model = parts.predictor(random_params(parts.model, parts.example_batch(1)))
+    example = parts.held_out[0]
+    found = model.embed_images([example, example["image"]])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    assert model.verbs[0] == "embed_images" and np.abs(found[0] - found[1]).max() > 1e-3
 
 
 def test_right_wrong_and_no_picture(monkeypatch):

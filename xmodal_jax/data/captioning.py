@@ -121,6 +121,10 @@ class CaptionMaker:
         """Boxes [R, 4] in 0..1 that belong to the picture whatever its caption, and change with it. Here none."""
         return np.zeros((0, 4), np.float32)
 
+    def beside(self, picture, image):
+        """What an image encoder reads beside the pixels `image` of a picture that a finished model is shown: {name: array}."""
+        return {}
+
     def phrases(self, example, rng):
         """As many phrases as the config asks for: (texts, boxes [K, 4], what they are int32 [K]): of an object or of none, in
         equal shares as far as the example has both."""

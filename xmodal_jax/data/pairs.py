@@ -388,6 +388,13 @@ class PairMaker(CaptionMaker):
             boxes[: len(found)] = found
         return boxes
 
+    def beside(self, picture, image):
+        if self.config.regions:
+            boxes = self.regions(picture if isinstance(picture, dict) else {})
+            return {"boxes": boxes, "there": (boxes[:, 2:] - boxes[:, :2]).min(-1) > 0}
+        drawn = self.config.codes and self.config.code_share < 0
+        return {"codes": nearest(patches(image, self.config.code_patch), self.centroids)} if drawn else {}
+
     def hidden(self, example, boxes, rng):
         """What is known of the boxes [R, 4] of the changed picture, and which are masked."""
         config, (found, names) = self.config, self.regions_of(example)

@@ -33,7 +33,7 @@ class VectorPredictor(Predictor):
         """Unit vectors of the shared space: (pictures [B, P] or None, texts [B, P] or None)."""
         left = right = None
         if seconds is not None:
-            left = np.asarray(self._encode(self.params, self._stack(seconds)).pooled)[: len(seconds)]
+            left = np.asarray(self._encode(self.params, *self._inputs(seconds)).pooled)[: len(seconds)]
         if texts is not None:
             right = np.asarray(self._encode_text(self.params, *self._stack_texts(texts)).pooled)[: len(texts)]
         return left, right
@@ -45,7 +45,7 @@ class VectorPredictor(Predictor):
 
     def seen(self, pictures):
         """What an index keeps of pictures: {"vector": unit vectors [B, P], "regions": [B, N, P] where it `attends`}."""
-        encoded = self._encode(self.params, self._stack(pictures))
+        encoded = self._encode(self.params, *self._inputs(pictures))
         found = {"vector": encoded.pooled}
         if self.attends:
             found["regions"] = self._regions(self.params, encoded)
@@ -68,7 +68,7 @@ class VectorPredictor(Predictor):
 
     def features(self, images):
         """Unit vectors of what the image encoder sees, the mean of its tokens: float32 [B, W]."""
-        x = self._encode(self.params, self._stack(images)).x.mean(1)
+        x = self._encode(self.params, *self._inputs(images)).x.mean(1)
         return np.asarray(unit(x))[: len(images)]
 
     @property
@@ -108,6 +108,13 @@ class VectorPredictor(Predictor):
         made = [self.as_example(image) for image in images]
         return np.stack(made + made[:1] * (round_up_rows(len(made)) - len(made)))
 
+    def _inputs(self, pictures):
+        """What `encode_image` takes of pictures: pixels [B, H, W, 3], and what the encoder reads beside them, or None."""
+        pixels = self._stack(pictures)
+        made = [self.maker.beside(picture, image) for picture, image in zip(pictures, pixels, strict=False)]
+        made += made[:1] * (len(pixels) - len(made))
+        return pixels, {name: np.stack([one[name] for one in made]) for name in made[0]} or None
+
     def _stack_texts(self, texts):
         made = [self.maker.caption(text) for text in texts]
         made += made[:1] * (round_up_rows(len(made)) - len(made))
@@ -115,7 +122,11 @@ class VectorPredictor(Predictor):
 
     @functools.cached_property
     def _encode(self):
-        return jax.jit(lambda params, images: self.model.apply({"params": params}, images, method="encode_image"))
+        def encode(params, images, more=None):
+            given = (images,) if more is None else (images, more)
+            return self.model.apply({"params": params}, *given, method="encode_image")
+
+        return jax.jit(encode)
 
     @functools.cached_property
     def _encode_text(self):

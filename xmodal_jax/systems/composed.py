@@ -10,7 +10,7 @@ from xmodal_jax.data import patch_codes
 from xmodal_jax.data.answering import frequent_answers
 from xmodal_jax.data.images import picture_of
 from xmodal_jax.data.pairs import PairExamples, PairMaker
-from xmodal_jax.decoding.vectors import VectorPredictor
+from xmodal_jax.decoding.pairs import PairPredictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import fetch, read_config
 from xmodal_jax.interop.processing import FILE, OUTER_FILE, ImageProcessor
@@ -191,4 +191,4 @@ def longest(maker):
     return maker.example_batch(1)["caption"].shape[1]
 
 
-SYSTEM = System("Search in pictures", PairExamples, make_maker, keep, make_model, tokens, VectorPredictor)
+SYSTEM = System("Search in pictures", PairExamples, make_maker, keep, make_model, tokens, PairPredictor)

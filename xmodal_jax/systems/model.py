@@ -40,7 +40,7 @@ class Built:
 
     def predictor(self, params, **others):
         """What the model does with these parameters, a `decoding.predictor.Predictor`; others: its `title`, `store`."""
-        aligned = self.config.objectives.get("contrastive", {}).get("weight", 0.0) > 0
+        aligned = any(self.config.objectives.get(name, {}).get("weight", 0.0) > 0 for name in ("contrastive", "contrast"))
         return self.system.predictor(self.model, params, self.maker, aligned=aligned, **others)
 
     def extended(self, key, params):
