@@ -38,7 +38,7 @@ class ObjectivesEvaluator:
         evaluate = functools.partial(self.evaluate, predictor)
         right = [evaluate(batch) for batch in self.batches]
         told = [name for name in self.objectives if OBJECTIVES[name].labels]
-        sides = {OBJECTIVES[name].told_by for name in told}
+        sides = {OBJECTIVES[name].told_by for name in told} - {""}
         wrong, none = (
             [self.changed(evaluate, change, sides, batch) for batch in self.batches] for change in (swapped, without)
         )
@@ -49,6 +49,12 @@ class ObjectivesEvaluator:
             for metric in metrics[0]:
                 results[f"{name}/{metric}"] = pooled([found[metric] for found in metrics])
         for name in told:
+            labels = np.concatenate([np.ravel(OBJECTIVES[name].labels(batch, self.objectives[name])) for batch in self.batches])
+            labels = labels[labels >= 0]
+            results[f"{name}/chance"] = np.bincount(labels).max() / len(labels) if len(labels) else np.nan
+            results[f"{name}/count"] = len(labels)
+            if not OBJECTIVES[name].told_by:
+                continue
             metric = next(iter(right[0][name][1]))
             results[f"{name}/wrong"], results[f"{name}/none"] = (
                 pooled([found[name][1][metric] for found in kind]) for kind in (wrong, none)
@@ -56,10 +62,6 @@ class ObjectivesEvaluator:
             gains = [mean(a[name][1][metric]) - mean(b[name][1][metric]) for a, b in zip(right, wrong, strict=True)]
             spread = 1.96 * np.std(gains, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
             results[f"{name}/gain"], results[f"{name}/gain_low"] = np.mean(gains), np.mean(gains) - spread
-            labels = np.concatenate([np.ravel(OBJECTIVES[name].labels(batch, self.objectives[name])) for batch in self.batches])
-            labels = labels[labels >= 0]
-            results[f"{name}/chance"] = np.bincount(labels).max() / len(labels) if len(labels) else np.nan
-            results[f"{name}/count"] = len(labels)
         return {f"objectives/{name}": float(value) for name, value in results.items()}, []
 
     def changed(self, evaluate, change, sides, batch):

@@ -50,7 +50,8 @@ class Objective:
     the whole batch, config) -> (loss Sum, {metric: Sum}).
 
     heads: of the model, that it asks for. labels: (batch, config) -> the classes that its first metric counts, -1 for none:
-    what a guess without a model can be measured by; told_by: the side, "image" or "caption", that these are told from.
+    what a guess without a model can be measured by; told_by: the side, "image" or "caption", that these are told
+    from, "" where there is but one.
     choose: (what `represent` gives of the whole batch, key, config) -> {name: int32 [B]}, numbers of other rows; `loss` then
     takes a `Chosen` of them besides.
     remember: (config, shapes of what `represent` gives) -> a tree of arrays that `compare` finds as `verbs.recalled(name)` and
@@ -88,7 +89,9 @@ OBJECTIVES = {
     "generation": Objective(FUSED, ("task",), loss=generation),
     "words": Objective(PAIR, ("masked_words",), ("words",), words.labels, words.words, momentum=words.momentum),
     "next_words": Objective(PAIR, ("caption_length",), ("words",), next_words.labels, next_words.next_words),
-    "text_words": Objective(("encode_text", "predict"), ("masked_words",), ("text_words",), words.labels, text_words),
+    "text_words": Objective(
+        ("encode_text", "predict"), ("masked_words",), ("text_words",), words.labels, text_words, told_by=""
+    ),
     "codes": Objective(PAIR, ("codes",), ("codes",), codes.labels, codes.codes),
     "image_codes": Objective(("encode_image", "predict"), ("codes",), ("image_codes",), codes.labels, codes.image_codes),
     "next_codes": Objective(PAIR, ("codes",), ("codes",), next_codes.labels, next_codes.next_codes, told_by="caption"),
