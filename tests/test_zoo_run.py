@@ -102,6 +102,14 @@ def test_right_wrong_and_no_picture(monkeypatch):
     assert found == pytest.approx(expected)
 
 
+def test_attention_is_read_from_layers_that_are_apart():
+    """As a finished model's are on a CPU."""
+    parts = recipe.make(small("visual_parsing,debug,image_size=32"))
+    model = parts.predictor(random_params(parts.model, parts.example_batch(1)))
+    results, _ = ObjectivesEvaluator(parts, count=4, rows=4).run(model)
+    assert np.isfinite(results["objectives/attention_guided/attention_guided_error"])
+
+
 def test_another_side_may_be_exchanged():
     """Captions of other pairs, or none: an end mark behind the first one."""
     ids, lengths = np.array([[9, 3, 4, 1, 1], [9, 5, 1, 1, 1]]), np.array([3, 2])

@@ -9,6 +9,7 @@ encoder's of the whole picture, normalised over their channels, without a gradie
 import jax
 import jax.numpy as jnp
 
+from xmodal_jax.models.stacks import sown
 from xmodal_jax.objectives import regress
 from xmodal_jax.objectives.inputs import grey, see
 from xmodal_jax.objectives.views import caption
@@ -18,7 +19,8 @@ def attention_guided(verbs, batch, key, config):
     """Metric: attention_guided_error, the squared error over that of the mean target: below 1 is better than it."""
     clean = see(verbs, batch)
     first = clean.class_tokens
-    weights = verbs.watched("encode_image", batch["image"])["image"]["encoder"]["layers"]["attention"]["weights"][0]
+    watched = verbs.watched("encode_image", batch["image"])["image"]["encoder"]["layers"]
+    weights = sown(watched, "attention", "weights")  # [L, B, H, 1 + N, 1 + N]
     looks = jax.lax.stop_gradient(weights[-1].mean(1))[:, first:, first:]  # [B, N, N]
     hidden = pivoted(looks, jax.random.randint(key, (len(looks),), 0, looks.shape[1]), config.get("attended", 8))
     seen = verbs.encode_image(grey(batch["image"], hidden))

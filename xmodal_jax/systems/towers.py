@@ -54,17 +54,8 @@ def section(table, name, init, settings, where):
     if init:
         return ConfigDict({"name": name, "init": init, "freeze": ()})
     own = defaults(kind, **settings).to_dict()
-    derived = (
-        "style",
-        "grid",
-        "vocabulary",
-        "positions",
-        "end",
-        "cross",
-        "labels",
-        "codes",
-        "places",
-    )  # from the rest of the config
+    # What follows from the rest of the config.
+    derived = "style grid vocabulary positions end cross labels codes places".split()
     return ConfigDict({"name": name, "init": "", "freeze": ()} | {key: own[key] for key in own if key not in derived})
 
 
