@@ -61,7 +61,16 @@ BERT, FROM_BERT = ("bert", {"layers": 0}), {"post_norm": True, "kinds": False}  
 LXMERT_IMAGE = ("regions", {"geometry": "corners", "mix": "mean", "norm_parts": True, "norm": False})
 LXMERT_STREAMS = ("dual_stream", {"layers": 5, "image_layers": 5, "shared": True})
 TWO_VIEWS = {"views": 2, "zoom": 1.2, "brightness": 0.2}
-VIEWED = ("words", "match", "answers", "alignment", "classes", "features", "codes")  # which can share one pass, examples.joint
+VIEWED = (
+    "words",
+    "match",
+    "answers",
+    "alignment",
+    "classes",
+    "features",
+    "codes",
+    "text_words",
+)  # which can share one pass, examples.joint
 # Layers are those of the published base size, a smaller scale has a part of them; `tiny` and `base`: what these scales change.
 ROWS = {
     "visualbert": dict(  # Li et al., 2019

@@ -115,6 +115,16 @@ def test_words_of_a_text_alone(case):
     assert metrics["text_words_right"].weight == len(values)
 
 
+def test_masked_words_of_a_joint_pass_are_those_of_the_other_text(case):
+    """With its length, not the caption's."""
+    verbs, batch = case
+    batch["other_length"], seen = np.array([1, 2, 3, 4]), []
+    encode = verbs.encode_text
+    verbs.encode_text = lambda ids, length, *rest: (seen.append(length), encode(ids, length, *rest))[1]
+    OBJECTIVES["text_words"](verbs, batch, None, {"view": "joint"})
+    assert np.array_equal(seen[0], batch["other_length"])
+
+
 def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 

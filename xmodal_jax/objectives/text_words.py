@@ -4,12 +4,12 @@ DeCLIP, Li et al., 2022): the loss of `words`, on what the text encoder itself g
 import jax.numpy as jnp
 
 from xmodal_jax.objectives.sums import classified
-from xmodal_jax.objectives.views import text
+from xmodal_jax.objectives.views import text, view_of
 
 
 def text_words(verbs, batch, key, config):
     """Metric: text_words_right (masked words whose likeliest is right)."""
-    del key, config
-    x = text(verbs, batch, "masked").own
+    del key
+    x = text(verbs, batch, view_of(config, "masked", "objectives.text_words")).own
     logits = verbs.predict("text_words", jnp.take_along_axis(x, batch["masked_places"][..., None], axis=1))  # [B, K, V]
     return classified(logits, batch["masked_words"], "text_words_right")
