@@ -134,7 +134,7 @@ ROWS = {
     ),
     "unimo": dict(  # Li et al., 2021
         text=BERT, image=("regions", {"geometry": "area", "whole": True}),
-        interaction=("single", {"layers": 12, **FROM_BERT}), aggregate="mean",
+        interaction=("single", {"layers": 12, "unimodal": True, **FROM_BERT}), aggregate="mean",
         examples={"masked": "whole_word", "overlap": 0.4, "text_alone": 0.25, "image_alone": 0.25},
         objectives={
             "words": {}, "next_words": {}, "classes": {"targets": "soft"}, "detector": {}, "features": {}, "contrastive": {},

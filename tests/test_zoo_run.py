@@ -174,6 +174,17 @@ def test_pictures_without_boxes_train_a_row_of_regions_all_the_same(tmp_path):
     assert (batch["regions_there"].sum(1) == 9).all()
 
 
+@pytest.mark.parametrize(("row", "through"), [("unimo", True), ("flava", False)])
+def test_whose_vectors_go_through_the_fusion(row, through):
+    """UNIMO's do, its encoders are embeddings; FLAVA's are its encoders'."""
+    parts = recipe.make(small(f"{row},debug,image_size=32"))
+    params = random_params(parts.model, parts.example_batch(1))
+    moved = {**params, "interaction": jax.tree.map(lambda x: 0.5 * x, params["interaction"])}
+    ids = np.ones((1, 12), np.int32)
+    before, after = (Verbs(parts.model, p).encode_text(ids, np.array([5])).pooled for p in (params, moved))
+    assert (np.abs(before - after).max() > 1e-3) == through
+
+
 def test_parts_by_argument():
     """In place of the row's, with the examples that their objectives need; a dual encoder, and scale paper."""
     config = small("text=bert,image=vit,interaction=cross,objectives=match_hard+text_words+contrastive,debug,image_size=32")

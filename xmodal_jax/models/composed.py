@@ -162,7 +162,7 @@ class Composed(nn.Module):
         if not self.shared_width:
             return encoded.replace(own=encoded.x)
         project, own = getattr(self, f"to_shared_{modality}"), encoded.x
-        if hasattr(self.interaction, "alone"):  # it encodes each modality too
+        if getattr(self.interaction, "unimodal", False):  # it encodes each modality too
             encoded = encoded.replace(x=self.interaction.alone(encoded, modality, train))
             encoded = encoded.replace(pooled=encoded.x[:, 0])
         x = project(encoded.x)  # [B, N, P]

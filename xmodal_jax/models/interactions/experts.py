@@ -22,6 +22,8 @@ class Experts(nn.Module):
     """Attributes: layers: all of them; joint: how many of the last ones have experts of the pair. layer_scale: the factor of a
     sub-layer's channels at the start. pool: what the pair's vector is, see `fused.pooled`."""
 
+    unimodal = True  # a modality's own vector has gone through its experts
+
     width: int = 768
     heads: int = 12
     layers: int = 12

@@ -26,6 +26,8 @@ class Single(nn.Module):
       after: further blocks behind, of each modality alone (InterBERT, Lin et al., 2020); after_heads: of the image's, 0: heads.
       pictured_words: every word also carries the picture, the mean of its tokens, normalised to nothing at the start (VL-BERT,
         Su et al., 2020).
+      unimodal: where texts and pictures have vectors of one space, each goes through the stack alone for it (UNIMO, Li et al.,
+        2021); else these are the encoders' own (FLAVA).
       pool: what the pair's vector is, see `fused.pooled`.
     """
 
@@ -38,6 +40,7 @@ class Single(nn.Module):
     after: int = 0
     after_heads: int = 0
     pictured_words: bool = False
+    unimodal: bool = False
     pool: str = "first"
     dropout: float = 0.0
     remat: str = "none"
