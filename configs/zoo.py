@@ -19,7 +19,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from xmodal_jax.config import choose, defaults, parse_arg
-from xmodal_jax.data.pairs import PairExamples
+from xmodal_jax.data.pair_examples import PairExamples
 from xmodal_jax.data.sources import data_section
 from xmodal_jax.models import Composed
 from xmodal_jax.models.interactions import INTERACTIONS
@@ -48,12 +48,13 @@ NEEDED = {  # examples, of objectives that a row is given by an argument
     "image_codes": {"codes": 64}, "next_codes": {"codes": 64, "code_share": -1.0}, "siamese": {"views": 2},
     "match_hard": {"groups": True}, "contrast": {"groups": True},
 }  # fmt: skip
-# Learning rate, batch size and steps of scale "paper", as far as the public code or configs of a row tell them.
+# Learning rate, global batch size and steps of scale "paper", as far as public code or configs of a row tell them; None: not.
 PUBLISHED = {
-    "visualbert": (5e-5, 48), "uniter": (5e-5, 512, 200_000), "oscar": (5e-5, 1024), "interbert": (1e-4, 512),
-    "pixel_bert": (1e-4, 4096), "soho": (1e-4, 256), "unified_vlp": (1e-4, 512), "vilt": (1e-4, 4096, 100_000),
-    "vl_t5": (1e-4, 320), "lxmert": (1e-4, 256), "albef": (1e-4, 512), "tcl": (1e-4, 512), "vlmo": (2e-4, 1024, 200_000),
-    "declip": (1e-3, 16_384, 128_000), "data2vec": (2e-4, 256), "scan": (2e-4, 128), "villa": (5e-5, 512, 200_000),
+    "visualbert": (5e-5, 48, None), "uniter": (5e-5, None, 200_000), "oscar": (5e-5, 1024, None),
+    "interbert": (1e-4, 512, None), "pixel_bert": (1e-4, 4096, None), "soho": (1e-4, None, None),
+    "unified_vlp": (1e-4, 512, None), "vilt": (1e-4, 4096, 25_000), "vl_t5": (1e-4, 320, None), "lxmert": (1e-4, 256, None),
+    "albef": (1e-4, 512, None), "vlmo": (2e-4, 1024, 200_000), "declip": (1e-3, None, 128_000),
+    "data2vec": (2e-4, None, None), "scan": (2e-4, 128, None),
 }  # fmt: skip
 SCALES["paper"] = SCALES["base"]
 HINGE = {"loss": "triplet", "negatives": "hardest", "margin": 0.2}
@@ -125,8 +126,8 @@ ROWS = {
     "soho": dict(  # Huang et al., 2021
         text=BERT, image=("dictionary", {"entries": 2048}), interaction=("single", {"layers": 12, "post_norm": True}),
         examples={"masked": "random", "other": "text", "joint": True, "cell_share": 0.5},
-        objectives={"words": {}, "match": {}, "visual_tokens": {}, "dictionary": {"entries": 2048, "decay": 0.1}},
-        tiny={"image": {"entries": 64}, "objectives": {"dictionary": {"entries": 64}}},
+        objectives={"words": {}, "match": {}, "visual_tokens": {}, "dictionary": {"decay": 0.1}},
+        tiny={"image": {"entries": 64}},
     ),
     "unified_vlp": dict(  # Zhou et al., 2020
         text=BERT, image=("regions", {"geometry": "six"}), interaction=("single", {"layers": 12, "pool": "none", **FROM_BERT}),
@@ -310,7 +311,8 @@ def get_config(arg=""):
     row = with_parts(choose(ROWS, args.row, "config argument row"), args)
     scale = choose(SCALES, args.scale, "config argument scale")
     if args.scale == "paper":
-        scale = scale | dict(zip(("learning_rate", "batch_size", "total_steps"), PUBLISHED.get(args.row, ()), strict=False))
+        told = zip(("learning_rate", "batch_size", "total_steps"), PUBLISHED.get(args.row, ()), strict=False)
+        scale = scale | {name: value for name, value in told if value}
     scenes, own_scale = args.data == "scenes", row.get("base" if args.scale == "paper" else args.scale, {})
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)

@@ -7,7 +7,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from xmodal_jax.data.pairs import IMAGE, PAIR, TEXT, PairExamples, PairMaker
+from xmodal_jax.data.pair_examples import IMAGE, PAIR, TEXT, PairExamples
+from xmodal_jax.data.pairs import PairMaker
 from xmodal_jax.data.patch_codes import nearest, patches
 from xmodal_jax.data.regions import hidden_regions
 from xmodal_jax.data.tokenizers import MASK, learn_tokenizer

@@ -313,7 +313,8 @@ def test_a_dictionary_follows_its_cells(rng, steps):
     old = {"counts": 3 * rng.random(K).astype(np.float32), "sums": rng.normal(size=(K, D)).astype(np.float32)}
     old["counts"][K - 2 :] = [0.0, 5.0]
     verbs = Verbs(None, {"image": {"dictionary_table": table}}, memory={"dictionary": old | {"steps": np.float32(steps)}})
-    loss, metrics = OBJECTIVES["dictionary"].compare(verbs, {"z": z, "codes": codes.astype(np.float32)}, {"decay": d})
+    rows = {"z": z, "codes": codes.astype(np.float32), "counts": np.eye(K)[codes].sum(1)}
+    loss, metrics = OBJECTIVES["dictionary"].compare(verbs, rows, {"decay": d})
     close(loss.mean(), 0.25 * ((z - table[codes]) ** 2).mean())
     close(metrics["dictionary_used"].mean(), len(np.unique(codes)) / K)
     rate, kept = min(d * steps, 0.99), verbs.kept["dictionary"]

@@ -5,11 +5,9 @@ import functools
 import jax
 import numpy as np
 
-from xmodal_jax.decoding.predictor import paired
+from xmodal_jax.decoding.predictor import BLANK, paired
 from xmodal_jax.decoding.vectors import VectorPredictor
 from xmodal_jax.errors import UserError
-
-BLANK = "___"
 
 
 class PairPredictor(VectorPredictor):
@@ -39,9 +37,6 @@ class PairPredictor(VectorPredictor):
         return float(shares[0]) if one else shares
 
     def fill_blanks(self, pictures, texts):
-        for text in texts:
-            if BLANK not in text:
-                raise UserError(f"The text {text!r} has no blank: write {BLANK} where the word is to be filled in.")
         tokenizer = self.maker.tokenizer
         ids, lengths = self._stack_texts([text.replace(BLANK, f" {tokenizer.mask_token} ", 1) for text in texts])
         masked = ids == tokenizer.mask_token_id

@@ -21,6 +21,9 @@ VERBS = {
 ALIGNED = ("embed_images", "embed_texts", "similarity", "classify")  # of pictures and texts with vectors of one space
 
 
+BLANK = "___"
+
+
 class Predictor:
     """The verbs of VERBS, as far as a system has them; rows are padded to a few batch sizes, so that little is compiled.
 
@@ -79,6 +82,9 @@ class Predictor:
         """The word for the first blank (`___`) of every text -> (word, log-probability)."""
         self.need("fill")
         pictures, texts, one = paired(pictures, texts, "texts")
+        for text in texts:
+            if BLANK not in text:
+                raise UserError(f"The text {text!r} has no blank: write {BLANK} where the word is to be filled in.")
         found = self.fill_blanks(pictures, texts) if pictures else []
         return found[0] if one else found
 

@@ -30,8 +30,8 @@ OFFSET = -10.0  # SigLIP's, at which nearly all pairs are told to be none
 LOG_SHARPNESS = 2.2  # log 9, SCAN's for words that attend to regions
 
 
-READ = {  # image encoders: arrays of a batch that they cannot go without, by their own names
-    Regions: {"boxes": "boxes", "there": "regions_there"}, PatchCodes: {"codes": "codes"},
+READ = {  # image encoders that read more than pixels: what of a batch they cannot go without, by their own names
+    Regions: {"boxes": "boxes", "there": "regions_there"}, PatchCodes: {"codes": "codes"}, Dictionary: {},
 }  # fmt: skip
 
 
@@ -146,7 +146,7 @@ class Composed(nn.Module):
     @property
     def reads_more(self):
         """Whether the image encoder reads more than pixels."""
-        return isinstance(self.image, (Regions, PatchCodes, Dictionary))
+        return type(self.image) in READ
 
     def encode_text(self, ids, length, seen=None, types=None, train=False):
         """ids int32 [B, T] from end mark to end mark, length [B]: the place of the closing one -> Encoded with own [B, T, D],
@@ -242,8 +242,8 @@ class Composed(nn.Module):
 
     def __call__(self, batch, train=False):
         """Touches every parameter once (initialisation)."""
-        more = {name: batch[key] for name, key in READ[type(self.image)].items()} if type(self.image) in READ else None
-        seen = self.encode_image(batch["image"], more, train)
+        more = {name: batch[key] for name, key in READ.get(type(self.image), {}).items()}
+        seen = self.encode_image(batch["image"], more or None, train)
         text = self.encode_text(batch["caption"], batch["caption_length"], seen, batch.get("caption_types"), train)
         if self.locator:
             self.refer(seen, batch["caption"][:, None], batch["caption_length"][:, None], train)

@@ -4,7 +4,7 @@ import math
 
 import jax.numpy as jnp
 
-from xmodal_jax.data.pairs import PAIR, TEXT
+from xmodal_jax.data.pair_examples import PAIR, TEXT
 
 GREY = 128
 

@@ -13,12 +13,12 @@ An entry that has lost its cells, c_k below `LEAST`, becomes one of the batch's 
 import jax
 import jax.numpy as jnp
 
+from xmodal_jax.models.images.dictionary import TABLE
 from xmodal_jax.objectives.inputs import has_second, see
 from xmodal_jax.objectives.sums import Sum, classified, weighted
 from xmodal_jax.objectives.views import fused, view_of
 
 SMOOTH, LEAST, MOST = 1e-5, 1e-2, 0.99
-PATH = "image/dictionary_table"
 
 
 def visual_tokens(verbs, batch, key, config):
@@ -32,24 +32,26 @@ def visual_tokens(verbs, batch, key, config):
 
 
 def represent(verbs, batch, config):
-    """-> {"z" [b, N, D], "codes" float32 [b, N]}."""
+    """-> {"z" [b, N, D], "codes" float32 [b, N], "counts" float32 [b, K]: cells of each entry}."""
     del config
-    seen = see(verbs, batch)
-    return {"z": seen.features, "codes": seen.codes.astype(jnp.float32)}
+    seen, entries = see(verbs, batch), len(verbs.params["image"][TABLE])
+    counts = jax.nn.one_hot(seen.codes, entries).sum(1)
+    return {"z": seen.features, "codes": seen.codes.astype(jnp.float32), "counts": counts}
 
 
 def remember(config, rows):
     """Nothing yet of any entry."""
-    count, width = config.get("entries", 2048), rows["z"].shape[-1]
+    del config
+    count, width = rows["counts"].shape[-1], rows["z"].shape[-1]
     return {"counts": jnp.zeros(count), "sums": jnp.zeros((count, width)), "steps": jnp.zeros(())}
 
 
 def compare(verbs, rows, config):
     """The loss Sum. Metric: dictionary_used, the share of the entries that cells of the batch are nearest to."""
-    memory, table = verbs.recalled("dictionary"), verbs.params["image"]["dictionary_table"]
+    memory, table = verbs.recalled("dictionary"), verbs.params["image"][TABLE]
     z, codes = rows["z"].reshape(-1, rows["z"].shape[-1]), rows["codes"].reshape(-1).astype(jnp.int32)
     loss = weighted(((z - jax.lax.stop_gradient(table[codes])) ** 2).mean(-1), jnp.ones(len(z)))
-    z, mine = jax.lax.stop_gradient(z), jnp.zeros(len(table)).at[codes].add(1.0)
+    z, mine = jax.lax.stop_gradient(z), rows["counts"].sum(0)
     if memory is not None:
         verbs.keep("dictionary", moved(memory, z, codes, mine, config.get("decay", 0.4)))
     return Sum(0.25 * loss.total, loss.weight), {
@@ -72,4 +74,4 @@ def written(memory):
     """{path: entries [K, D]} of what is remembered."""
     counts = memory["counts"]
     smoothed = (counts + SMOOTH) / (counts.sum() + len(counts) * SMOOTH) * counts.sum()
-    return {PATH: memory["sums"] / jnp.maximum(smoothed, SMOOTH)[:, None]}
+    return {f"image/{TABLE}": memory["sums"] / jnp.maximum(smoothed, SMOOTH)[:, None]}

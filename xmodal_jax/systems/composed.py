@@ -9,7 +9,8 @@ from xmodal_jax.config import build, choose
 from xmodal_jax.data import patch_codes
 from xmodal_jax.data.answering import frequent_answers
 from xmodal_jax.data.images import picture_of
-from xmodal_jax.data.pairs import PairExamples, PairMaker
+from xmodal_jax.data.pair_examples import PairExamples
+from xmodal_jax.data.pairs import PairMaker
 from xmodal_jax.decoding.pairs import PairPredictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import fetch, read_config
@@ -169,7 +170,7 @@ def interaction_of(section, dtype):
 
 def sees_ahead(text):
     """Whether a word's vector depends on the words behind it."""
-    return bool(text.layers) and not isinstance(text, TextTower)
+    return bool(text.layers) and not isinstance(text, TextTower) and getattr(text, "bidirectional", True)
 
 
 def heads_of(name):
