@@ -11,7 +11,8 @@
 
 Arguments (all optional): row, one of ROWS below; scale (tiny; base, the published sizes of the base models; paper, with the
 published learning rate, batch size and steps where they are known); text, image, interaction, decoder (none: without),
-objectives (joined by +); data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
+objectives (joined by +); teacher (folder of a run, from which its model learns; of distill_vlm, which else trains one first);
+data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ from xmodal_jax.systems.composed import DRAWN, ON_GRIDS
 from xmodal_jax.systems.recipe import run_defaults
 from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, section
 from xmodal_jax.train.optimizers import OptimizerConfig
+from xmodal_jax.train.workdir import run_config
 
 SCALES = {
     "tiny": dict(
@@ -71,6 +73,8 @@ VIEWED = (
     "features",
     "codes",
     "text_words",
+    "attention_maps",
+    "states",
 )  # which can share one pass, examples.joint
 # Layers are those of the published base size, a smaller scale has a part of them; `tiny` and `base`: what these scales change.
 ROWS = {
@@ -94,6 +98,16 @@ ROWS = {
         interaction=("single", {"layers": 12, **FROM_BERT}),
         examples={"second": "tags", "masked": "random", "other": "text", "joint": True, "region_share": 0.0},
         objectives={"detector": {}, "words": {}, "match": {}},
+    ),
+    "distill_vlm": dict(  # Fang et al., 2021: half as wide as its teacher
+        text=BERT, image=("regions", {"geometry": "six", "mix": "joined", "norm": False}), teacher="oscar",
+        interaction=("single", {"layers": 12, **FROM_BERT}),
+        examples={"second": "tags", "masked": "random", "other": "text", "joint": True, "region_share": 0.0},
+        objectives={
+            "detector": {}, "words": {"distil": 0.5}, "match": {}, "attention_maps": {}, "states": {"queue": 4096},
+        },
+        tiny={**dict.fromkeys(("text", "image", "interaction"), {"width": 32}), "objectives": {"states": {"queue": 1024}}},
+        base=dict.fromkeys(("text", "image", "interaction"), {"width": 384}),
     ),
     "unicoder_vl": dict(  # Li et al., 2020
         text=BERT, image=("regions", {"geometry": "area"}), interaction=("single", {"layers": 12, "post_norm": True}),
@@ -305,9 +319,21 @@ def with_parts(row, args):
 
 def get_config(arg=""):
     args = parse_arg(
-        arg, row="vilt", scale="tiny", text="", image="", interaction="", decoder="", objectives="", data="scenes", path="",
-        images="", name="", lang="", image_size=0, debug=False,
+        arg, row="vilt", scale="tiny", text="", image="", interaction="", decoder="", objectives="", teacher="", data="scenes",
+        path="", images="", name="", lang="", image_size=0, debug=False,
     )  # fmt: skip
+    config = config_of(args)
+    usual = ROWS[args.row].get("teacher", "")
+    if args.teacher:
+        config.teacher = {"init": args.teacher, "run": run_config(args.teacher)}
+    elif usual:
+        own = dict.fromkeys(("text", "image", "interaction", "decoder", "objectives"), "")
+        config.teacher = {"init": "", "run": config_of(ConfigDict({**args, **own, "row": usual}))}
+    return config
+
+
+def config_of(args):
+    """The config of a row without its teacher."""
     row = with_parts(choose(ROWS, args.row, "config argument row"), args)
     scale = choose(SCALES, args.scale, "config argument scale")
     if args.scale == "paper":

@@ -71,7 +71,8 @@ def random_params(model, *args, **kwargs):
     def draw(path, shape):
         name, noise = path[-1].key, rng.normal(size=shape.shape).astype(np.float32)
         if name == "kernel":
-            return noise / np.sqrt(max(1, shape.shape[-2] if len(shape.shape) > 1 else 1)).astype(np.float32)
+            inputs = shape.shape[-4 if path[-2].key in ("qkv", "kv", "q") else -2 :][:1] if len(shape.shape) > 1 else (1,)
+            return noise / np.sqrt(max(1, *inputs)).astype(np.float32)  # else attention is all but a choice of one, and chaotic
         return {"scale": 1 + 0.2 * noise, "embedding": 0.5 * noise, "log_scale": 1 + 0 * noise}.get(name, 0.3 * noise)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)

@@ -25,6 +25,12 @@ BLOCKS = {"width": 16, "heads": 2}
 
 def small(arguments="vilt,debug,image_size=32"):
     config = get_config(arguments)
+    for one in (config, config.teacher.run) if "teacher" in config else (config,):
+        shrink(one)
+    return config
+
+
+def shrink(config):
     config.total_steps, config.checkpoint_every, config.log_every, config.batch_size = 4, 2, 2, 4
     config.data.count, config.examples.length = 24, 10
     for part in ("image", "text", "interaction"):
@@ -33,7 +39,6 @@ def small(arguments="vilt,debug,image_size=32"):
             sizes = BLOCKS | {"layers": min(own.get("layers", 0), 1)}
             own.update({name: value for name, value in sizes.items() if name in own})
     config.evaluators = {"objectives": {"count": 8, "rows": 4}}
-    return config
 
 
 def test_every_objective_is_told_on_held_out_pairs(run):

@@ -18,16 +18,14 @@ themselves (`answers`, `grad_cam`, `pairs`), captioners show where they look (`l
 
 import os
 
-from xmodal_jax.systems import recipe, restore
-from xmodal_jax.train import loop
+from xmodal_jax.systems import restore, training
 
 
 def train(config, workdir):
     """Train a config, or go on with the run in `workdir`; returns its last evaluation, a flat dictionary, or None where SIGTERM
     stopped it. Raises UserError for a config that cannot run, and for the folder of another one.
     """
-    workdir = os.fspath(workdir)
-    return loop.train(recipe.make(config, workdir, open_scorer=restore.frozen_scorer), workdir)
+    return training.train(config, os.fspath(workdir))
 
 
 def load(place, step=None):

@@ -41,7 +41,7 @@ class Composed(nn.Module):
     Attributes:
       image, text: modules that give `Encoded`. interaction: one of `models.interactions`, or None: a dual encoder, whose
         modalities meet in their vectors alone. decoder: a `GPT2` with cross-attention to what it gives, or None. predicts:
-        heads on what it gives, of `models.heads`.
+        heads on what it gives, of `models.heads`. teacher: another such model, which this one learns from, or None.
       aggregate: what a modality's vector is: "first", the projection of the encoder's own pooled vector, as CLIP; "mean" of the
         projected tokens that the mask shows; "weighted", their mean by a learned importance w of each:
         v = sum_n softmax_n(w . x_n) x_n, x the projected tokens.
@@ -58,6 +58,7 @@ class Composed(nn.Module):
     text: nn.Module
     interaction: nn.Module | None = None
     decoder: nn.Module | None = None
+    teacher: nn.Module | None = None
     predicts: tuple = ()
     vocabulary: int = 0
     classes: int = 0
@@ -110,6 +111,8 @@ class Composed(nn.Module):
             self.text_words_head = Words(self.vocabulary, dtype=self.dtype)
         if "visual_tokens" in self.predicts:
             self.visual_tokens_head = Linear(self.image.entries, dtype=self.dtype)
+        if "states" in self.predicts:
+            self.states_head = Linear(self.teacher.interaction.width, dtype=self.dtype)
         if "projector" in self.predicts:
             self.projector_head = Projector(dtype=self.dtype)
         if "predictor" in self.predicts:
@@ -253,11 +256,12 @@ class Composed(nn.Module):
             given["predictor"] = self.predict("projector", seen.own)
         if self.interaction:
             fused = self.fuse(text, seen, train=train)
-            given |= {"words": fused.text, "match": fused.pooled, "answers": fused.pooled} | dict.fromkeys(
-                ("codes", "classes", "features", "visual_tokens"), fused.image
-            )
+            given |= dict.fromkeys(("words", "states"), fused.text) | dict.fromkeys(("match", "answers"), fused.pooled)
+            given |= dict.fromkeys(("codes", "classes", "features", "visual_tokens"), fused.image)
             if self.decoder:
                 self.decode(batch["caption"], batch["caption_length"], fused, train)
         for head in self.predicts:
             self.predict(head, given[head])
+        if self.teacher:
+            self.teacher(batch)
         return text.pooled, seen.pooled

@@ -13,7 +13,7 @@ class Verbs:
 
     Args:
       key: for dropout and latents (train=True); every different call folds in its own number.
-      teacher: parameters of the same model that a loss may compare with, or None.
+      teacher: parameters of the same model that a loss may compare with, or None: then the model's own `teacher`, if any.
       memory: {objective: what it remembers}, or None; `kept` is what they leave to the next step.
       step: number of the training step, or None.
     """
@@ -21,6 +21,8 @@ class Verbs:
     def __init__(self, model, params, key=None, train=False, teacher=None, memory=None, step=None):
         self.model, self.params, self.key, self.train = model, lora.merge(params), key, train
         self.step, self.kept = step, {}
+        if teacher is None and getattr(model, "teacher", None) is not None:
+            teacher = Verbs(model.teacher, jax.lax.stop_gradient(self.params["teacher"]))
         self._done, self._teacher, self._memory = {}, teacher, memory or {}
 
     def recalled(self, objective):
@@ -39,7 +41,7 @@ class Verbs:
     def teacher(self):
         """The verbs of the teacher, without dropout. UserError where there is none."""
         if self._teacher is None:
-            raise UserError("objectives.distillation needs a teacher: only runs of configs/compress.py have one.")
+            raise UserError("An objective needs a teacher, which this model does not have.")
         if not isinstance(self._teacher, Verbs):
             self._teacher = Verbs(self.model, jax.lax.stop_gradient(self._teacher))
         return self._teacher

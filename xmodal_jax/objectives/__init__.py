@@ -21,6 +21,7 @@ from xmodal_jax.objectives import (
     next_words,
     ranking,
     regress,
+    states,
     visual_tokens,
     words,
     written,
@@ -29,6 +30,7 @@ from xmodal_jax.objectives.adversarial import adversarial
 from xmodal_jax.objectives.alignment import alignment
 from xmodal_jax.objectives.answering import answering
 from xmodal_jax.objectives.attention_guided import attention_guided
+from xmodal_jax.objectives.attention_maps import attention_maps
 from xmodal_jax.objectives.captioning import captioning
 from xmodal_jax.objectives.chosen import Chosen
 from xmodal_jax.objectives.distillation import distillation
@@ -56,7 +58,8 @@ class Objective:
     takes a `Chosen` of them besides.
     remember: (config, shapes of what `represent` gives) -> a tree of arrays that `compare` finds as `verbs.recalled(name)` and
     leaves to the next step by `verbs.keep`; momentum: config -> patterns of the parameters that it wants a teacher of; writes:
-    what it remembers -> {path: array}, parameters that follow from it and from no gradient.
+    what it remembers -> {path: array}, parameters that follow from it and from no gradient. taught: whether it is nothing
+    without a teacher of another shape (`systems.teaching`).
     """
 
     needs: tuple[str, ...]
@@ -71,6 +74,7 @@ class Objective:
     momentum: Callable = lambda config: ()
     writes: Callable | None = None
     told_by: str = "image"
+    taught: bool = False
 
     def __call__(self, verbs, batch, key, config):
         """(loss Sum, {metric: Sum}) of a whole batch."""
@@ -82,6 +86,7 @@ class Objective:
         return self.loss(verbs, batch, key, config)
 
 
+TAUGHT_BY = "teacher=DIR,objectives=words+attention_maps+states, or its row distill_vlm."
 FUSED = ("encode_image", "encode_text", "fuse", "decode")
 PAIR = ("encode_image", "encode_text", "fuse", "predict")
 OBJECTIVES = {
@@ -105,6 +110,16 @@ OBJECTIVES = {
         writes=visual_tokens.written,
     ),
     "attention_guided": Objective(PAIR, ("image",), ("image_teacher",), loss=attention_guided),
+    "attention_maps": Objective(PAIR[:-1], ("image",), loss=attention_maps, taught=True),
+    "states": Objective(
+        PAIR,
+        ("caption",),
+        ("states",),
+        represent=states.represent,
+        compare=states.compare,
+        remember=states.remember,
+        taught=True,
+    ),
     "text_regress": Objective(
         ("encode_text", "predict"),
         ("masked_words",),
@@ -178,6 +193,8 @@ def check(model, objectives, batch=None):
                 f"objectives.{name} needs {', '.join(lacking)}, but the model {type(model).__name__} offers only "
                 f"{', '.join(offered(model))}."
             )
+        if OBJECTIVES[name].taught and settings.get("weight", 1.0) and getattr(model, "teacher", None) is None:
+            raise UserError(f"objectives.{name} needs a teacher, a trained run: configs/zoo.py:{TAUGHT_BY}")
         headless = set(OBJECTIVES[name].heads) - set(getattr(model, "predicts", ()))
         if headless and settings.get("weight", 1.0):  # heads that no active objective asks for are not built
             raise UserError(

@@ -126,7 +126,7 @@ def make_model(config, maker, dtype, kept=None):
             f"words of a {type(text.module).__name__}, which see those behind them: give config.model.text 0 layers, or take "
             "'clip'."
         )
-    asked = {head for name in active for head in heads_of(name)}
+    asked = {head for name in active for head in heads_of(name)} - ({"states"} if not config.get("teacher") else set())
     settings |= {
         "predicts": tuple(head for head in HEADS if head in asked),
         "vocabulary": maker.vocabulary,
@@ -144,6 +144,8 @@ def make_model(config, maker, dtype, kept=None):
         fixed = {"vocabulary": maker.vocabulary, "positions": words, "cross": True}
         towers["decoder"] = tower(decoder, DECODERS, "decoder", dtype, kept, fixed, {"add_cross_attention": True})
         modules["decoder"] = towers["decoder"].module
+    if config.get("teacher"):
+        modules["teacher"], _ = make_model(config.teacher.run, maker, dtype)
     return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), towers | {"text": text}
 
 

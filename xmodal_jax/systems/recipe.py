@@ -11,7 +11,7 @@ from xmodal_jax.data.loader import Batches, LoaderConfig
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.lora import LoraConfig
-from xmodal_jax.systems import compressed, kept, starting
+from xmodal_jax.systems import compressed, kept, starting, teaching
 from xmodal_jax.systems.model import Built, build_model, examples_of
 from xmodal_jax.systems.towers import frozen, grafted
 from xmodal_jax.train import stages
@@ -20,7 +20,8 @@ from xmodal_jax.train.workdir import check_workdir
 
 KEYS = (
     "seed total_steps batch_size accumulate log_every eval_every eval_at_start checkpoint_every keep_checkpoints precision ema "
-    "mesh data examples inventory scorer loader model lora objectives optimizer evaluators init stages compress"
+    "mesh data examples inventory scorer loader model lora objectives optimizer evaluators init stages compress "
+    "teacher"
 ).split()
 
 
@@ -49,11 +50,14 @@ class Recipe(Built):
     schedule: Any
     frozen: tuple  # patterns of parameters that stay as they are
     stages: stages.Stages
+    teacher: str | None = None  # folder of its run
 
     def started(self, state):
         """A fresh state with the arrays of the run that it starts from, or of the checkpoints that its towers start from."""
         init = self.config.get("init", "")
         state = starting.started(state, init) if init else grafted(state, self.towers)
+        if self.teacher:
+            state = teaching.started(state, self.teacher)
         return self.compression.started(state) if self.compression else state
 
     def open_split(self, name):
@@ -90,13 +94,17 @@ def make(config, workdir=None, split="val", open_scorer=None):
     own = kept.kept_of(workdir) if workdir else None
     if own is None and config.get("init", ""):
         own = starting.kept_by(config.init)
+    taught = teaching.is_taught(config)
+    if own is None and taught:
+        own = teaching.kept_by(config, workdir)
     built = build_model(config, train, own, open_scorer)
     chosen = {name: settings.to_dict() for name, settings in config.objectives.items()}
     if built.compression and built.compression.config.distill:
         chosen["distillation"] = {"weight": 0.0}  # but in the stages that it is for
     objectives.check(built.model, chosen, built.example_batch(1))
     optimizer_config = build(OptimizerConfig, config.optimizer, "optimizer")
-    optimizer_config = dataclasses.replace(optimizer_config, freeze=(*optimizer_config.freeze, *frozen(built.towers)))
+    still = (*frozen(built.towers), *teaching.FROZEN * taught)
+    optimizer_config = dataclasses.replace(optimizer_config, freeze=(*optimizer_config.freeze, *still))
     compression, total = built.compression, config.total_steps
     if compression is None:
         order = stages.from_config(config.get("stages"), chosen)
@@ -111,6 +119,7 @@ def make(config, workdir=None, split="val", open_scorer=None):
     return Recipe(
         **vars(built), train=train, held_out=held_out, batches=batches, loader=loader, objectives=chosen, optimizer=optimizer,
         schedule=schedule, frozen=tuple(optimizer_config.freeze), stages=order,
+        teacher=teaching.folder_of(config, workdir) if taught else None,
     )  # fmt: skip
 
 

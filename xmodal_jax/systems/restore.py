@@ -12,7 +12,7 @@ from xmodal_jax.data.senses import FrozenLMScorer
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import fetch
 from xmodal_jax.interop.processing import read_json
-from xmodal_jax.systems import kept, recipe, whole
+from xmodal_jax.systems import kept, recipe, teaching, whole
 from xmodal_jax.systems.model import build_model
 from xmodal_jax.systems.starting import parameters
 from xmodal_jax.systems.towers import graft
@@ -51,6 +51,7 @@ def open_run(workdir, step=None):
     own = kept.kept_of(workdir)
     built = build_model(config, kept=own) if own else completed(config, workdir)
     params, found = parameters(built, workdir, step)
+    built, params = teaching.alone(built, params)
     return predictor(built, params, found, workdir), built, found
 
 

@@ -14,10 +14,9 @@ from xmodal_jax.config import choose
 from xmodal_jax.draw.blocks import Table
 from xmodal_jax.draw.report import write_report
 from xmodal_jax.files import replace_text
-from xmodal_jax.systems import recipe
-from xmodal_jax.systems.restore import frozen_scorer
+from xmodal_jax.systems.training import train
 from xmodal_jax.train import progress
-from xmodal_jax.train.loop import stop_on_sigterm, train
+from xmodal_jax.train.loop import stop_on_sigterm
 from xmodal_jax.train.report import SAMPLES
 from xmodal_jax.train.workdir import check_workdir
 
@@ -47,7 +46,7 @@ def run(grid, config, workdir, seeds, chosen=(), make=None):
             results = finished(folder, cell_config)
             if results is None:
                 logging.info("cell %s, seed %d of %d", cell, seed + 1, seeds)
-                results = train(recipe.make(cell_config, folder, grid.split, frozen_scorer), folder, is_stopped)
+                results = train(cell_config, folder, grid.split, is_stopped)
             if results is None:  # stopped: the cell was saved, and goes on next time
                 break
             for name, value in results.items():

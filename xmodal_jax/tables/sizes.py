@@ -3,6 +3,7 @@
 import jax
 
 from xmodal_jax.models.flops import count_flops
+from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.systems import recipe
 from xmodal_jax.train.gradient import evaluate_objectives
 
@@ -18,6 +19,11 @@ def markdown(configs):
 def row_of(name, config):
     """A row: its parts; the parameters; floating-point operations of the forward pass of all objectives for one example."""
     config.data.count = 16  # the examples' shapes alone matter
+    names = active(config)
+    if "teacher" in config:  # whose size is its own row's
+        del config["teacher"]
+        for one in names:
+            config.objectives[one].weight *= not OBJECTIVES[one].taught
     parts = recipe.make(config)
     batch, key = parts.example_batch(1), jax.random.PRNGKey(0)
     params = jax.eval_shape(lambda: parts.model.init(key, batch))["params"]
@@ -27,7 +33,7 @@ def row_of(name, config):
 
     count = sum(leaf.size for leaf in jax.tree.leaves(params)) / 1e6
     flops = count_flops(forward, params, batch) / 1e9
-    return name, *described(config.model), ", ".join(active(config)), f"{count:.1f}", f"{flops:.3g}"
+    return name, *described(config.model), ", ".join(names), f"{count:.1f}", f"{flops:.3g}"
 
 
 def active(config):

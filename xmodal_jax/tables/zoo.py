@@ -6,6 +6,7 @@ ROWS = (
     "visualbert", "vl_bert", "uniter", "oscar", "interbert", "pixel_bert", "unified_vlp", "unimo", "vilt", "simvlm", "vl_t5",
     "xgpt", "vilbert", "lxmert", "albef", "wenlan", "clip", "align", "declip", "flava", "vlmo", "unicoder_vl", "tcl",
     "x_lxmert", "soho", "visual_parsing", "dalle", "data2vec", "villa", "wenlan2", "scan", "gmu", "siglip", "coca", "blip",
+    "distill_vlm",
 )  # fmt: skip
 CLASSED = (  # objectives that tell classes
     "words", "match", "match_hard", "classes", "codes", "answers", "written", "next_words", "adversarial", "text_words",
@@ -13,6 +14,7 @@ CLASSED = (  # objectives that tell classes
 )  # fmt: skip
 PLAIN = {  # 1: no better than the mean
     "attention guided": "attention_guided/attention_guided_error", "features": "features/features_error",
+    "attention maps": "attention_maps/attention_maps_error",
     "text_regress": "text_regress/text_regress_error", "image_regress": "image_regress/image_regress_error",
 }  # fmt: skip
 

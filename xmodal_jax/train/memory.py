@@ -24,6 +24,8 @@ def followers(objectives):
 def fresh(model, objectives, params, batch):
     """What is remembered at the start, of a batch of examples (its arrays' shapes alone matter)."""
     patterns = [pattern for name, own in followers(objectives).items() for pattern in OBJECTIVES[name].momentum(own)]
+    if getattr(model, "teacher", None) is not None:  # taught by another model, and by no copy of itself
+        patterns = []
     of = {}
     for name, own in objectives.items():
         if OBJECTIVES[name].remember and own.get("weight", 1.0):
