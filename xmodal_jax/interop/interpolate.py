@@ -23,10 +23,10 @@ def cubic_matrix(old, new):
     return out
 
 
-def resize_positions(table, grid, class_tokens=1):
-    """Positions [1, c + g g, D] of a square grid, c of them of class tokens -> [1, c + h w, D] for grid (h, w)."""
-    first, old = table[:, :class_tokens], table[:, class_tokens:]
-    side = math.isqrt(old.shape[1])
+def resize_positions(table, grid):
+    """Positions [1, c + g g, D] of a square grid, c (0 or 1) of a class token -> [1, c + h w, D] for grid (h, w)."""
+    side = math.isqrt(table.shape[1])
+    first, old = np.split(table, [table.shape[1] - side * side], axis=1)
     if grid == (side, side):
         return table
     rows, columns = (cubic_matrix(side, new) for new in grid)

@@ -18,7 +18,7 @@ import numpy as np
 
 from xmodal_jax.config import choose, fields_of
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop import beit, bert, clip, cnn, deberta, gpt2, recurrent, region_pairs, t5, vilt, vit
+from xmodal_jax.interop import beit, bert, clip, cnn, deberta, gpt2, recurrent, region_pairs, siglip, t5, vilt, vit
 from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
@@ -39,6 +39,9 @@ FAMILIES = {
     "mt5": t5.FAMILY,
     "resnet": cnn.RESNET_FAMILY,
     "roberta": bert.ROBERTA_FAMILY,
+    "siglip": siglip.FAMILY,
+    "siglip_text_model": siglip.TEXT_FAMILY,
+    "siglip_vision_model": siglip.VISION_FAMILY,
     "t5": t5.FAMILY,
     "vgg": cnn.VGG_FAMILY,
     "vilt": vilt.FAMILY,

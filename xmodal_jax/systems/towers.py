@@ -23,18 +23,19 @@ from xmodal_jax.models.backbones.deberta import DeBERTa
 from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.models.backbones.recurrent import Recurrent
 from xmodal_jax.models.backbones.resnet import ResNet
+from xmodal_jax.models.backbones.siglip import SigLIP, SiglipVision
 from xmodal_jax.models.backbones.vgg import VGG
 from xmodal_jax.models.backbones.vit import LinearPatches, ViT
 
 IMAGE_ENCODERS = {
-    "beit": BEiT, "clip": VisionTower, "convit": ConvViT, "linear_patches": LinearPatches, "resnet": ResNet, "vgg": VGG,
-    "vit": ViT,
+    "beit": BEiT, "clip": VisionTower, "convit": ConvViT, "linear_patches": LinearPatches, "resnet": ResNet,
+    "siglip": SiglipVision, "vgg": VGG, "vit": ViT,
 }  # fmt: skip
 TEXT_ENCODERS = {
     "bert": BERT, "clip": TextTower, "roberta": BERT, "deberta_v3": DeBERTa, "lstm": Recurrent, "gru": Recurrent,
 }  # fmt: skip
 DECODERS = {"gpt2": GPT2}
-PARTS = {VisionTower: "vision", TextTower: "text"}  # of a whole CLIP
+PARTS = {VisionTower: "vision", TextTower: "text", SiglipVision: "vision"}  # of a whole CLIP or SigLIP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,12 +85,13 @@ def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, im
         raise UserError(f"{where}: {', '.join(settings)} cannot be chosen: they follow from the checkpoint {init}.")
 
     def opened():
-        size = image_size if kind in (ViT, BEiT, VisionTower) else None
+        size = image_size if kind in (ViT, BEiT, VisionTower, SiglipVision) else None
         whole = open_checkpoint(init, size, (), (r"(^|/)cross/|norm_cross/",), changes, **free, dtype=dtype)
         is_clip = isinstance(whole.module, CLIP)
         if beside and not is_clip:
             raise UserError(f"{where}: {init} holds a {type(whole.module).__name__}, not a whole CLIP.")
-        checkpoint = tower_of_clip(whole, kind, field, beside or {}) if is_clip and kind in PARTS else whole.parts({"": field})
+        is_part = isinstance(whole.module, CLIP | SigLIP) and kind in PARTS
+        checkpoint = tower_of_clip(whole, kind, field, beside or {}) if is_part else whole.parts({"": field})
         if not isinstance(checkpoint.module, kind):
             raise UserError(f"{where}: {init} holds a {type(checkpoint.module).__name__}, not a {kind.__name__}.")
         logging.info("%s: %d arrays from %s", where, len(checkpoint.entries), init)
@@ -103,10 +105,11 @@ def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, im
 
 
 def tower_of_clip(whole, kind, field, beside):
-    """The checkpoint of a tower within that of a whole CLIP, its paths those of a model that calls it `field`."""
+    """The checkpoint of a tower within that of a whole CLIP or SigLIP, its paths those of a model that calls it `field`."""
     part, theirs = PARTS[kind], whole.settings.config
     own = getattr(theirs, f"{part}_config")
-    own.projection_dim = theirs.projection_dim  # the part's own means nothing there
+    if isinstance(whole.module, CLIP):
+        own.projection_dim = theirs.projection_dim  # the part's own means nothing there
     settings = dataclasses.replace(whole.settings, config=own)
     return dataclasses.replace(whole.parts({part: field} | beside), module=getattr(whole.module, part), settings=settings)
 
