@@ -8,9 +8,10 @@
         from a whole CLIP; init_image=FOLDER,init_text=FOLDER start from two encoders that have never met
 
 Arguments (all optional): scale (tiny, small, paper, large: at tiny and small both encoders have the same width, heads, hidden
-width and number of layers); data, path, images, name, lang as in configs/pretrain.py; image (vit, beit, clip, convit, vgg,
-resnet); text (bert, roberta, deberta_v3, clip); loss (infonce, triplet); attend (compare words and regions too);
-refer (find the object that a phrase means, of data with phrases and boxes; its image encoder at scale tiny is convit);
+width and number of layers); data, path, images, name, lang as in configs/pretrain.py; image (vit, beit, clip, siglip, convit,
+vgg, resnet, efficientnet, swin); text (bert, roberta, deberta_v3, clip); loss (infonce, triplet); attend (compare words and
+regions too); refer (find the object that a phrase means, of data with phrases and boxes; its image encoder at scale tiny is
+convit);
 init (folder or name of a whole CLIP: encoders, projections, temperature, tokeniser, image size, mean and deviation of the
 pixels are its own); init_image, init_text (of checkpoints of one encoder); image_size; views (side, or above for pictures
 without an upside); debug (a run of seconds).
@@ -48,6 +49,14 @@ SCALES = {
 }  # fmt: skip
 OTHERS = {  # encoders that are no stack of blocks
     "convit": dict(widths=(24, 48, 64), depths=(0, 1, 1), layers=1, heads=2), "vgg": {}, "resnet": {},
+    "efficientnet": {}, "swin": {},
+}  # fmt: skip
+TINY = {
+    "efficientnet": dict(
+        stem=16, widths=(16, 24, 48, 96), depths=(1, 2, 2, 2), strides=(1, 2, 2, 2), kernels=(3, 3, 5, 3), expands=(1, 4, 4, 4),
+        top=192,
+    ),
+    "swin": dict(first=32, depths=(1, 1, 2), stage_heads=(1, 2, 4), window=4),
 }  # fmt: skip
 # What finds objects at scale tiny: a convolutional start with a finer grid learns where things are far sooner than patches.
 FINDING = {"convit": dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=2, heads=4)}
@@ -91,7 +100,7 @@ def get_config(arg=""):
     config.model.init = args.init
     finding = args.refer and args.scale == "tiny" and not (args.init or args.init_image)
     usual = ("clip", "clip") if args.init else ("convit" if finding else "vit", "bert")
-    others = OTHERS | (FINDING if finding else {})
+    others = OTHERS | (TINY if args.scale == "tiny" else {}) | (FINDING if finding else {})
     image, text = args.image or usual[0], args.text or usual[1]
     choose(dict.fromkeys(TEXTS), text, "config argument text")
     blocks = scale["blocks"]

@@ -34,14 +34,15 @@ SCALES = {
     "tiny": dict(
         blocks=dict(width=64, heads=4), depth=1 / 3, patch=8, image_size=64, shared_width=64, batch_size=64, total_steps=1500,
         learning_rate=1e-3, regions=12, mask_share=0.3,
-        grid=("convit", dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=0, heads=4)),
+        grid=("convit", "", dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=0, heads=4)),
     ),
     "base": dict(
         blocks=dict(width=768, heads=12), depth=1, patch=16, image_size=224, shared_width=512, batch_size=256,
-        total_steps=100_000, learning_rate=1e-4, regions=36, mask_share=0.15, grid=("resnet", {}),
+        total_steps=100_000, learning_rate=1e-4, regions=36, mask_share=0.15, grid=("resnet", "", {}),
     ),
 }  # fmt: skip
 ROBERTA = ("roberta", {"layers": 12, "pad_positions": 0})
+EFFICIENTNET_B7 = dict(stem=64, widths=(32, 48, 80, 160, 224, 384, 640), depths=(4, 7, 7, 10, 10, 13, 4), top=0)
 WENLAN = {"negatives": "queue", "temperature": 0.07, "summed": True, "momentum": 0.99}
 LAYERED = {"layers": 12}
 NEEDED = {  # examples, of objectives that a row is given by an argument
@@ -273,7 +274,7 @@ ROWS = {
     ),
     "align": dict(  # Jia et al., 2021
         text=("bert", {"layers": 12}), image=("grid", {}), objectives={"contrastive": {"smoothing": 0.1}}, temperature=1.0,
-        base={"shared_width": 640},
+        base={"shared_width": 640, "grid": ("efficientnet", "", EFFICIENTNET_B7)},
     ),
     "siglip": dict(  # Zhai et al., 2023
         text=("bert", {"layers": 12}), image=("vit", {"layers": 12}), objectives={"contrastive": {"loss": "sigmoid"}},
@@ -373,7 +374,7 @@ def config_of(args):
 
     config.model.text = part(TEXT_ENCODERS, "text", *row["text"])
     kind, own = row["image"]
-    grid = section(IMAGE_ENCODERS, scale["grid"][0], "", scale["grid"][1], "grid")
+    grid = section(IMAGE_ENCODERS, *(own_scale.get("grid") or scale["grid"]), "grid")
     if kind == "grid":
         config.model.image = grid
     elif kind in ON_GRIDS | DRAWN:

@@ -12,9 +12,12 @@ from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.backbones.clip import LAST, TextTower, VisionTower
 from xmodal_jax.models.backbones.convit import ConvViT
 from xmodal_jax.models.backbones.deberta import DeBERTa
+from xmodal_jax.models.backbones.efficientnet import EfficientNet
 from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.models.backbones.recurrent import Recurrent
 from xmodal_jax.models.backbones.resnet import ResNet
+from xmodal_jax.models.backbones.siglip import SiglipText, SiglipVision
+from xmodal_jax.models.backbones.swin import Swin
 from xmodal_jax.models.backbones.vgg import VGG
 from xmodal_jax.models.backbones.vit import ViT
 from xmodal_jax.models.transformer import Style
@@ -42,6 +45,10 @@ MODULES = [  # (model_type, module), no setting at its default in all of a famil
     ("vgg", VGG(channels=(4, 0, 8), batch_norm=True, hidden=7, labels=3)),
     ("resnet", ResNet(8, (8, 16), (1, 2), False, first_stage_halves=True, labels=3)),
     ("resnet", ResNet(first_strides=True)),
+    ("siglip_vision_model", SiglipVision(**BLOCKS, patch=4, grid=(3, 5), pool=False, style=EXACT)),
+    ("siglip_text_model", SiglipText(**BLOCKS, vocabulary=99, positions=40, shared_width=7, style=EXACT)),
+    ("swin", Swin(24, (1, 2), (2, 3), 5, 2, 1.5, 3, style=EXACT)),
+    ("efficientnet", EfficientNet(64, (32, 48), (1, 2), (1, 2), (3, 5), (1, 6), (1,), 0.5, 2560, 3)),
     ("lstm", Recurrent("lstm", 99, 8, 3, True)),
     ("gru", Recurrent("gru", 99, 8, 1)),
 ]
@@ -83,7 +90,7 @@ def test_settings_of_a_config_are_those_of_its_module():
         (BEiT(**BLOCKS, mean=False), "beit has no counterpart to style.closing_norm=False"),
         (Recurrent("lstm", width=8), "lstm without a table of words"),
         (TextTower(**BLOCKS, end=LAST), "clip_text_model has no counterpart to end=-1"),
-        (ConvViT(), "ConvViT has no counterpart in PyTorch. These have one: BERT, BEiT, DeBERTa, GPT2, .*ViT"),
+        (ConvViT(), "ConvViT has no counterpart in PyTorch. These have one: BERT, BEiT, DeBERTa, EfficientNet, GPT2, .*ViT"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -18,7 +18,22 @@ import numpy as np
 
 from xmodal_jax.config import choose, fields_of
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop import beit, bert, clip, cnn, deberta, gpt2, recurrent, region_pairs, siglip, t5, vilt, vit
+from xmodal_jax.interop import (
+    beit,
+    bert,
+    clip,
+    cnn,
+    deberta,
+    efficientnet,
+    gpt2,
+    recurrent,
+    region_pairs,
+    siglip,
+    swin,
+    t5,
+    vilt,
+    vit,
+)
 from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
@@ -26,12 +41,14 @@ from xmodal_jax.interop.processing import read_json
 from xmodal_jax.interop.trees import get, leaves, moved, nest
 
 FAMILIES = {
+    "align": efficientnet.ALIGN_FAMILY,
     "beit": beit.FAMILY,
     "bert": bert.BERT_FAMILY,
     "clip": clip.FAMILY,
     "clip_text_model": clip.TEXT_FAMILY,
     "clip_vision_model": clip.VISION_FAMILY,
     "deberta-v2": deberta.FAMILY,
+    "efficientnet": efficientnet.FAMILY,
     "gpt2": gpt2.FAMILY,
     "gru": recurrent.FAMILY,
     "lstm": recurrent.FAMILY,
@@ -42,6 +59,7 @@ FAMILIES = {
     "siglip": siglip.FAMILY,
     "siglip_text_model": siglip.TEXT_FAMILY,
     "siglip_vision_model": siglip.VISION_FAMILY,
+    "swin": swin.FAMILY,
     "t5": t5.FAMILY,
     "vgg": cnn.VGG_FAMILY,
     "vilt": vilt.FAMILY,

@@ -20,16 +20,18 @@ from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.backbones.clip import CLIP, TextTower, VisionTower
 from xmodal_jax.models.backbones.convit import ConvViT
 from xmodal_jax.models.backbones.deberta import DeBERTa
+from xmodal_jax.models.backbones.efficientnet import EfficientNet
 from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.models.backbones.recurrent import Recurrent
 from xmodal_jax.models.backbones.resnet import ResNet
 from xmodal_jax.models.backbones.siglip import SigLIP, SiglipVision
+from xmodal_jax.models.backbones.swin import Swin
 from xmodal_jax.models.backbones.vgg import VGG
 from xmodal_jax.models.backbones.vit import LinearPatches, ViT
 
 IMAGE_ENCODERS = {
-    "beit": BEiT, "clip": VisionTower, "convit": ConvViT, "linear_patches": LinearPatches, "resnet": ResNet,
-    "siglip": SiglipVision, "vgg": VGG, "vit": ViT,
+    "beit": BEiT, "clip": VisionTower, "convit": ConvViT, "efficientnet": EfficientNet, "linear_patches": LinearPatches,
+    "resnet": ResNet, "siglip": SiglipVision, "swin": Swin, "vgg": VGG, "vit": ViT,
 }  # fmt: skip
 TEXT_ENCODERS = {
     "bert": BERT, "clip": TextTower, "roberta": BERT, "deberta_v3": DeBERTa, "lstm": Recurrent, "gru": Recurrent,

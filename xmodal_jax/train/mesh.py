@@ -26,7 +26,10 @@ RULES = (
     (r"logits/kernel", P("fsdp", "tensor")),  # [D, V]
     (r"local/kernel|group/kernel|conv_\w+/kernel", P(None, None, "fsdp")),  # [window, D, D]
     (r"kernel", P(None, "fsdp")),
-    (r"bias|scale|modality|slots|(class|mask|nothing)_token|mean|variance|(^|/)(query|diagonal)$|shares|gamma|^key$", P()),
+    (
+        r"bias|scale|modality|slots|(class|mask|nothing|probe)_token|mean|variance|(^|/)(query|diagonal)$|shares|gamma|^key$",
+        P(),
+    ),
 )
 
 
