@@ -21,10 +21,12 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.interop import (
     beit,
     bert,
+    blip,
     clip,
     cnn,
     deberta,
     efficientnet,
+    flava,
     gpt2,
     recurrent,
     region_pairs,
@@ -44,11 +46,13 @@ FAMILIES = {
     "align": efficientnet.ALIGN_FAMILY,
     "beit": beit.FAMILY,
     "bert": bert.BERT_FAMILY,
+    "blip": blip.FAMILY,
     "clip": clip.FAMILY,
     "clip_text_model": clip.TEXT_FAMILY,
     "clip_vision_model": clip.VISION_FAMILY,
     "deberta-v2": deberta.FAMILY,
     "efficientnet": efficientnet.FAMILY,
+    "flava": flava.FAMILY,
     "gpt2": gpt2.FAMILY,
     "gru": recurrent.FAMILY,
     "lstm": recurrent.FAMILY,
@@ -147,7 +151,8 @@ def open_checkpoint(name_or_folder, image_size=None, heads=None, new=(), changes
     if image_size is not None:
         if not family.positions:
             raise UserError(f"image_size={image_size}: a {config.model_type} checkpoint has no image positions to interpolate.")
-        getattr(config, "vision_config", config).image_size = image_size
+        pictures = next((part for part in ("vision_config", "image_config") if hasattr(config, part)), None)
+        (getattr(config, pictures) if pictures else config).image_size = image_size
     found, prefixed = known_names(tensors_of(folder), family)
     entries = family.entries(config)
     groups = {entry.group for entry in entries if entry.group and any(name in found for name in entry.names())}

@@ -14,7 +14,8 @@ from xmodal_jax.models.transformer import ACTIVATIONS, Style, encoder_of
 class TextEmbed(nn.Module):
     """ids, types int32 [B, T], mask bool [B, T] -> [B, T, D]: words + positions + types, normalised.
 
-    Attributes: pad_positions: RoBERTa's: words are counted from this number + 1, padding stands at it. None: 0, 1, 2, ...
+    Attributes: types: kinds of segments, 0: no vectors of them. pad_positions: RoBERTa's: words are counted from this number
+    + 1, padding stands at it. None: 0, 1, 2, ...
     """
 
     vocabulary: int
@@ -30,7 +31,8 @@ class TextEmbed(nn.Module):
         init = nn.initializers.normal(0.02)
         self.words = nn.Embed(self.vocabulary, self.width, embedding_init=init, dtype=self.dtype)
         self.places = nn.Embed(self.positions, self.width, embedding_init=init, dtype=self.dtype)
-        self.kinds = nn.Embed(self.types, self.width, embedding_init=init, dtype=self.dtype)
+        if self.types:
+            self.kinds = nn.Embed(self.types, self.width, embedding_init=init, dtype=self.dtype)
         self.norm = Style(epsilon=self.epsilon).norm(self.dtype, None)
         self.drop = nn.Dropout(self.dropout)
 
@@ -39,7 +41,9 @@ class TextEmbed(nn.Module):
             places = jnp.arange(ids.shape[1])[None]
         else:
             places = jnp.cumsum(mask, axis=1) * mask + self.pad_positions
-        x = self.words(ids) + self.places(places) + self.kinds(jnp.zeros_like(ids) if types is None else types)
+        x = self.words(ids) + self.places(places)
+        if self.types:
+            x = x + self.kinds(jnp.zeros_like(ids) if types is None else types)
         return self.drop(self.norm(x), deterministic=not train)
 
     def scores(self, x):
