@@ -12,7 +12,8 @@
 Arguments (all optional): row, one of ROWS below; scale (tiny; base, the published sizes of the base models; paper, with the
 published learning rate, batch size and steps where they are known); text, image, interaction, decoder (none: without),
 objectives (joined by +); teacher (folder of a run, from which its model learns; of distill_vlm, which else trains one first);
-data, path, images, name, lang as in configs/pretrain.py; image_size; debug (a run of seconds).
+regions (file of what a detector found, of rows that read regions); data, path, images, name, lang as in configs/pretrain.py;
+image_size; debug (a run of seconds).
 """
 
 import dataclasses
@@ -320,8 +321,8 @@ def with_parts(row, args):
 
 def get_config(arg=""):
     args = parse_arg(
-        arg, row="vilt", scale="tiny", text="", image="", interaction="", decoder="", objectives="", teacher="", data="scenes",
-        path="", images="", name="", lang="", image_size=0, debug=False,
+        arg, row="vilt", scale="tiny", text="", image="", interaction="", decoder="", objectives="", teacher="", regions="",
+        data="scenes", path="", images="", name="", lang="", image_size=0, debug=False,
     )  # fmt: skip
     config = config_of(args)
     usual = ROWS[args.row].get("teacher", "")
@@ -347,12 +348,12 @@ def config_of(args):
     image_size = args.image_size or scale["image_size"]
     own = {"mask_share": scale["mask_share"]}  # of short captions a model as small learns to look sooner with twice as many
     own |= {"regions": scale["regions"]} if row["image"][0] == "regions" else {}
-    own |= row.get("examples", {}) | own_scale.get("examples", {})
+    own |= row.get("examples", {}) | own_scale.get("examples", {}) | ({"features": args.regions} if args.regions else {})
     if "codes" in own:
         own["code_patch"] = image_size // row["cells"] if "cells" in row else scale["patch"]
     config.examples = defaults(
         PairExamples, length=16 if scenes else 32, image_size=image_size, tokenizer="words:1" if scenes else "words",
-        flips="none" if scenes else "horizontal", **own,
+        flips="none" if scenes or args.regions else "horizontal", **own,
     )  # fmt: skip
     shared = bool({"contrastive", "contrast", "attended"} & set(row["objectives"]))
     config.model = defaults(
@@ -379,7 +380,7 @@ def config_of(args):
         config.model.image = grid
     elif kind in ON_GRIDS | DRAWN:
         config.model.image = part(ON_GRIDS | DRAWN, "image", kind, own)
-        if kind in ON_GRIDS:
+        if kind in ON_GRIDS and not args.regions:
             config.model.image.grid = grid
         del config.model.image["init"], config.model.image["freeze"]
     else:

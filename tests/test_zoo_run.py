@@ -32,7 +32,9 @@ def small(arguments="vilt,debug,image_size=32"):
 
 def shrink(config):
     config.total_steps, config.checkpoint_every, config.log_every, config.batch_size = 4, 2, 2, 4
-    config.data.count, config.examples.length = 24, 10
+    config.examples.length = 10
+    if "count" in config.data:
+        config.data.count = 24
     for part in ("image", "text", "interaction"):
         if part in config.model:
             own = config.model[part]

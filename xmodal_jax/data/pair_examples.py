@@ -44,6 +44,8 @@ class PairExamples(CaptionExamples):
         answer (LXMERT); answers: the most frequent training answers, which can be given.
       groups: also give each picture a number of its own, by which a contrast with a queue knows it again.
       regions: boxes of a picture at most: those of its objects where the source has them, then those of a grid. 0: none.
+      features: file or folder of what a detector found (`region_files`): regions and their features are those, and pictures are
+        not changed in training. "": none.
       region_share: of the regions that are masked, at least one, 0: none; overlap: masked with them is what has an IoU above
         it, 1: no other. region_retained: share of the masked regions that are shown all the same.
     """
@@ -70,6 +72,7 @@ class PairExamples(CaptionExamples):
     code_share: float = 0.4
     cell_share: float = 0.0
     regions: int = 0
+    features: str = ""
     region_share: float = 0.15
     region_retained: float = 0.0
     overlap: float = 1.0
@@ -107,6 +110,11 @@ class PairExamples(CaptionExamples):
             )
         if self.joint and "none" in (self.masked, self.other):
             raise UserError("examples.joint masks the words of the other text: it needs examples.masked and examples.other.")
+        if self.features and (not self.regions or self.codes or self.flips != "none" or self.zoom > 1 or self.views > 1):
+            raise UserError(
+                "examples.features are of the pictures as they are: give examples.regions, flips=none and zoom=1, and neither "
+                "codes nor views."
+            )
         if self.draw and not (self.joint and len(self.draw) == 3 and min(self.draw) >= 0 < sum(self.draw)):
             raise UserError(
                 f"examples.draw={self.draw}: three weights, of matching, words and regions, beside examples.joint=True."

@@ -6,6 +6,7 @@ Letters: T text length with all end marks, K masked words at most, R regions.
 
 import copy
 import dataclasses
+import os
 import zlib
 
 import numpy as np
@@ -18,6 +19,7 @@ from xmodal_jax.data.patch_codes import nearest, patches
 from xmodal_jax.data.regions import hidden_regions, regions_of
 from xmodal_jax.data.word_masks import chosen_words, continues, shaken
 from xmodal_jax.data.writing import MASKING, PROMPTS, SAID, missing, numbered, split
+from xmodal_jax.errors import UserError
 
 TRIES = 20  # draws, before what may be impossible is given up
 
@@ -32,15 +34,16 @@ class PairMaker(CaptionMaker):
     "image_second" and "caption_second" with "caption_second_length"; "codes" int32 [N] of the patches and "codes_hidden" bool
     [N]; "cell_place" float32 [], within 0..1, or -1;
     of regions "boxes" [R, 4], "regions_there", "regions_hidden" and "regions_target" (masked, though perhaps shown) bool [R],
-    "region_class" int32 [R] (-1: unknown).
+    "region_class" int32 [R] (-1: unknown), and where they are read from a file "region_features" float32 [R, F].
 
     Args: those of `CaptionMaker`; classes: names of objects, answers: that can be given, both in the order of their numbers;
-    centroids: of patches.
+    centroids: of patches. found: `RegionFile` of the pictures, or None; width: F of the features in it.
     The tokeniser needs a mask token where words are masked.
     """
 
-    def __init__(self, *args, classes=(), answers=(), centroids=None, **kwargs):
+    def __init__(self, *args, classes=(), answers=(), centroids=None, found=None, width=0, **kwargs):
         super().__init__(*args, **kwargs)
+        self.found, self.width = found, width
         self.centroids, self.augment = centroids, {name: getattr(self.config, name) for name in ("flips", "zoom", "brightness")}
         self.classes, self.answers = tuple(classes), tuple(answers)
         self._answer = {answer: number for number, answer in enumerate(self.answers)}
@@ -59,7 +62,10 @@ class PairMaker(CaptionMaker):
         return int(np.ceil(words * self.config.mask_share)) + 3 * (self.config.masked != "random")
 
     def __call__(self, example, position):
-        config, made = self.config, super().__call__(example, position)
+        config = self.config
+        if config.features:
+            example = example | {"found": self.of_file(example)}  # once
+        made = super().__call__(example, position)
         rng = np.random.default_rng((self.seed, position, 1))  # the caption stays that of a model without these views
         if config.causal:
             made["causal"] = np.bool_(rng.random() < config.causal)
@@ -92,6 +98,8 @@ class PairMaker(CaptionMaker):
             made |= self.coded(made["image"], rng)
             if config.regions:
                 made["boxes"] = self.regions(example)  # of the changed picture too the regions are its patches
+        if config.features:
+            made["region_features"] = self.features(example)
         if config.regions:
             made |= self.hidden(example, made["boxes"], rng)
             if made.get("alone") == TEXT:
@@ -245,8 +253,30 @@ class PairMaker(CaptionMaker):
         return words
 
     def regions_of(self, example):
-        """`regions.regions_of`; where patches have numbers the regions are the patches."""
+        """`regions.regions_of`; where patches have numbers the regions are the patches, else those of a file, where one is
+        given."""
+        if self.config.features:
+            found = self.of_file(example)
+            names = [None] * len(found.boxes) if found.classes is None else [str(number) for number in found.classes]
+            return found.boxes[: self.config.regions], names[: self.config.regions]
         return regions_of({} if self.config.codes else example, self.config.regions)
+
+    def of_file(self, example):
+        """What the file says of an example."""
+        if "found" in example:
+            return example["found"]
+        if self.found is None or "id" not in example:
+            raise UserError(
+                f"This model reads the regions of a picture from a file: {self.config.features!r} must be there, and pictures "
+                "must be given by their paths."
+            )
+        return self.found.found(example["id"])
+
+    def features(self, example):
+        """Features [R, F] of its regions, zeros where it has fewer."""
+        given, features = self.of_file(example).features, np.zeros((self.config.regions, self.width), np.float32)
+        features[: len(given)] = given[: len(features)]
+        return features
 
     def regions(self, example):
         """Boxes [R, 4] of an example, zeros where it has fewer."""
@@ -258,8 +288,11 @@ class PairMaker(CaptionMaker):
 
     def beside(self, picture, image):
         if self.config.regions:
-            boxes = self.regions(picture if isinstance(picture, dict) else {})
-            return {"boxes": boxes, "there": (boxes[:, 2:] - boxes[:, :2]).min(-1) > 0}
+            if not isinstance(picture, dict):
+                picture = {"id": os.fspath(picture)} if isinstance(picture, str | os.PathLike) else {}
+            boxes = self.regions(picture)
+            given = {"features": self.features(picture)} if self.config.features else {}
+            return {"boxes": boxes, "there": (boxes[:, 2:] - boxes[:, :2]).min(-1) > 0} | given
         drawn = self.config.codes and self.config.code_share < 0
         return {"codes": nearest(patches(image, self.config.code_patch), self.centroids)} if drawn else {}
 
@@ -313,6 +346,8 @@ class PairMaker(CaptionMaker):
         if count := config.regions:
             batch |= {"boxes": np.zeros((rows, count, 4), np.float32), "region_class": np.zeros((rows, count), np.int32)}
             batch |= {f"regions_{name}": np.zeros((rows, count), bool) for name in ("there", "hidden", "target")}
+            if config.features:
+                batch["region_features"] = np.zeros((rows, count, self.width), np.float32)
         return batch
 
 

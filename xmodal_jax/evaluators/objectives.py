@@ -11,7 +11,7 @@ from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.inputs import GREY
 
-SIDES = {"image": {"image", "image_second"}, "caption": {"caption", "caption_length"}}  # arrays of a batch
+SIDES = {"image": {"image", "image_second", "region_features"}, "caption": {"caption", "caption_length"}}  # arrays of a batch
 
 
 class ObjectivesEvaluator:
@@ -90,7 +90,8 @@ def swapped(batch, side):
 def without(batch, side):
     """The same with grey pictures, or empty captions."""
     if side == "image":
-        return batch | {name: np.full_like(batch[name], GREY) for name in SIDES[side] & batch.keys()}
+        grey = {name: np.full_like(batch[name], GREY) for name in SIDES[side] & batch.keys()}
+        return batch | grey | {name: np.zeros_like(batch[name]) for name in {"region_features"} & grey.keys()}
     ends = np.take_along_axis(batch["caption"], batch["caption_length"][:, None], axis=1)
     empty = np.where(np.arange(batch["caption"].shape[1]) == 0, batch["caption"], ends)
     return batch | {"caption": empty, "caption_length": np.ones_like(batch["caption_length"])}

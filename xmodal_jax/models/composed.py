@@ -121,7 +121,7 @@ class Composed(nn.Module):
             if f"{modality}_teacher" in self.predicts:
                 setattr(self, f"{modality}_teacher_head", Transformed(getattr(self, modality).width, dtype=self.dtype))
         if "features" in self.predicts:
-            self.features_head = Transformed(self.image.grid.width, dtype=self.dtype)
+            self.features_head = Transformed(self.image.feature_width, dtype=self.dtype)
         if self.attended:
             self.log_scale_attended = self.param("log_scale_attended", nn.initializers.constant(LOG_SCALE), ())
             self.log_sharpness = self.param("log_sharpness", nn.initializers.constant(LOG_SHARPNESS), ())
@@ -246,6 +246,8 @@ class Composed(nn.Module):
     def __call__(self, batch, train=False):
         """Touches every parameter once (initialisation)."""
         more = {name: batch[key] for name, key in READ.get(type(self.image), {}).items()}
+        if "region_features" in batch:
+            more["features"] = batch["region_features"]
         seen = self.encode_image(batch["image"], more or None, train)
         text = self.encode_text(batch["caption"], batch["caption_length"], seen, batch.get("caption_types"), train)
         if self.locator:

@@ -18,6 +18,7 @@ def see(verbs, batch, hidden=False):
         image = verbs.once(grey, image, batch["codes_hidden"])
     if "boxes" in batch:
         more = {"boxes": batch["boxes"], "there": batch["regions_there"]}
+        more |= {"features": batch["region_features"]} if "region_features" in batch else {}
         if hidden:
             more["hidden"] = batch["codes_hidden" if "codes" in batch else "regions_hidden"]
     elif "cell_place" in batch and hidden:

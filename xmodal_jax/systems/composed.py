@@ -11,6 +11,8 @@ from xmodal_jax.data.answering import frequent_answers
 from xmodal_jax.data.images import picture_of
 from xmodal_jax.data.pair_examples import PairExamples
 from xmodal_jax.data.pairs import PairMaker
+from xmodal_jax.data.region_files import CLASSES as DETECTED
+from xmodal_jax.data.region_files import RegionFile
 from xmodal_jax.decoding.pairs import PairPredictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import fetch, read_config
@@ -32,6 +34,7 @@ from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, image_tokens, to
 
 CLASSES = "classes.json"  # names of objects, of models of regions
 ANSWERS = "answers.json"  # that can be given, of models that are asked
+FEATURES = "features.json"  # width of features that are read from files
 CENTROIDS = "patches.npy"  # of models whose patches have numbers
 
 ON_GRIDS = {"regions": Regions, "cells": Cells, "dictionary": Dictionary}  # image encoders that read the grid of another
@@ -54,9 +57,10 @@ def inputs_of(init):
 
 
 def make_maker(config, examples, source=None, kept=None, open_scorer=None):
-    classes = ()
+    (found, width), classes = regions_found(examples, source, kept), ()
     if examples.regions and (kept or source is not None):
-        classes = read_list(kept, CLASSES) if kept else getattr(source, "object_names", ())
+        detected = tuple(map(str, range(DETECTED))) if found is not None and found.has_classes else None
+        classes = read_list(kept, CLASSES) if kept else detected or getattr(source, "object_names", ())
         asked = [name for name in ("classes", "detector") if config.objectives.get(name, {"weight": 0.0}).get("weight", 1.0)]
         if asked and not classes:
             without = " ".join(f"--config.objectives.{name}.weight=0" for name in asked)
@@ -71,8 +75,28 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
         answers = read_list(kept, ANSWERS)
     elif examples.asked and source is not None:
         answers, _ = frequent_answers(source, examples.answers)
-    kind = functools.partial(PairMaker, classes=classes, answers=answers, centroids=centroids(config, examples, source, kept))
+    learned = centroids(config, examples, source, kept)
+    kind = functools.partial(PairMaker, classes=classes, answers=answers, centroids=learned, found=found, width=width)
     return captioner.make_maker(config, examples, source, kept, open_scorer, kind)
+
+
+def regions_found(examples, source, kept):
+    """(`RegionFile` or None, width of its features or 0). UserError where it lacks pictures of the source.
+
+    A finished model is used without the file too, on pictures whose regions it does not need to look up.
+    """
+    if not examples.features:
+        return None, 0
+    if kept and not os.path.exists(examples.features):
+        return None, read_list(kept, FEATURES)[0]
+    found = RegionFile(examples.features)
+    missing = found.missing(source.names()) if hasattr(source, "names") else ()
+    if missing:
+        raise UserError(
+            f"config.examples.features={examples.features!r} lacks the regions of {len(missing)} pictures, the first of them "
+            f"{', '.join(missing[:3])}: it knows {', '.join(list(found.names)[:3])}, ..."
+        )
+    return found, found.width
 
 
 def centroids(config, examples, source, kept):
@@ -90,6 +114,8 @@ def keep(maker, folder):
     captioner.keep(maker, folder)
     if maker.config.regions:
         write_list(folder, CLASSES, list(maker.classes))
+    if maker.config.features:
+        write_list(folder, FEATURES, [maker.width])
     if maker.config.asked:
         write_list(folder, ANSWERS, list(maker.answers))
     if maker.centroids is not None:
@@ -106,7 +132,9 @@ def make_model(config, maker, dtype, kept=None):
             raise UserError(f"config.model.init={init!r} is a whole CLIP: config.model.{name} must be its tower, 'clip'.")
     size, words = maker.config.image_size, longest(maker)
     if parts["image"]["name"] in ON_GRIDS:
-        towers, image = grid_tower(parts["image"], dtype, kept, size)
+        if maker.width and parts["image"].pop("grid", None):
+            raise UserError("config.examples.features are given: config.model.image.grid has nothing to pool them from.")
+        towers, image = grid_tower(parts["image"], dtype, kept, size, maker.width)
         settings["classes"] = len(maker.classes) if isinstance(image, Regions) else 0
     elif parts["image"]["name"] in DRAWN:
         own = {name: value for name, value in parts["image"].items() if name != "name"}
@@ -149,11 +177,13 @@ def make_model(config, maker, dtype, kept=None):
     return build(Composed, {**settings, **modules, "dtype": dtype}, "model"), towers | {"text": text}
 
 
-def grid_tower(section, dtype, kept, image_size):
+def grid_tower(section, dtype, kept, image_size, width=0):
     """Of a section {"name": one of `ON_GRIDS`, "grid": that of an image encoder, ...}: ({its path: the grid's `Tower`}, the
-    module)."""
+    module). width: of features that are given; there is no grid then."""
     settings = dict(section)
     kind = ON_GRIDS[settings.pop("name")]
+    if width:
+        return {}, build(kind, {**settings, "grid": None, "given": width, "dtype": dtype}, "model.image")
     grid = tower(settings.pop("grid"), IMAGE_ENCODERS, "image/grid", dtype, kept, image_size=image_size)
     module = build(kind, {**settings, "grid": grid.module, "dtype": dtype}, "model.image")
     return {"image/grid": grid}, module

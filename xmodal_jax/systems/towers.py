@@ -58,7 +58,7 @@ def section(table, name, init, settings, where):
         return ConfigDict({"name": name, "init": init, "freeze": ()})
     own = defaults(kind, **settings).to_dict()
     # What follows from the rest of the config.
-    derived = "style grid vocabulary positions end cross labels codes places".split()
+    derived = "style grid vocabulary positions end cross labels codes places given".split()
     return ConfigDict({"name": name, "init": "", "freeze": ()} | {key: own[key] for key in own if key not in derived})
 
 

@@ -59,6 +59,10 @@ class ImageTextSource:
     def captions(self, i: int) -> tuple[list[str], None, str]:
         return list(self._rows[i].captions), None, self.lang
 
+    def names(self) -> list[str]:
+        """What the pictures are called in the data set."""
+        return [row.name for row in self._rows]
+
     def phrases(self, i: int) -> list[str]:
         """Phrases that each mean one object of picture i."""
         return [one["phrase"] for one in self._rows[i].extra.get("phrases", ())]

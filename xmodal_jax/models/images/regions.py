@@ -22,7 +22,7 @@ class Regions(nn.Module):
 
     Attributes:
       grid: a module that gives `Encoded` with x [B, h w, F] of a square grid: features are pooled from it (`roi_align`). None:
-        features are given, and no pixel is looked at.
+        features are given, `given` wide, and no pixel is looked at.
       geometry: "none"; "corners", x0 y0 x1 y1 in 0..1 (LXMERT); "area", with the share of the area (ViLBERT, UNIMO, VL-T5);
         "six", with width and height (OSCAR); "seven", with all three (UNITER); "sine", waves of the corners (VL-BERT).
       mix: of feature f and geometry g: "plain", W f; "joined", W [f; g] (OSCAR, VL-BERT); "sum", W f + V g; "mean", half of it
@@ -45,6 +45,7 @@ class Regions(nn.Module):
     whole: bool = False
     hidden: str = "zero"
     numbers: int = 0
+    given: int = 0
     layers: int = 0
     heads: int = 12
     mlp_ratio: float = 4.0
@@ -52,6 +53,11 @@ class Regions(nn.Module):
     remat: str = "none"
     dtype: str = "float32"
     style: Style = Style(epsilon=1e-12)
+
+    @property
+    def feature_width(self):
+        """F"""
+        return self.given if self.grid is None else self.grid.width
 
     @nn.compact
     def __call__(self, images, regions, train=False):
