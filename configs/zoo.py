@@ -401,6 +401,8 @@ def config_of(args):
     config.objectives.update(own_scale.get("objectives", {}))
     config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"objectives": {"count": 64 if args.debug else 512}})
+    if "attention_guided" in row["objectives"]:
+        config.evaluators.flow = {"count": 16 if args.debug else 256}
     if shared:
         config.evaluators.retrieval = {"count": 16 if args.debug else 256}
     return config

@@ -6,6 +6,7 @@ from xmodal_jax.config import choose, unknown
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.answering import AnsweringEvaluator
 from xmodal_jax.evaluators.captioning import CaptioningEvaluator
+from xmodal_jax.evaluators.flow import FlowEvaluator
 from xmodal_jax.evaluators.generation import GenerationEvaluator
 from xmodal_jax.evaluators.latent import LatentEvaluator
 from xmodal_jax.evaluators.masked import MaskedEvaluator
@@ -24,6 +25,7 @@ EVALUATORS = {
     "answering": AnsweringEvaluator,
     "refer": ReferEvaluator,
     "objectives": ObjectivesEvaluator,
+    "flow": FlowEvaluator,
 }
 
 
