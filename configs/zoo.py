@@ -403,6 +403,9 @@ def config_of(args):
     config.evaluators = ConfigDict({"objectives": {"count": 64 if args.debug else 512}})
     if "attention_guided" in row["objectives"]:
         config.evaluators.flow = {"count": 16 if args.debug else 256}
+    told = row["objectives"].get("next_words", {"mode": ""}).get("mode", "causal") == "causal"
+    if told or {"caption", "prefix"} & {*config.examples.written.split("+")}:
+        config.evaluators.captioning = {"count": 16 if args.debug else 256}
     if shared:
         config.evaluators.retrieval = {"count": 16 if args.debug else 256}
     return config

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xmodal_jax.decoding.generation import Generation, generate
+from xmodal_jax.decoding.generation import generate
 from xmodal_jax.decoding.vectors import VectorPredictor
-from xmodal_jax.errors import UserError
+from xmodal_jax.decoding.writing import Writer
 from xmodal_jax.models.stacks import sown
 
 
-class CaptionPredictor(VectorPredictor):
+class CaptionPredictor(Writer, VectorPredictor):
     """Captions and vectors of a shared space.
 
     Args: model, params: a `Captioner` and its parameters; others: as `VectorPredictor`.
@@ -27,26 +27,8 @@ class CaptionPredictor(VectorPredictor):
     def verbs(self):
         return (*["caption"] * (self.model.decoder is not None), *super().verbs)
 
-    def write_captions(self, images, lang=None, returned=1, seed=0, **settings):
-        """n-best captions of every picture, lists of strings."""
-        if lang:
-            raise UserError("This model writes captions in the language of its training: it takes no lang.")
-        return [texts for texts, _ in self.candidates(images, seed, returned=returned, **settings)]
-
-    def candidates(self, images, seed=0, **settings):
-        """n-best captions: for each picture (list of texts, scores float32 [n]), the best first; n: setting `returned`."""
-        self.need("caption")
-        wanted, rows, count = self.settings(**settings), self._stack(images), len(images)
-        found = self._generate(wanted, self.params, rows, jax.random.PRNGKey(seed))
-        ids, scores = np.asarray(found.ids)[:count], np.asarray(found.scores)[:count]
-        return [([self.maker.text(one) for one in row], score) for row, score in zip(ids, scores, strict=True)]
-
-    def settings(self, **settings):
-        """A `Generation` with this model's end mark and length, that never writes the unknown word."""
-        end, unknown = self.maker.end, self.maker.tokenizer.unk_token_id
-        suppress = () if unknown in (None, end) else (unknown,)  # GPT-2's one special token is its unknown word too
-        made = {"length": self.maker.config.length + 1, "end": end, "pad": end, "suppress": suppress}
-        return Generation(**made | settings)
+    def _written(self, settings, images, key):
+        return self._generate(settings, self.params, self._stack(images), key)
 
     def latents(self, images):
         """(mu, log_variance), float32 [B, n, Z] each, or None of a model without latents."""

@@ -3,24 +3,44 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from xmodal_jax.decoding.predictor import BLANK, paired
+from xmodal_jax.data.writing import PROMPTS
+from xmodal_jax.decoding.generation import generate
+from xmodal_jax.decoding.predictor import BLANK, paired, refuse
 from xmodal_jax.decoding.vectors import VectorPredictor
+from xmodal_jax.decoding.writing import Writer
 from xmodal_jax.errors import UserError
 
 
-class PairPredictor(VectorPredictor):
+class PairPredictor(Writer, VectorPredictor):
     """A composed model's predictor.
 
     `fill`, of models with the head "words": the likeliest word in the place of a blank. `match`, of models with the head
-    "match": the probability that a text and a picture are a pair, which puts the best of a search in order.
+    "match": the probability that a text and a picture are a pair, which puts the best of a search in order. `caption`, of
+    models whose decoder learned captions or the rest of them, or whose own layers learned each next word; `answer`, of models
+    whose decoder learned answers, or with the head "answers", which chooses among those of its training.
     """
 
     @property
     def verbs(self):
         fills = self.model.interaction and "words" in self.model.predicts and self.maker.tokenizer.mask_token_id is not None
-        return super().verbs + ("fill",) * bool(fills)
+        answers = "answers" in self.model.predicts or (self.model.decoder is not None and "answer" in self.kinds)
+        captions = self.writes is not None
+        return ("caption",) * captions + ("answer",) * answers + super().verbs + ("fill",) * bool(fills)
+
+    @property
+    def kinds(self):
+        """Of what its decoder learned to write."""
+        return set(self.maker.config.kinds)
+
+    @property
+    def writes(self):
+        """What writes captions: "decoder", "stream", or None."""
+        if self.model.decoder is not None and {"caption", "prefix"} & self.kinds:
+            return "decoder"
+        return "stream" if self.objectives.get("next_words", {"mode": ""}).get("mode", "causal") == "causal" else None
 
     @property
     def more(self):
@@ -53,7 +73,79 @@ class PairPredictor(VectorPredictor):
         def fused(model, pixels, more, ids, lengths):
             image = model.encode_image(pixels) if more is None else model.encode_image(pixels, more)
             pair = model.fuse(model.encode_text(ids, lengths), image)
-            given = {"words": pair.text, "match": pair.pooled}
+            given = {"words": pair.text, "match": pair.pooled, "answers": pair.pooled}
             return tuple(model.predict(head, x) if head in model.predicts else None for head, x in given.items())
 
         return jax.jit(lambda params, *given: self.model.apply({"params": params}, *given, method=fused))
+
+    def _written(self, settings, images, key, sources=None):
+        """sources: ids of texts that are written from, without marks; None: captions, from nothing."""
+        inputs = self._inputs(images)
+        if self.writes == "stream" and sources is None:
+            return self._streamed(settings, self.params, *inputs, key)
+        made = [self.maker.framed(ids) for ids in sources or [[]] * len(images)]
+        made += made[:1] * (len(inputs[0]) - len(made))
+        ids, lengths = map(np.stack, zip(*made, strict=True))
+        return self._decoded(settings, self.params, *inputs, ids, lengths, key)
+
+    def write_answers(self, pictures, questions, returned=1, **settings):
+        """The likeliest answers to each picture's question, lists of strings."""
+        if "answers" in self.model.predicts:
+            refuse(settings, "chooses among the answers of its training")
+            return [[answer for answer, _ in found] for found in self.answers(pictures, questions, returned)]
+        prompt = self.maker.ids(PROMPTS["answer"])
+        asked = [(prompt + self.maker.ids(question))[: self.maker.config.length] for question in questions]
+        found = self._written(self.settings(returned=returned, **settings), pictures, jax.random.PRNGKey(0), asked)
+        return [texts for texts, _ in self.texts_of(found, len(pictures))]
+
+    def answers(self, pictures, questions, count=5):
+        """For each picture and its question the likeliest answers of its training: [(answer, probability), ...]."""
+        ids, lengths = self._stack_texts(questions)
+        logits = self._fused(self.params, *self._inputs(pictures), ids, lengths)[2]
+        shares, best = jax.lax.top_k(jax.nn.softmax(logits[: len(questions)]), min(count, len(self.maker.answers)))
+        rows = (zip(*row, strict=True) for row in zip(np.asarray(best), np.asarray(shares), strict=True))
+        return [[(self.maker.answers[i], float(p)) for i, p in row] for row in rows]
+
+    @functools.cached_property
+    def _decoded(self):
+        model = self.model
+
+        def run(settings, params, pixels, more, ids, lengths, key):
+            def call(method, *args):
+                return model.apply({"params": params}, *args, method=method)
+
+            image = call("encode_image", pixels) if more is None else call("encode_image", pixels, more)
+            context, seen = call("written_context", call("fuse", call("encode_text", ids, lengths), image))
+
+            def step(ids, cache, index):
+                return call("step", ids, cache, index, context, seen)
+
+            prompt = jnp.full((len(pixels), 1), self.maker.begin, jnp.int32)
+            return generate(step, call("cache", len(pixels), 1 + settings.length), prompt, settings, key)
+
+        return jax.jit(run, static_argnums=0)
+
+    @functools.cached_property
+    def _streamed(self):
+        """Every word by a pass of its own over all of the text: in an encoder's layers nothing is kept from word to word."""
+        model = self.model
+
+        def run(settings, params, pixels, more, key):
+            def call(method, *args):
+                return model.apply({"params": params}, *args, method=method)
+
+            image = call("encode_image", pixels) if more is None else call("encode_image", pixels, more)
+
+            def step(ids, cache, index):
+                rows, count = ids.shape
+                written = jax.lax.dynamic_update_slice(cache[0], ids, (0, index))  # [R, T]
+                seen = jax.tree.map(lambda x: jnp.repeat(x, rows // len(pixels), axis=0), image)
+                text = call("encode_text", written, jnp.full(rows, index + count - 1))
+                logits = call("predict", "words", call("fuse", text, seen, "causal").text)
+                return jax.lax.dynamic_slice_in_dim(logits, index, count, axis=1), written[None]
+
+            prompt = jnp.full((len(pixels), 1), self.maker.begin, jnp.int32)
+            empty = jnp.full((1, len(pixels), 1 + settings.length), self.maker.end, jnp.int32)
+            return generate(step, empty, prompt, settings, key)
+
+        return jax.jit(run, static_argnums=0)

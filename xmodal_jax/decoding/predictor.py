@@ -31,15 +31,15 @@ class Predictor:
 
     Args:
       model, params: a module and its parameters; maker: what made the examples of its training.
-      aligned: whether training brought pictures and texts together.
+      aligned: whether training brought pictures and texts together. objectives: {name: settings} of its training.
       title: what the model is, for people; store: (folder, params, weights) -> writes all of it there.
     """
 
     verbs = ()
     more = ()  # verbs of the system alone
 
-    def __init__(self, model, params, maker, aligned=True, title="", store=None):
-        self.model, self.params, self.maker = model, params, maker
+    def __init__(self, model, params, maker, aligned=True, objectives=None, title="", store=None):
+        self.model, self.params, self.maker, self.objectives = model, params, maker, objectives or {}
         self.aligned, self.title, self.store = aligned, title or type(model).__name__, store
 
     @property

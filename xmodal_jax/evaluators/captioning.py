@@ -76,7 +76,9 @@ class CaptioningEvaluator:
 
     def heat(self, predictor, example, text):
         """[(word, weights over the image)] of the words, where the decoder sees more than one vector."""
-        words, weights = predictor.look(example, text) if self.choose_by != "retrieve" else ((), np.zeros((0, 1)))
+        if self.choose_by == "retrieve" or "look" not in predictor.more:
+            return ()
+        words, weights = predictor.look(example, text)
         return list(zip(words[:-1], weights, strict=False)) if weights.shape[1] > 1 else ()
 
     def scores(self, captions):

@@ -223,6 +223,19 @@ class Composed(nn.Module):
         seen = jnp.concatenate([fused.text_mask, fused.image_mask], axis=1)
         return self.decoder.scores(self.decoder.states(ids, 0, causal(mask), context, seen, train=train)[0])
 
+    def written_context(self, fused):
+        """What the decoder attends to of `Fused`, for a whole search: (its k and v in every layer, which tokens are there)."""
+        context = self.to_context(jnp.concatenate([fused.text, fused.image], axis=1))
+        return self.decoder.project_context(context), jnp.concatenate([fused.text_mask, fused.image_mask], axis=1)
+
+    def step(self, ids, cache, index, context, seen):
+        """Logits [R, n, V] of ids [R, n] at positions index ..., and the cache; R a multiple of the context's rows."""
+        return self.decoder.decode(ids, cache, index, context, seen)
+
+    def cache(self, batch, length):
+        """The decoder's empty key-value cache for `length` words."""
+        return self.decoder.cache(batch, length)
+
     def predict(self, head, x):
         """What a head of `models.heads` tells, float32: "match" and "answers" of pooled vectors [B, D], "detector" of features
         [..., F], "projector" and "predictor" of a picture's vectors, the others of tokens [..., D]."""

@@ -40,8 +40,9 @@ class Built:
 
     def predictor(self, params, **others):
         """What the model does with these parameters, a `decoding.predictor.Predictor`; others: its `title`, `store`."""
-        aligned = any(self.config.objectives.get(name, {}).get("weight", 0.0) > 0 for name in ("contrastive", "contrast"))
-        return self.system.predictor(self.model, params, self.maker, aligned=aligned, **others)
+        trained = {name: own.to_dict() for name, own in self.config.objectives.items() if own.get("weight", 1.0)}
+        aligned = bool({"contrastive", "contrast"} & trained.keys())
+        return self.system.predictor(self.model, params, self.maker, aligned=aligned, objectives=trained, **others)
 
     def extended(self, key, params):
         """Fresh parameters with what is trained beside the model's own: adapters, a structure."""

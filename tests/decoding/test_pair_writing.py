@@ -1,0 +1,98 @@
+"""What composed models write, word by word, against the logits that their objectives were trained by."""
+
+import numpy as np
+import pytest
+
+from tests.conftest import random_params
+from tests.test_zoo_run import small
+from xmodal_jax.data.writing import PROMPTS
+from xmodal_jax.errors import UserError
+from xmodal_jax.models.verbs import Verbs
+from xmodal_jax.systems import recipe
+
+
+def predictor(row):
+    parts = recipe.make(small(f"{row},debug,image_size=32"))
+    return parts.predictor(random_params(parts.model, parts.example_batch(1))), [parts.held_out[i] for i in range(3)]
+
+
+def inputs(model, pictures):
+    pixels, more = model._inputs(pictures)
+    return (pixels,) if more is None else (pixels, more)
+
+
+def greedy(model, next_logits, rows, steps):
+    """Words by the argmax of logits(ids [rows, T], place of the last word) [rows, V], which must not be unknown or a mask."""
+    tokenizer, T = model.maker.tokenizer, model.maker.config.length + 2
+    ids = np.full((rows, T), model.maker.end, np.int32)
+    ids[:, 0] = model.maker.begin
+    done = np.zeros(rows, bool)
+    for place in range(steps):
+        logits = np.array(next_logits(ids, place))
+        logits[
+            :, [i for i in (tokenizer.unk_token_id, tokenizer.mask_token_id) if i is not None and i != model.maker.end]
+        ] = -np.inf
+        ids[:, place + 1] = np.where(done, model.maker.end, logits.argmax(-1))
+        done |= ids[:, place + 1] == model.maker.end
+    return [model.maker.text(row[1:]) for row in ids]
+
+
+@pytest.mark.parametrize("row", ["simvlm", pytest.param("coca", marks=pytest.mark.slow)])
+def test_captions(row):
+    """By a decoder, and by the layers that fuse."""
+    model, pictures = predictor(row)
+    assert "caption" in model.verbs and model.writes == ("decoder" if row == "simvlm" else "stream")
+    verbs, given = Verbs(model.model, model.params), inputs(model, pictures)
+    rows, steps = len(given[0]), 6
+    image = verbs.encode_image(*given)
+    nothing = np.tile(model.maker.framed([])[0], (rows, 1)), np.ones(rows, np.int32)
+
+    def next_logits(ids, place):
+        length = np.full(rows, place, np.int32)
+        if row == "coca":
+            pair = verbs.fuse(verbs.encode_text(ids, length), image, "causal")
+            return verbs.predict("words", pair.text)[:, place]
+        return verbs.decode(ids, length, verbs.fuse(verbs.encode_text(*nothing), image, "both"))[:, place]
+
+    expected = greedy(model, next_logits, rows, steps)[: len(pictures)]
+    assert model.caption(pictures, length=steps) == expected
+    (best, scores), *_ = model.candidates(pictures, beams=3, returned=3, length=steps)
+    assert len(set(best)) == 3 and np.all(np.diff(scores) <= 1e-6)
+    with pytest.raises(UserError, match="takes no lang"):
+        model.caption(pictures[0], lang="ko")
+
+
+@pytest.mark.slow
+def test_answers_that_are_written():
+    model, pictures = predictor("vl_t5")
+    assert "answer" in model.verbs and "caption" not in model.verbs
+    verbs, given = Verbs(model.model, model.params), inputs(model, pictures)
+    rows, question = len(given[0]), "what color is the dog ?"
+    source, length = model.maker.framed((model.maker.ids(PROMPTS["answer"]) + model.maker.ids(question))[:10])
+    text = verbs.encode_text(np.tile(source, (rows, 1)), np.full(rows, length, np.int32))
+    pair = verbs.fuse(text, verbs.encode_image(*given), "both")
+
+    def next_logits(ids, place):
+        return verbs.decode(ids, np.full(rows, place, np.int32), pair)[:, place]
+
+    assert model.answer(pictures, question, length=4) == greedy(model, next_logits, rows, 4)[: len(pictures)]
+
+
+def test_answers_that_are_chosen():
+    model, pictures = predictor("gmu")
+    verbs, question = Verbs(model.model, model.params), "what color is the dog ?"
+    ids, length = model.maker.caption(question)
+    for picture in pictures:
+        pair = verbs.fuse(verbs.encode_text(ids[None], length[None]), verbs.encode_image(picture["image"][None]), "both")
+        logits = np.asarray(verbs.predict("answers", pair.pooled))[0]
+        assert model.answer(picture, question) == model.maker.answers[logits.argmax()]
+        (best, share), *_ = model.answers([picture], [question], 2)[0]
+        assert best == model.maker.answers[logits.argmax()]
+        assert share == pytest.approx(np.exp(logits.max()) / np.exp(logits).sum(), rel=1e-4)
+
+
+def test_what_was_never_learned_is_not_offered():
+    for row in ("vilt", "dalle"):
+        model, pictures = predictor(row)
+        with pytest.raises(UserError, match="has no caption"):
+            model.caption(pictures[0])
