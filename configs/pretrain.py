@@ -45,7 +45,7 @@ def get_config(arg=""):
     config = run_defaults(1100, 32, checkpoint_every=250, debug=args.debug)
     config.data = data_section(args, cache=True)
     config.inventory = args.inventory
-    config.scorer = ""  # of dictionary senses: Lesk, or the folder of a run whose text encoder serves as the frozen LM
+    config.scorer = ""  # of dictionary senses: Lesk; or as the frozen LM the text encoder of a run, or a BERT, by its folder
 
     patch = 8 if args.image_size <= 128 else 14
     config.examples = defaults(

@@ -263,6 +263,22 @@ def test_claim_6_frozen_language_model_scores_are_cosines():
     np.testing.assert_allclose(mean, [np.mean(first), np.mean(second)], rtol=1e-6)
 
 
+def test_what_all_texts_have_in_common_is_taken_away():
+    """By hand; then texts that share nothing score about 0, which the scorer's own threshold leaves out."""
+    encode.seen = []
+    scorer = FrozenLMScorer(encode)
+    texts = ["ball ball", "wing", "one"]
+    scorer.centre([*texts, "one"])
+    vectors = np.array([[2, 0, 1], [0, 1, 1], [0, 0, 1]]) / np.sqrt([[5], [2], [1]])
+    vectors -= vectors.mean(0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = score_senses((Sense("1", "wing"),), ["ball ball", "one"], "bat", scorer)
+    np.testing.assert_allclose(found, [max(vectors[1] @ vectors[0], vectors[1] @ vectors[2])], rtol=1e-5)
+    assert found[0] < scorer.threshold < FrozenLMScorer(encode)((Sense("1", "wing"),), ["ball ball", "one"], "bat")[0]
+    scorer.centre(["one"])
+    assert scorer.common is None
+
+
 def test_frozen_language_model_encodes_a_text_once_and_its_cache_is_bounded():
     encode.seen = []
     scorer = FrozenLMScorer(encode, cache=2)

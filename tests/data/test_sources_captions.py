@@ -1,5 +1,6 @@
 """Your own folder of pictures with captions."""
 
+import json
 import logging
 import os
 import pickle
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.data.written import lines, picture
 from xmodal_jax.data.sources.boxes import fit_box
@@ -229,3 +231,23 @@ def test_real_packs(name, lang, counts):
         for i in (0, count // 2, count - 1):
             assert source[i]["image"].shape == (32, 32, 3) and len(source[i]["captions"]) >= 5
         assert not source.bad
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv"])
+def test_a_series_beside_the_captions(tmp_path, suffix):
+    """Numbers of a file that the list names; what cannot be read says where."""
+    (tmp_path / "series").mkdir()
+    values = np.arange(6, dtype=np.float32).reshape(3, 2) / 4
+    if suffix == "npy":
+        np.save(tmp_path / "series" / "1.npy", values)
+    else:
+        np.savetxt(tmp_path / "series" / "1.csv", values, delimiter=",")
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    line = {"image": "1.png", "captions": ["a curve"], "split": "train", "series": f"series/1.{suffix}"}
+    (tmp_path / "captions.jsonl").write_text(json.dumps(line))
+    example = Captions(path=tmp_path, size=8)[0]
+    np.testing.assert_array_equal(example["series"], values.ravel())
+    assert "series_file" not in example
+    (tmp_path / "series" / f"1.{suffix}").write_text("a,b")
+    with pytest.raises(UserError, match="captions.jsonl:1: the series .* cannot be read"):
+        Captions(path=tmp_path, size=8)[0]

@@ -8,7 +8,7 @@ from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import masking
 from xmodal_jax.data.examples import ByteExamples, ExampleMaker
 from xmodal_jax.data.senses import Sense, TableInventory
-from xmodal_jax.decoding.byte_predictor import BytePredictor, expressions, round_up, round_up_rows
+from xmodal_jax.decoding.byte_predictor import BytePredictor, expressions, round_up, round_up_rows, where
 from xmodal_jax.errors import UserError
 
 SENSES = (
@@ -22,7 +22,7 @@ LENGTH = 20
 def predictor(tiny):
     model, params, _ = tiny
     examples = ByteExamples(image_size=16, patch=4, text_length=LENGTH, target_length=6, caption_length=12)
-    maker = ExampleMaker(examples, inventories={"en": TableInventory({"bat": SENSES, "odd": ()})})
+    maker = ExampleMaker(examples, inventories={"en": TableInventory({"bat": SENSES, "odd": ()})}, langs=("en", "ko"))
     return BytePredictor(model, params, maker)
 
 
@@ -81,6 +81,29 @@ def test_senses_of_a_word_come_likeliest_first(predictor, pictures):
             predictor.pick_sense(pictures[0], text, word)
     with pytest.raises(UserError, match="language 'ko'"):
         predictor.pick_sense(pictures[0], "a bat", "bat", "ko")
+
+
+def test_words_are_found_whole():
+    """In another case too; inside a longer word only where particles or no spaces follow."""
+    assert where("bat", "The Bat in a battle").span() == (4, 7)
+    assert where("bat", "a battle") is None and where("", "a") is None
+    assert where("배", "아이가 배를 든다").span() == (4, 5) and where("船", "小船在水上").span() == (1, 2)
+
+
+def test_senses_without_a_word_of_their_own_are_named(predictor, pictures, monkeypatch):
+    more = Sense("bat.turn", "a turn at batting", ("stick",))
+    table = {"bat": (*SENSES, more), "twin": (more, Sense("twin.other", "the same", ("stick",)))}
+    monkeypatch.setattr(predictor, "inventories", {"en": TableInventory(table, "en")})
+    found = predictor.pick_sense(pictures[0], "Bat in a battle", "bat")
+    assert [sense.id for sense, share in found if share is None] == ["bat.turn"] and found[-1][1] is None
+    assert abs(sum(share for _, share in found[:-1]) - 1) < 1e-6
+    with pytest.raises(UserError, match="The senses of 'twin' cannot be told apart.*'a turn at batting', 'the same'"):
+        predictor.pick_sense(pictures[0], "a twin", "twin")
+
+
+def test_a_language_that_was_not_learned_is_refused(predictor, pictures):
+    with pytest.raises(UserError, match="no captions in 'kr' were learned; there are"):
+        predictor.caption(pictures[0], lang="kr")
 
 
 def test_expressions_are_those_of_one_sense_alone():

@@ -37,7 +37,7 @@ class ByteExamples:
       mask_span: sentinels per masked word: 1, or a length-blind span of so many.
       third, gloss: probability that a row gets third-modality text (claim 5) or a dictionary gloss (claims 6, 7).
       third_from: "own" takes third texts from the image's other captions, "all" also from images that share an entity.
-      gloss_threshold: a sense scored lower adds nothing (noise filter, claim 7).
+      gloss_threshold: a sense scored lower adds nothing (noise filter, claim 7); below 0: the scorer's own.
       drop_second: probability that a fill row goes without its second modality.
     """
 
@@ -57,7 +57,7 @@ class ByteExamples:
     third: float = 0.5
     third_from: str = "own"
     gloss: float = 0.5
-    gloss_threshold: float = 0.05
+    gloss_threshold: float = -1.0
     drop_second: float = 0.1
 
     def __post_init__(self):
@@ -113,12 +113,13 @@ class ByteExamples:
 class ExampleMaker:
     """`ByteExamples` with a source's senses: maps (example, position) to arrays. Deterministic in (seed, position)."""
 
-    def __init__(self, config, seed=0, inventories=None, scorer=None, third_texts=None):
+    def __init__(self, config, seed=0, inventories=None, scorer=None, third_texts=None, langs=()):
         """inventories: {language: Inventory}; scorer: of senses, for all languages (default: each language's Lesk scorer).
 
-        third_texts: `(example, names) -> [(text, mentions)]` of other images that share these entities.
+        third_texts: `(example, names) -> [(text, mentions)]` of other images that share these entities. langs: of its captions,
+        () where that is not known.
         """
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.langs = config, seed, tuple(langs)
         self.inventories = inventories or {}
         self.scorers = {lang: scorer or senses.LeskScorer(lang) for lang in self.inventories}
         self.third_texts = third_texts
@@ -254,7 +255,9 @@ class ExampleMaker:
         lemma = inventory.lemma(word) if inventory is not None else None
         if lemma is None:
             return None
-        return senses.choose_sense(inventory.senses(lemma), captions, word, self.scorers[lang], self.config.gloss_threshold)
+        scorer, threshold = self.scorers[lang], self.config.gloss_threshold
+        threshold = scorer.threshold if threshold < 0 else threshold
+        return senses.choose_sense(inventory.senses(lemma), captions, word, scorer, threshold)
 
     def _append_if_fits(self, masked, text, spans, segment, numbers=None):
         """Append a whole further segment, or nothing: half a text would be noise."""

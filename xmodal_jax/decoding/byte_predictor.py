@@ -77,26 +77,41 @@ class BytePredictor(Predictor):
         return np.asarray(reduced.assignment[0]), None if reduced.relation is None else np.asarray(reduced.relation[0])
 
     def pick_sense(self, image, text, word, lang="en"):
-        """Which sense `word` has in `text` beside `image` -> list of (Sense, probability), likeliest first."""
-        found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) or re.search(re.escape(word), text)
-        if not word or found is None:
+        """Which sense `word` has in `text` beside `image` -> list of (Sense, probability), likeliest first.
+
+        A sense that has no word of its own, which no other sense shares, cannot be told from the others: it stands behind them
+        with None in place of a probability. Raises UserError where at most one sense can be told.
+        """
+        found = where(word, text)
+        if found is None:
             raise UserError(f"The word {word!r} does not stand in the text {text!r}.")
         inventory = self.inventories.get(lang)
         lemma = inventory.lemma(word) if inventory is not None else None
         if lemma is None:
             raise UserError(f"No sense inventory for language {lang!r} lists {word!r}; there are {sorted(self.inventories)}.")
         known = inventory.senses(lemma)
-        item = {"text": text, "span": found.span(), "expressions": expressions(known, lemma)}
+        own = dict(zip(known, expressions(known, lemma), strict=True))
+        told = [sense for sense in known if own[sense]]
+        if len(told) < 2:
+            alike = ", ".join(repr(sense.gloss) for sense in known if not own[sense])
+            raise UserError(
+                f"The senses of {lemma!r} cannot be told apart: these have no word of their own: {alike or 'none'}."
+            )
+        item = {"text": text, "span": found.span(), "expressions": [own[sense] for sense in told]}
         probabilities = self.sense_probabilities([image], [item])[0]
         order = np.argsort(-probabilities, kind="stable")
-        return [(known[i], float(probabilities[i])) for i in order]
+        return [(told[i], float(probabilities[i])) for i in order] + [(sense, None) for sense in known if not own[sense]]
 
     # -- batches --------------------------------------------------------------------------------------------------
 
     def write_captions(self, seconds, lang=None, returned=1, seed=0, length=None, **settings):
         """[text] for each second modality, the likeliest: no seed matters."""
         del seed
-        return self._likeliest(seconds, [caption_prompt(lang or "en")] * len(seconds), returned, length, settings)
+        langs = self.maker.langs or sorted(self.inventories)
+        if lang and langs and lang not in langs:
+            raise UserError(f"{self.title}: no captions in {lang!r} were learned; there are {', '.join(langs)}.")
+        lang = lang or ("en" if "en" in langs or not langs else langs[0])
+        return self._likeliest(seconds, [caption_prompt(lang)] * len(seconds), returned, length, settings)
 
     def write_answers(self, seconds, questions, returned=1, length=None, **settings):
         """[text] for each second modality and its question."""
@@ -250,6 +265,18 @@ class BytePredictor(Predictor):
     @functools.cached_property
     def _encode_text(self):
         return jax.jit(lambda params, ids: self.model.apply({"params": params}, ids, method="encode_text"))
+
+
+def where(word, text):
+    """Where a word stands in a text, a match or None: as it is written, else in another case; where letters are no Latin ones,
+    with a particle behind it too, or without spaces around it."""
+    if not word:
+        return None
+    whole = rf"(?<!\w){re.escape(word)}(?!\w)"
+    found = re.search(whole, text) or re.search(whole, text, re.IGNORECASE)
+    if found is None and not word.isascii():
+        found = re.search(rf"(?<!\w){re.escape(word)}", text) or re.search(re.escape(word), text)
+    return found
 
 
 def expressions(known, lemma):

@@ -1,5 +1,7 @@
 """System 1: the crossmodal byte language model."""
 
+import os
+
 from absl import logging
 
 from xmodal_jax.config import build
@@ -10,6 +12,10 @@ from xmodal_jax.decoding.byte_predictor import BytePredictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.crossmodal_bytes import CrossmodalBytes
 from xmodal_jax.systems.base import System
+from xmodal_jax.systems.texts import read_list, write_list
+
+LANGS = "langs.json"  # of its captions
+SOME = 500  # examples whose captions tell what all texts have in common
 
 
 def make_maker(config, examples, source=None, kept=None, open_scorer=None):
@@ -18,15 +24,25 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
     else:
         inventories = open_inventories(config.get("inventory", ""), source)
     if source is None:
-        return ExampleMaker(examples, config.seed, inventories)
+        langs = read_list(kept, LANGS) if kept and os.path.exists(os.path.join(kept, LANGS)) else ()
+        return ExampleMaker(examples, config.seed, inventories, langs=langs)
+    if examples.second in ("audio", "series") and source[0].get(examples.second) is None:
+        raise UserError(
+            f"config.examples.second={examples.second!r}: this data has no {examples.second}. The built-in scenes have audio; "
+            'a list of captions may name a .csv or .npy of numbers for each picture, {"image": ..., "series": "1.csv", ...}.'
+        )
     others = SharedEntityTexts(source, inventories) if examples.third_from == "all" else None
     scorer = open_scorer(config.scorer) if config.get("scorer") else None
-    return ExampleMaker(examples, config.seed, inventories, scorer, others)
+    if scorer is not None:
+        scorer.centre([text for i in range(0, len(source), -(-len(source) // SOME)) for text in source.captions(i)[0]])
+    langs = getattr(source, "langs", None) or (source.lang,)
+    return ExampleMaker(examples, config.seed, inventories, scorer, others, langs)
 
 
 def keep(maker, folder):
     for inventory in maker.inventories.values():
         senses.keep_inventory(inventory, folder)
+    write_list(folder, LANGS, sorted(maker.langs))
 
 
 def make_model(config, maker, dtype, kept=None):

@@ -5,13 +5,17 @@ import os
 import re
 
 import jax
+import numpy as np
 from absl import logging
 
 from xmodal_jax.config import find_config, load_config
 from xmodal_jax.data.senses import FrozenLMScorer
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.pretrained import fetch
-from xmodal_jax.interop.processing import read_json
+from xmodal_jax.interop.pretrained import fetch, load_pretrained
+from xmodal_jax.interop.processing import encode, load_tokenizer, read_json
+from xmodal_jax.models.backbones.bert import BERT
+from xmodal_jax.models.backbones.deberta import DeBERTa
+from xmodal_jax.models.vectors import masked_mean
 from xmodal_jax.systems import kept, recipe, teaching, whole
 from xmodal_jax.systems.model import build_model
 from xmodal_jax.systems.starting import parameters
@@ -82,6 +86,28 @@ def completed(config, workdir):
     return built
 
 
-def frozen_scorer(workdir):
-    """A sense scorer from the text encoder of a trained run, frozen (claim 6): mean-pooled hidden states, cosine."""
-    return FrozenLMScorer(open_run(workdir)[0].text_vectors)
+def frozen_scorer(place):
+    """A sense scorer from a frozen text encoder (claim 6), mean-pooled hidden states, cosine: of a trained run, or of a folder
+    of BERT, RoBERTa or DeBERTa, or its name on the hub."""
+    if os.path.isdir(place) and (whole.is_own(place) or not whole.is_checkpoint(place)):
+        return FrozenLMScorer(load(place).text_vectors)
+    module, params, settings = load_pretrained(place)
+    if not isinstance(module, BERT | DeBERTa):
+        raise UserError(
+            f"config.scorer={place!r} holds a {type(module).__name__}: a BERT, RoBERTa or DeBERTa is needed, or a run."
+        )
+    tokenizer = load_tokenizer(settings.folder)
+    length = min(64, module.positions)
+
+    @jax.jit
+    def pooled(ids, mask):
+        x = module.apply({"params": params}, ids, mask).x
+        return masked_mean(x, mask)
+
+    def vectors(texts):
+        parts = [encode(tokenizer, texts[start : start + 32], length) for start in range(0, len(texts), 32)]
+        rows = [np.pad(part[name], ((0, 32 - len(part[name])), (0, 0))) for part in parts for name in ("ids", "mask")]
+        found = [np.asarray(pooled(*pair)) for pair in zip(rows[::2], rows[1::2], strict=True)]
+        return np.concatenate(found)[: len(texts)]
+
+    return FrozenLMScorer(vectors)

@@ -43,7 +43,7 @@ HEADLINES = {
 SAMPLES = "samples.jsonl"
 CONDITIONS = (
     ("right_image", "right image", "the picture that the text was written for"),
-    ("wrong_image", "wrong image", "a picture that shows none of the senses"),
+    ("wrong_image", "wrong image", "of senses: a picture that shows none of them; of masked words: another example's picture"),
     ("no_image", "no image", "text alone"),
     ("swapped_follows", "swapped image", "a picture of another sense: how often the answer follows it"),
 )

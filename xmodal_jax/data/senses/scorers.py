@@ -4,7 +4,8 @@ Two scorers with one signature, `scorer(senses, captions, word) -> float32 [S]`,
   - `LeskScorer`, symbolic: extended gloss overlaps, S. Banerjee and T. Pedersen, "Extended Gloss Overlaps as a
     Measure of Semantic Relatedness", IJCAI 2003: a shared run of n words counts n^2;
   - `FrozenLMScorer`, neural: the cosine of a frozen text encoder's vectors of gloss and captions.
-The best sense is taken if it reaches a preset threshold; otherwise none is (the noise filter of claim 7).
+The best sense is taken if it reaches a preset threshold, which is the scorer's own; otherwise none is (the noise filter of
+claim 7).
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class LeskScorer:
     without particles; Chinese and Japanese: by pairs of characters). `weights`: of gloss with synonyms, of hypernyms,
     of related glosses.
     """
+
+    threshold = 0.05
 
     def __init__(self, lang: str = "en", *, weights: tuple[float, float, float] = (1.0, 0.5, 0.25), cache: int = 4096):
         self.lang = lang
@@ -173,13 +176,25 @@ class FrozenLMScorer:
 
     `encode`: any frozen text encoder, list of N str -> float [N, D] (mean-pooled hidden states). `pool`: "max" takes
     the caption nearest to the gloss, "mean" the average over captions. The last `cache` texts' vectors are kept.
+
+    Mean-pooled vectors of all texts point much the same way, and their cosines say little: `centre` takes away what many
+    captions have in common (Mu and Viswanath, 2018, "All-but-the-top"), so that texts that share nothing score about 0.
     """
+
+    threshold = 0.1
 
     def __init__(self, encode: Callable[[list[str]], np.ndarray], *, pool: str = "max", cache: int = 8192):
         if pool not in ("max", "mean"):
             raise ValueError(f"pool must be 'max' or 'mean', not {pool!r}")
-        self.encode, self.pool = encode, pool
+        self.encode, self.pool, self.common = encode, pool, None
         self._vectors = _Bounded(cache)
+
+    def centre(self, texts: list[str]) -> None:
+        """Take the mean direction of these texts away from all vectors from now on; texts whose vectors are one are left."""
+        self.common = None
+        vectors = self.vectors(list(dict.fromkeys(texts)))
+        self._vectors = _Bounded(self._vectors.size)
+        self.common = vectors.mean(0) if len(vectors) > 1 else None
 
     def __call__(self, senses: Sequence[Sense], captions: Sequence[str], word: str) -> np.ndarray:
         del word  # the vector of a whole text; the word is in every caption alike
@@ -195,11 +210,15 @@ class FrozenLMScorer:
             encoded = np.asarray(self.encode(new), np.float32)
             if encoded.ndim != 2 or len(encoded) != len(new):
                 raise ValueError(f"encode must give [N, D] for N = {len(new)} texts, but gave {encoded.shape}")
-            norms = np.linalg.norm(encoded, axis=1, keepdims=True)
-            for text, vector in zip(new, encoded / np.maximum(norms, 1e-12), strict=True):
+            encoded = _unit(encoded)
+            for text, vector in zip(new, encoded if self.common is None else _unit(encoded - self.common), strict=True):
                 known[text] = vector
                 self._vectors.put(text, vector)
         return np.stack([known[text] for text in texts])
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def gloss_line(word: str, sense: Sense, inventory: Inventory | None = None) -> tuple[str, list[tuple[int, int]]]:
@@ -246,7 +265,7 @@ class _Bounded:
     """A small least-recently-used cache that pickles."""
 
     def __init__(self, size: int):
-        self._size, self._items = size, OrderedDict()
+        self.size, self._items = size, OrderedDict()
 
     def get(self, key):
         try:
@@ -258,7 +277,7 @@ class _Bounded:
 
     def put(self, key, value) -> None:
         self._items[key] = value
-        while len(self._items) > self._size:
+        while len(self._items) > self.size:
             try:
                 self._items.popitem(last=False)
             except KeyError:

@@ -33,8 +33,8 @@ class Captions(ListedPictures):
     caption_field: the field or column to take instead. split_fractions: shares of train, val, test where the file has
     no `split`, by a hash of the picture's name. group_field: a field that becomes `group`. The rest: see
     `ImageTextSource`. Several lines of one picture are merged; a picture without a caption is left out; boxes
-    (`objects` with `category` and `xyxy` in pixels of `width` x `height`) become `objects` and `phrases`. Errors are
-    UserErrors with file and line.
+    (`objects` with `category` and `xyxy` in pixels of `width` x `height`) become `objects` and `phrases`; a field `series`
+    names a .csv or .npy of numbers beside the file (`second=series`). Errors are UserErrors with file and line.
     """
 
     def __init__(
@@ -131,6 +131,8 @@ def _merge(files: list[Path], lang: str, caption_field: str | None, group_field:
                 merged[name].captions.extend(captions)
                 continue
             extra = object_extras(_objects(line, at), mode) if isinstance(line.get("objects"), list) else {}
+            if isinstance(line.get("series"), str) and line["series"]:
+                extra["series_file"] = str(file.parent / line["series"])
             if group_field is not None:
                 if group_field not in line:
                     raise UserError(f"{at}: this line has no field {group_field!r} (group_field).")

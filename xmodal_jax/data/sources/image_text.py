@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from absl import logging
 
 from xmodal_jax.data.images import MODES, ImageError, decode_image
@@ -92,6 +93,8 @@ class ImageTextSource:
             "lang": self.lang,
             **row.extra,
         }
+        if "series_file" in row.extra:
+            example["series"] = numbers_of(example.pop("series_file"), row.at)
         if "objects" in row.extra:
             own = {thing["name"] for thing in row.extra["objects"]}
             example["absent"] = [name for name in self.object_names if name not in own]
@@ -133,3 +136,15 @@ def too_many(name: str, bad: int, touched: int, fraction: float, messages) -> No
             f"{name}: {bad} of {touched} examples have pictures that are missing or cannot be decoded: more "
             f"than max_bad_fraction={fraction:g} allows. {shown}"
         )
+
+
+def numbers_of(path: str, at: str | Path) -> np.ndarray:
+    """The numbers of a .npy, or of a .csv row by row: float32 [n]. at: what names the file."""
+    try:
+        if path.endswith(".npy"):
+            return np.load(path, allow_pickle=False).astype(np.float32).ravel()
+        return np.loadtxt(path, np.float32, delimiter=",", ndmin=1).ravel()
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{at}: the series {path} cannot be read ({error}): a .npy or a .csv of numbers is expected."
+        ) from error
