@@ -9,7 +9,8 @@
 
 Arguments (all optional): data, path (of data=coco its JSON file, beside images=DIR; of data=tfds its data_dir, beside
 name=DATASET), lang, size (model: tiny, small, base, large), image_bytes (raw or file), second (image or
-audio), image_size, variant (none, third, dictionary, both), inventory, debug (a run of seconds).
+audio), image_size, variant (none, third, dictionary, both), grounded (the decoder sees the picture through the association of
+words alone), inventory, debug (a run of seconds).
 """
 
 from ml_collections import ConfigDict
@@ -37,7 +38,7 @@ VARIANTS = {"none": (0.0, 0.0), "third": (0.5, 0.0), "dictionary": (0.0, 0.5), "
 def get_config(arg=""):
     args = parse_arg(
         arg, data="scenes", path="", images="", name="", lang="", size="small", image_bytes="raw", second="image",
-        image_size=64, variant="both", inventory="", debug=False,
+        image_size=64, variant="both", grounded=False, inventory="", debug=False,
     )  # fmt: skip
     size = dict(choose(SIZES, "tiny" if args.debug else args.size, "config argument size"))
     third, gloss = choose(VARIANTS, args.variant, "config argument variant")
@@ -55,11 +56,15 @@ def get_config(arg=""):
         mask_most=2, caption_share=0.25,
     )  # fmt: skip
     config.model = defaults(CrossmodalBytes, name="crossmodal_bytes", **size)
+    if args.grounded:
+        config.model.update({"grounded": True, "association_heads": size["heads"]})
     config.model.update(second_modality(args, patch))
     config.objectives = ConfigDict({  # naming leads: the language losses can use a picture once its tower knows things
         "masked_words": {"weight": 1.0}, "generation": {"weight": 0.5},
         "contrastive": {"weight": 0.2}, "naming": {"weight": 4.0},
     })  # fmt: skip
+    if args.grounded:
+        config.objectives.grounding = {"weight": 2.0}
     config.optimizer = defaults(OptimizerConfig, learning_rate=2e-3)
     count = 16 if args.debug else 256
     config.evaluators = ConfigDict(
@@ -70,6 +75,8 @@ def get_config(arg=""):
             generation=dict(count=count // 4),
         )
     )
+    if args.second == "image" and args.image_bytes == "raw":
+        config.evaluators.grounding = {"count": count}
     return config
 
 

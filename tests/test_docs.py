@@ -85,7 +85,7 @@ def settings():
         found |= {f"evaluators.{name}.{key}" for key in inspect.signature(kind).parameters}
     texts = ("lstm", "bert", "roberta", "deberta_v3")
     for file in (
-        "pretrain", "search", "compress", *(f"zoo:{row}" for row in ROWS),
+        "pretrain", "pretrain:grounded", "search", "compress", *(f"zoo:{row}" for row in ROWS),
         *(f"caption:{method}" for method in ("vae_cl", "dual_encoder")),
         *(f"vqa:fusion={fusion}" for fusion in FUSIONS), *(f"vqa:text={text}" for text in texts),
     ):  # fmt: skip

@@ -14,6 +14,7 @@ from xmodal_jax.data.examples import (
     NAMES,
     ByteExamples,
     ExampleMaker,
+    bucket,
     cut,
     shift_right,
     with_end,
@@ -78,7 +79,8 @@ def test_every_row_has_its_fixed_shapes_and_closes_what_it_asks(examples):
             "inputs": ((spec.target_length,), np.int32), "target": ((spec.target_length,), np.int32),
             "task": ((), np.int32), "caption": ((spec.caption_length,), np.int32),
             "second": ((768,), np.uint8), "second_length": ((), np.int32),
-            "names": ((NAMES,), np.int32),
+            "names": ((NAMES,), np.int32), "text_names": ((spec.text_length,), np.int32),
+            "caption_names": ((spec.caption_length,), np.int32),
         }  # fmt: skip
         for name in ("text", "target", "caption"):
             used = row[name][row[name] != 0]
@@ -129,6 +131,26 @@ def test_masked_words_put_back_give_the_captions(examples):
                 assert len(masked) == 1, "mask_most=1: one thing"
                 things = masked
             assert masked == things, "the third text masks the words of the same thing"
+
+
+def test_bytes_of_named_words_and_gaps_are_told_what_they_name(examples):
+    """In captions each byte of an entity, in masked texts each gap, the third text's too."""
+    gaps = 0
+    for example, row in rows(examples, third=1.0, gloss=0.0):
+        texts = [with_end(text, 64) for text in example["captions"]]
+        index = next(i for i, ids in enumerate(texts) if np.array_equal(byte_ids.fit(ids, 64)[0], row["caption"]))
+        expected = np.full(64, -1)
+        for start, end, name in example["mentions"][index]:
+            first, last = (len(example["captions"][index][:at].encode()) for at in (start, end))
+            expected[first:last] = bucket(name)
+        np.testing.assert_array_equal(row["caption_names"], expected)
+        named = row["text_names"] >= 0
+        assert np.array_equal(named, row["text"] >= 259) or row["task"] != FILL
+        assert row["task"] == FILL or not named.any()
+        known = {bucket(name) for mentions in example["mentions"] for _, _, name in mentions}
+        assert set(row["text_names"][named]) <= known
+        gaps += named.sum()
+    assert gaps > COUNT / 2
 
 
 def test_shares_of_tasks_are_those_of_the_config(examples):

@@ -200,3 +200,42 @@ def test_claim_7_a_sense_below_the_threshold_adds_nothing():
         maker = ExampleMaker(ByteExamples(gloss_threshold=threshold, **settings), 0, {"en": table})
         texts = {readable(maker(source, position)["text"]) for position in range(20)} - {"en:|"}
         assert texts == {"a <0>|" + ("<0>: club for a ball|" if wanted else "")}
+
+
+def test_a_word_said_twice_has_one_symbol_and_is_owed_once():
+    """In one text and in a further one, whatever its case."""
+    masked = append_text(Masked(), "A bat, the Bat", [(2, 5), (11, 14)], 0, names=["bat", "bat"])
+    append_text(masked, "two bats, one bat", [(4, 8), (14, 17)], 1, names=["bat", "bat"])
+    ids, segments, target = masking.finish(masked)
+    assert readable(ids) == "A <0>, the <0>|two <1>, one <0>|" and owed(target) == ["bat", "bats"]
+    assert masked.words == ["bat", "bats"] and masked.names == ["bat", "bat"] and segments.tolist().count(1) == 13
+
+
+def test_a_third_text_is_another_text(rng):
+    """None that another annotator wrote alike."""
+    inventory = TableInventory({"bat": (), "cave": ()})
+    maker = ExampleMaker(ByteExamples(third=1.0, gloss=0.0, caption_share=0.0, answer_share=0.0), 0, {"en": inventory})
+    example = {"id": "1", "captions": ["A bat flies", "a bat flies ", "the bat sleeps"], "lang": "en"}
+    texts = set()
+    for position in range(40):
+        masked = maker._fill(example, example["captions"], [None] * 3, 0, np.random.default_rng(position))
+        texts.add(readable(masking.finish(masked)[0]))
+    assert texts == {"A <0> flies|the <0> sleeps|"}
+
+
+def test_related_words_are_those_of_the_sense_that_the_captions_tell():
+    animal = Sense("bat.animal", "a flying animal of the night", ("pipistrelle",))
+    club = Sense("bat.club", "a wooden club to hit a ball", ("paddle",))
+    inventory = TableInventory({"bat": (animal, club), "pipistrelle": (animal,), "paddle": (club,)})
+    assert inventory.related("bat") == {"bat", "pipistrelle", "paddle"}
+    assert inventory.related("bat", (club,)) == {"bat", "paddle"} and inventory.related("bat", ()) == {"bat"}
+    maker = ExampleMaker(ByteExamples(third=1.0, gloss=0.0, caption_share=0.0, answer_share=0.0), 0, {"en": inventory})
+    for told, wanted in (
+        ("to hit the ball with a club", "a <0>|a pipistrelle and a <1>|"), ("at night", "a <0>|a <1> and a paddle|")
+    ):  # fmt: skip
+        captions = ["a bat", "a pipistrelle and a paddle", told]
+        example, found = {"id": "1", "captions": captions, "lang": "en"}, set()
+        for position in range(20):
+            masked = maker._fill(example, captions, [None] * 3, 0, np.random.default_rng(position))
+            found.add(readable(masking.finish(masked)[0]))
+        assert found == {"a <0>|", wanted}, told

@@ -16,6 +16,7 @@ from xmodal_jax.data.senses import (
     Sense,
     TableInventory,
     choose_sense,
+    corpus_inventory,
     gloss_line,
     open_inventory,
     score_senses,
@@ -315,3 +316,24 @@ def test_claim_7_gloss_line_masks_the_word_in_every_form(word, gloss, synonyms, 
     text, spans_of_word = gloss_line(word, Sense("s", gloss, synonyms))
     assert text.startswith(f"{word}: ") and gloss in text and all(synonym in text for synonym in synonyms)
     assert [text[start:end] for start, end in spans_of_word] == expected
+
+
+class Captioned(list):
+    """A source of captions alone."""
+
+    def captions(self, i):
+        return self[i], None, "en"
+
+
+def test_words_of_a_collection_name_what_its_pictures_show():
+    """No frequent word in another form, no word that stands where nouns do not, none that no picture settles."""
+    pictures, things = [], "boat horse kite lamp drum shoe chair bell rope spoon clock tent".split()
+    for i in range(300):
+        thing = f"a {things[i % 12]}" if i % 24 < 12 else f"{things[i % 12]}s"
+        trees = "many trees" if i % 2 else "a tree"
+        odd = ("weather", "morning")[i % 2] if i % 5 == 0 else "way"
+        pictures.append([f"{thing} near {trees}", f"there are dense woods and {thing} parked in this {odd}"])
+    found = set(corpus_inventory(Captioned(pictures), "en"))
+    assert found == {*things, *(f"{thing}s" for thing in things)}
+    inventory = corpus_inventory(Captioned(pictures), "en")
+    assert [inventory.find(text) for text in ("trees and a tree", "dense", "parked")] == [[]] * 3

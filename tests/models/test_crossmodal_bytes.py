@@ -9,7 +9,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models import MODELS, CrossmodalBytes
 from xmodal_jax.models.crossmodal_bytes import over_groups
 from xmodal_jax.models.reducers import REDUCERS
-from xmodal_jax.models.verbs import Verbs, offered
+from xmodal_jax.models.verbs import Verbs, offered, offers
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.train.gradient import loss_and_gradient
 
@@ -35,6 +35,7 @@ VARIANTS = {
     "narrow": ({"group": 48, "grid": 4, "second_width": 4}, 768),
     "bfloat16": ({"group": 48, "grid": 4, "dtype": "bfloat16"}, 768),
     "ume": ({"group": 48, "grid": 4, "fuse_by": "ume"}, 768),
+    "grounded": ({"group": 48, "grid": 4, "grounded": True, "association_heads": 2}, 768),
     "none": ({"group": 48, "grid": 4}, 0),
     **{f"reducer {name}": ({"group": 48, "grid": 4, "reducer": name}, 768) for name in REDUCERS},
 }
@@ -84,7 +85,7 @@ def test_claim_4_association_is_its_closed_form(tiny, out, call):
     own = {name: np.asarray(params["associate"][name]["kernel"], np.float64) for name in ("q", "k", "v")}
     text = np.asarray(np.random.default_rng().normal(size=told.shape), np.float32)
     bound = model.bind({"params": params})
-    y, association = bound.associate(text, seen.astype(np.float32), out["second"].mask)
+    y, association, _ = bound.associate(text, seen.astype(np.float32), out["second"].mask)
     scores = (text @ own["q"]) @ np.swapaxes(seen @ own["k"], 1, 2) / np.sqrt(16)
     expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     close(association, expected, 1e-4)
@@ -154,13 +155,13 @@ def test_every_variant_runs_and_init_makes_every_parameter(variant, make_batch):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables)), "parameters stay float32"
 
 
-@pytest.mark.parametrize("variant", ["raw", pytest.param("file slots", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("variant", ["raw", pytest.param("file slots", marks=pytest.mark.slow), "grounded"])
 def test_init_touches_every_parameter_and_all_receive_gradients(variant, make_batch, make_params):
     settings, length = VARIANTS[variant]
     model, batch = CrossmodalBytes(**(TINY | settings)), make_batch(6, length)
     params = make_params(model, batch)
     readable = {name: one for name, one in OBJECTIVES.items() if set(one.reads) <= set(batch)}
-    objectives = {name: {"weight": 1.0} for name, one in readable.items() if all(hasattr(model, verb) for verb in one.needs)}
+    objectives = {name: {"weight": 1.0} for name, one in readable.items() if all(offers(model, verb) for verb in one.needs)}
     total, _, grads = jax.jit(lambda p: loss_and_gradient(model, objectives, p, batch, jax.random.PRNGKey(0), 1))(params)
     assert np.isfinite(total)
     assert jax.tree.structure(grads) == jax.tree.structure(params)

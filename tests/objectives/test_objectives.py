@@ -1,5 +1,7 @@
 """Losses against float64 closed forms, on verbs that return given arrays."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -161,6 +163,42 @@ def test_naming_is_the_mean_over_the_words_of_each_picture(rng, batch):
     close(metrics["named"].weight, len(counted))
 
 
+@pytest.mark.parametrize("window", [1, 3])
+def test_grounding_is_the_mean_over_bytes_of_words_and_gaps(rng, batch, window):
+    """Of captions and of masked texts; a text token of several bytes has the name that one of them has."""
+    lengths, words = {"caption": 6, "text": 9}, 7
+    logits = {name: rng.normal(0, 2, (B, n // window, words)).astype(np.float32) for name, n in lengths.items()}
+    names = {name: np.where(rng.random((B, n)) < 0.5, rng.integers(0, words, (B, n)), -1) for name, n in lengths.items()}
+    if window > 1:  # a word's bytes in one token are of one word
+        names = {name: np.repeat(own[:, ::window], window, 1) for name, own in names.items()}
+    batch = batch | {name: np.zeros((B, n), np.int32) for name, n in lengths.items()}
+    batch |= {f"{name}_names": own.astype(np.int32) for name, own in names.items()}
+
+    class Naming(Given):
+        def encode_text(self, ids, segments=None):
+            return "caption" if segments is None else "text"
+
+        def fuse(self, text, second):
+            return types.SimpleNamespace(taken=text)
+
+        def name_words(self, taken):
+            return logits[taken]
+
+    loss, metrics = run("grounding", Naming(), batch)
+    total = weight = 0
+    for name, label in (("caption", "grounded_caption"), ("text", "grounded_masked")):
+        told, right = log_softmax(logits[name]), []
+        for b in range(B):
+            for token, wanted in enumerate(names[name][b, ::window]):
+                if wanted >= 0 and batch["second_length"][b]:
+                    total, weight = total - told[b, token, wanted], weight + 1
+                    right.append(logits[name][b, token].argmax() == wanted)
+        close(metrics[label].total, sum(right))
+        close(metrics[label].weight, len(right))
+    close(loss.total, total)
+    close(loss.weight, weight)
+
+
 def test_weighted_sums_add_up_over_parts(rng):
     values, weights = rng.normal(size=(6, 3)).astype(np.float32), rng.random((6, 1)).astype(np.float32)
     whole, parts = weighted(values, weights), [weighted(values[i::2], weights[i::2]) for i in range(2)]
@@ -174,9 +212,9 @@ def test_objectives_are_checked_against_the_model_before_training():
         def encode_text(self):
             pass
 
-    model, some = CrossmodalBytes(), {"weight": 1.0}
-    others = {"attended", "referring", "boxes"}
-    others |= {name for name in OBJECTIVES if "predict" in OBJECTIVES[name].needs}  # which a composed model has
+    model, some = CrossmodalBytes(grounded=True), {"weight": 1.0}
+    others = {"attended", "referring", "boxes"}  # which a composed model has, and a taught one
+    others |= {name for name, own in OBJECTIVES.items() if "predict" in own.needs or own.taught}
     objectives.check(model, dict.fromkeys(set(OBJECTIVES) - others, some))
     for asked, told, of in (
         ({"masked_word": some}, "masked_word is unknown.*masked_words", model),

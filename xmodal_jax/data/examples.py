@@ -85,7 +85,7 @@ class ByteExamples:
         return {
             "size": self.image_size,
             "file_bytes": self.second == "image" and self.image_bytes == "file",
-            "fields": tuple(fields + ["audio", "objects"] * (self.second == "audio")),
+            "fields": tuple(fields + ["objects"] * (self.second in ("image", "audio")) + ["audio"] * (self.second == "audio")),
         }
 
     def second_modality(self, example):
@@ -137,7 +137,8 @@ class ExampleMaker:
         self._keep_caches()
 
     def __call__(self, example, position):
-        """-> {"text", "segments" [T], "inputs", "target" [S], "caption" [C], "names", "second" [L], "task", "second_length"}.
+        """-> {"text", "segments", "text_names" [T], "inputs", "target" [S], "caption", "caption_names" [C], "names", "task",
+        "second" [L], "second_length"}.
 
         `inputs` is what the decoder reads (the target, one place later, a PAD first), `target` what it should answer.
         """
@@ -172,6 +173,8 @@ class ExampleMaker:
             "target": target,
             "task": np.int32(task),
             "caption": byte_ids.fit(with_end(captions[first], config.caption_length), config.caption_length)[0],
+            "caption_names": self._spoken(example, captions[first], mentions[first]),
+            "text_names": gap_names(byte_ids.fit(text, config.text_length)[0], masked.names if task == FILL else ()),
             "names": self._names(example["lang"], tuple(captions), tuple(map(as_tuple, mentions))),
             "second": second,
             "second_length": np.int32(used),
@@ -182,7 +185,8 @@ class ExampleMaker:
         spec = self.config
         text, target = (rows, spec.text_length), (rows, spec.target_length)
         shapes = {"text": text, "segments": text, "inputs": target, "target": target, "task": (rows,)}
-        shapes |= {"caption": (rows, spec.caption_length), "names": (rows, NAMES), "second_length": (rows,)}
+        shapes |= {"caption": (rows, spec.caption_length), "caption_names": (rows, spec.caption_length), "text_names": text}
+        shapes |= {"names": (rows, NAMES), "second_length": (rows,)}
         batch = {name: np.zeros(shape, np.int32) for name, shape in shapes.items()}
         return batch | {"second": np.zeros((rows, spec.second_length), np.uint8)}
 
@@ -206,6 +210,14 @@ class ExampleMaker:
             found = [entity for entity in found if entity.name == name]
         return found
 
+    def _spoken(self, example, caption, mentions):
+        """For each byte of a caption the hash bucket of the thing that its word names, int32 [C], -1 for the others."""
+        names = np.full(self.config.caption_length, -1, np.int32)
+        for entity in self._entities(example, caption, mentions):
+            start, end = (len(caption[:at].encode("utf-8", errors="replace")) for at in (entity.start, entity.end))
+            names[start:end] = bucket(entity.name)
+        return names
+
     def _fill(self, example, captions, mentions, first, rng):
         """First text, then third text and gloss where they are drawn and fit. None if nothing can be masked."""
         config = self.config
@@ -216,10 +228,10 @@ class ExampleMaker:
         chosen = masking.choose_entities(found, rng, config.mask_most)
         if not chosen:
             return None
-        masked = masking.append_text(masking.Masked(), text, [(e.start, e.end) for e in chosen], 0, mask_span=config.mask_span)
+        spans, names = [(e.start, e.end) for e in chosen], [e.name for e in chosen]
+        masked = masking.append_text(masking.Masked(), text, spans, 0, mask_span=config.mask_span, names=names)
         if target_bytes(masked) > config.target_length or len(masked) > config.text_length:
             return None
-        names = [e.name for e in chosen]
         want_third, want_gloss = rng.random() < config.third, rng.random() < config.gloss
         if want_third:
             self._append_third(masked, example, captions, mentions, first, names, rng)
@@ -229,17 +241,28 @@ class ExampleMaker:
 
     def _append_third(self, masked, example, captions, mentions, first, names, rng):
         """Claim 5: one more text tied to the image, its words related to the masked one masked as targets too."""
-        pool = [(c, m) for i, (c, m) in enumerate(zip(captions, mentions, strict=True)) if i != first]
+        own = captions[first].strip().lower()  # which another annotator may have written too
+        pool = [(c, m) for c, m in zip(captions, mentions, strict=True) if c.strip().lower() != own]
         if self.third_texts is not None:
             pool += self.third_texts(example, names)
         if not pool:
             return
         text, mention = pool[int(rng.integers(len(pool)))]
         inventory = self.inventories.get(example["lang"])
-        related = inventory.related if inventory is not None else lambda name: frozenset((name,))
+
+        def related(name):
+            """Of the sense that the captions tell, where there are several; of none of them where they do not."""
+            if inventory is None:
+                return frozenset((name,))
+            if len(inventory.senses(name)) < 2:
+                return inventory.related(name)
+            sense = self._sense(example["lang"], name, tuple(captions))
+            return inventory.related(name, () if sense is None else (sense,))
+
         hits = masking.related_entities(self._entities(example, text, mention), names, related)
         if hits and len(masked.words) + len(hits) <= byte_ids.SENTINELS:
-            self._append_if_fits(masked, text, [(e.start, e.end) for e in hits], 1)
+            spans = [(e.start, e.end) for e in hits]
+            self._append_if_fits(masked, text, spans, 1, names=[e.name for e in hits])
 
     def _append_gloss(self, masked, example, captions, word):
         """Claims 6, 7: the best sense's gloss as its own segment; whatever is masked elsewhere is masked inside it too."""
@@ -259,21 +282,33 @@ class ExampleMaker:
         threshold = scorer.threshold if threshold < 0 else threshold
         return senses.choose_sense(inventory.senses(lemma), captions, word, scorer, threshold)
 
-    def _append_if_fits(self, masked, text, spans, segment, numbers=None):
+    def _append_if_fits(self, masked, text, spans, segment, numbers=None, names=None):
         """Append a whole further segment, or nothing: half a text would be noise."""
-        trial = masking.Masked(words=list(masked.words))
-        masking.append_text(trial, text, spans, segment, mask_span=self.config.mask_span, numbers=numbers)
+        trial = masking.Masked(words=list(masked.words), names=list(masked.names))
+        masking.append_text(trial, text, spans, segment, mask_span=self.config.mask_span, numbers=numbers, names=names)
         owed = sum(len(piece) for piece in trial.target)
         if len(masked) + len(trial) <= self.config.text_length and target_bytes(masked) + owed <= self.config.target_length:
             masked.ids += trial.ids
             masked.segments += trial.segments
             masked.target += trial.target
-            masked.words = trial.words
+            masked.words, masked.names = trial.words, trial.names
+
+
+def bucket(name):
+    """The hash bucket of an entity's name."""
+    return zlib.crc32(name.encode()) % NAME_BUCKETS
+
+
+def gap_names(ids, names):
+    """For each gap of a masked text, ids int32 [T], the bucket of what its word names: int32 [T], -1 for all else."""
+    told = np.array([bucket(name) if name else -1 for name in names] + [-1], np.int32)
+    numbers = np.where(ids >= byte_ids.FIRST_SENTINEL, ids - byte_ids.FIRST_SENTINEL, len(names))
+    return told[np.minimum(numbers, len(names))]
 
 
 def name_ids(names):
     """Hash buckets of entity names, int32 [NAMES], -1 where there are fewer. A name counts as often as it is given."""
-    ids = [zlib.crc32(name.encode()) % NAME_BUCKETS for name in names][:NAMES]
+    ids = [bucket(name) for name in names][:NAMES]
     return np.array(ids + [-1] * (NAMES - len(ids)), np.int32)
 
 

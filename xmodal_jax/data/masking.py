@@ -28,6 +28,7 @@ class Masked:
     segments: list = dataclasses.field(default_factory=list)
     target: list = dataclasses.field(default_factory=list)
     words: list = dataclasses.field(default_factory=list)  # the masked words, in order of their sentinels
+    names: list = dataclasses.field(default_factory=list)  # what they name, "" where that was not told
 
     def __len__(self):
         return sum(len(piece) for piece in self.ids)
@@ -65,7 +66,7 @@ def related_entities(found, names, related):
     return [e for e in found if e.name in wanted or e.name in near or wanted & related(e.name)]
 
 
-def append_text(masked, text, spans, segment, *, mask_span=1, numbers=None):
+def append_text(masked, text, spans, segment, *, mask_span=1, numbers=None, names=None):
     """Add `text` with `spans` masked as one more segment, closed by an end mark.
 
     Args:
@@ -74,20 +75,25 @@ def append_text(masked, text, spans, segment, *, mask_span=1, numbers=None):
       mask_span: how many times the sentinel is repeated in the gap: 1, or a fixed length that is blind to the word's.
       numbers: for each span, the sentinel number of a word already masked: its further occurrences carry the same symbol
         and owe no target. Without it every gap is a new word.
+      names: for each span, what it names.
     """
-    given = zip(spans, numbers or [None] * len(spans), strict=True)
-    gaps = []  # [start, end, number]
-    for (start, end), number in sorted(given, key=lambda pair: pair[0]):
+    given = zip(spans, numbers or [None] * len(spans), names or [""] * len(spans), strict=True)
+    gaps = []  # [start, end, number, name]
+    for (start, end), number, name in sorted(given, key=lambda triple: triple[0]):
         if gaps and start < gaps[-1][1]:
             gaps[-1][1] = max(end, gaps[-1][1])
         else:
-            gaps.append([start, end, number])
+            gaps.append([start, end, number, name])
     pieces, at = [], 0
-    for start, end, number in gaps:
+    for start, end, number, name in gaps:
         pieces.append(byte_ids.encode_text(text[at:start]))
+        if number is None:  # a word that is masked already keeps its symbol, and is owed once
+            said = text[start:end].lower()
+            number = next((i for i, word in enumerate(masked.words) if word.lower() == said), None)
         if number is None:
             number = len(masked.words)
             masked.words.append(text[start:end])
+            masked.names.append(name)
             masked.target += [np.array([byte_ids.sentinel(number)], np.int32), byte_ids.encode_text(text[start:end])]
         pieces.append(np.full(mask_span, byte_ids.sentinel(number), np.int32))
         at = end

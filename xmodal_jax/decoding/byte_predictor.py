@@ -138,20 +138,21 @@ class BytePredictor(Predictor):
         ids, scores = greedy(self.model, self.params, fused, prefix, min(48, self.examples.target_length))
         return [byte_ids.decode_text(row) for row in np.asarray(ids)[: len(texts)]], np.asarray(scores)[: len(texts)]
 
-    def sense_probabilities(self, seconds, items):
+    def sense_probabilities(self, seconds, items, associate=None):
         """P(sense | second modality, text with the word masked) from what could stand in the gap instead.
 
         A sense's score is the summed probability of its own expressions (words that no other sense of the word shares).
 
         Args:
           items: dictionaries with "text", "span" and "expressions" (list over senses of lists of strings).
+          associate: (texts as ids, association [rows, T, K]) -> the association to take in its place.
         Returns:
           list of float64 [senses]; uniform where no sense has an expression of its own.
         """
         masked = [self.mask(item["text"], item["span"]) for item in items]
         counts = [[len(e) for e in item["expressions"]] for item in items]
         most = max(1, max(sum(count) for count in counts))
-        scores = self.score_candidates(seconds, masked, [sum(item["expressions"], []) for item in items], most)
+        scores = self.score_candidates(seconds, masked, [sum(item["expressions"], []) for item in items], most, associate)
         out = []
         for row, count in zip(scores, counts, strict=True):
             parts = np.split(row[: sum(count)], np.cumsum(count)[:-1])
@@ -163,8 +164,9 @@ class BytePredictor(Predictor):
             out.append(weights / weights.sum())
         return out
 
-    def score_candidates(self, seconds, masked, candidates, most):
-        """log p(candidate fills the first gap), float64 [B, most], -inf where a row has fewer candidates."""
+    def score_candidates(self, seconds, masked, candidates, most, associate=None):
+        """log p(candidate fills the first gap), float64 [B, most], -inf where a row has fewer candidates. associate: as of
+        `sense_probabilities`."""
         length = round_up(max([len(with_end(c, 4096)) for row in candidates for c in row] + [1]) + 1, 16)
         rows = round_up_rows(len(masked))
         target = np.zeros((rows, most, length), np.int32)
@@ -176,6 +178,8 @@ class BytePredictor(Predictor):
                 target[i, j, : len(ids)] = ids
                 weights[i, j, 1 : len(ids)] = 1
         fused, _ = self.encode(seconds, masked)
+        if associate is not None:
+            fused, _ = self.encode(seconds, masked, associate(masked, np.asarray(fused.association)[: len(masked)]))
         flat = target.reshape(-1, length)
         inputs = np.stack([shift_right(row) for row in flat])
         found = log_likelihood(self.model, self.params, fused, inputs, flat, weights.reshape(-1, length))
@@ -200,10 +204,13 @@ class BytePredictor(Predictor):
         ids = self._stack_texts([with_end(text, self.examples.text_length) for text in texts])
         return np.asarray(self._encode_text(self.params, ids).summary, np.float32)[: len(texts)]
 
-    def encode(self, seconds, texts):
-        """Fused tokens and second-modality tokens of rows; texts are int32 ids. Rows are padded to a few batch sizes."""
+    def encode(self, seconds, texts, association=None):
+        """Fused tokens and second-modality tokens of rows; texts are int32 ids. Rows are padded to a few batch sizes.
+        association: float [rows, T, K] in place of the model's own, or None."""
         raw, used = self._stack_seconds(seconds)
-        return self._encode(self.params, raw, used, self._stack_texts(texts))
+        if association is not None:
+            association = np.pad(association, ((0, len(raw) - len(association)), (0, 0), (0, 0)))
+        return self._encode(self.params, raw, used, self._stack_texts(texts), association)
 
     def mask(self, text, span):
         """Ids of `text` with characters start..end masked; of a text too long for the model, what is around the gap."""
@@ -250,11 +257,11 @@ class BytePredictor(Predictor):
 
     @functools.cached_property
     def _encode(self):
-        def encode(params, raw, used, ids):
+        def encode(params, raw, used, ids, association):
             variables = {"params": params}
             second = self.model.apply(variables, raw, used, method="encode_image")
             text = self.model.apply(variables, ids, jnp.zeros_like(ids), method="encode_text")
-            return self.model.apply(variables, text, second, method="fuse"), second
+            return self.model.apply(variables, text, second, False, association, method="fuse"), second
 
         return jax.jit(encode)
 

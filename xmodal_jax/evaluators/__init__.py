@@ -8,6 +8,7 @@ from xmodal_jax.evaluators.answering import AnsweringEvaluator
 from xmodal_jax.evaluators.captioning import CaptioningEvaluator
 from xmodal_jax.evaluators.flow import FlowEvaluator
 from xmodal_jax.evaluators.generation import GenerationEvaluator
+from xmodal_jax.evaluators.grounding import GroundingEvaluator
 from xmodal_jax.evaluators.latent import LatentEvaluator
 from xmodal_jax.evaluators.masked import MaskedEvaluator
 from xmodal_jax.evaluators.objectives import ObjectivesEvaluator
@@ -26,6 +27,7 @@ EVALUATORS = {
     "refer": ReferEvaluator,
     "objectives": ObjectivesEvaluator,
     "flow": FlowEvaluator,
+    "grounding": GroundingEvaluator,
 }
 
 

@@ -1,18 +1,34 @@
-"""Masked-byte and masked-word accuracy on held-out examples with the right, a wrong and no image; next-byte loss."""
+"""Masked words of held-out examples with the right, a wrong and no image, beside what needs no image at all."""
+
+import collections
+import re
 
 import jax
 import numpy as np
 
+from xmodal_jax.data import masking
 from xmodal_jax.data.examples import FILL
-from xmodal_jax.evaluators.held_out import drawn
+from xmodal_jax.evaluators.held_out import drawn, parts
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives.language import masked_words
 
+TOKEN = re.compile(r"\w+", re.UNICODE)
+PORTIONS = 16  # of the words, over which the interval of a difference is taken
+
 
 class MaskedEvaluator:
-    """Metrics: masked/{right,wrong,no}_image/{word,byte,loss} over `count` held-out examples."""
+    """Metrics of `count` held-out examples:
 
-    def __init__(self, recipe, count=256, rows=64):
+    masked/{right,wrong,no}_image/word, words that are written as they stood there, the one masked word of a caption, without a
+    third text or a gloss; the wrong image is that of another example without the word's thing. masked/gain and gain_low, right
+    - wrong and the lower end of its 95 % interval; masked/gain_none, right - none, and gain_none_low. masked/words: how many.
+    masked/baseline/frequency, the commonest masked word of the training captions in that language; masked/baseline/ngram, the
+    commonest between the same two neighbours, else behind the same one, else before it.
+    masked/{right,wrong,no}_image/{byte,loss}, teacher-forced, of rows as they are trained on; the wrong image there is that of
+    another row.
+    """
+
+    def __init__(self, recipe, count=256, rows=64, train=2000):
         make, source = recipe.maker, recipe.held_out
         numbers = drawn(source, count)
         held_out = [make(source[numbers[i % len(numbers)]], i) for i in range(min(count or len(source), 4 * len(source)))]
@@ -26,6 +42,22 @@ class MaskedEvaluator:
             turn = np.roll(np.arange(weight), 1) if weight > 1 else np.arange(1)
             self.batches.append((batch, np.concatenate([turn, np.arange(weight, rows)])))
         self.run_batch = jax.jit(lambda params, batch: masked_words(Verbs(recipe.model, params), batch, None, {}))
+        self.rows, self.items = rows, asked([source[i] for i in numbers], make)
+        self.baselines = self.blind(recipe.train, make, train) if self.items else {}
+
+    def blind(self, train, maker, count):
+        """Shares of the words that need no picture, from the captions of `count` training examples."""
+        neighbours = Neighbours()
+        for i in range(0, len(train), -(-len(train) // count)):
+            captions, mentions, lang = train.captions(i)
+            for caption, given in zip(captions, mentions or [None] * len(captions), strict=True):
+                for entity in masking.entities(caption, given, maker.inventories.get(lang)):
+                    neighbours.add(lang, caption, entity.start, entity.end)
+        right = {"frequency": 0, "ngram": 0}
+        for item in self.items:
+            told = neighbours.told(item["lang"], item["text"], *item["span"])
+            right = {name: right[name] + (told[name] == item["word"].lower()) for name in right}
+        return {f"baseline/{name}": found / len(self.items) for name, found in right.items()}
 
     def run(self, predictor):
         sums = {}
@@ -37,9 +69,92 @@ class MaskedEvaluator:
             }
             for name, version in versions.items():
                 loss, metrics = self.run_batch(predictor.params, version)
-                parts = {"loss": loss, "byte": metrics["masked_byte"], "word": metrics["masked_word"]}
-                for key, value in jax.device_get(parts).items():
+                for key, value in jax.device_get({"loss": loss, "byte": metrics["masked_byte"]}).items():
                     total = sums.setdefault(f"masked/{name}/{key}", [0.0, 0.0])
                     total[0] += float(value.total)
                     total[1] += float(value.weight)
-        return {name: total / max(weight, 1e-8) for name, (total, weight) in sums.items()}, []
+        results = {name: total / max(weight, 1e-8) for name, (total, weight) in sums.items()}
+        if self.items:
+            results |= {f"masked/{name}": float(value) for name, value in (self.words(predictor) | self.baselines).items()}
+        return results, []
+
+    def words(self, predictor):
+        """Metrics of the words that are written into the gaps."""
+        right = {}
+        for name, shown in (("right_image", "example"), ("wrong_image", "wrong"), ("no_image", None)):
+            written = []
+            for part in parts(self.items, self.rows):
+                pictures = [item[shown] if shown else None for item in part]
+                written += predictor.fill_batch(pictures, [i["text"] for i in part], [i["span"] for i in part])[0]
+            right[name] = np.array(
+                [word.lower() == i["word"].lower() for word, i in zip(written, self.items, strict=True)], float
+            )
+        results = {f"{name}/word": values.mean() for name, values in right.items()} | {"words": len(self.items)}
+        for name, other in (("gain", "wrong_image"), ("gain_none", "no_image")):
+            gains = right["right_image"] - right[other]
+            portions = [gains[start::PORTIONS].mean() for start in range(min(PORTIONS, len(gains)))]
+            spread = 1.96 * np.std(portions, ddof=1) / np.sqrt(len(portions)) if len(portions) > 1 else np.inf
+            results |= {name: gains.mean(), f"{name}_low": gains.mean() - spread}
+        return results
+
+
+def asked(examples, maker):
+    """Of each example one caption with one word masked, that names a thing once: {"example", "wrong" another example without
+    that thing, "text", "span", "word", "lang"}."""
+    named = [names_of(example, maker) for example in examples]
+    items = []
+    for i, example in enumerate(examples):
+        rng = np.random.default_rng(i)
+        captions, mentions = example["captions"], example.get("mentions") or [None] * len(example["captions"])
+        first = int(rng.integers(len(captions)))
+        found = masking.entities(captions[first], mentions[first], maker.inventories.get(example["lang"]))
+        count = collections.Counter(entity.name for entity in found)
+        single = [entity for entity in found if count[entity.name] == 1]
+        if not single:
+            continue
+        entity = single[int(rng.integers(len(single)))]
+        if masking.occurrences(captions[first], [captions[first][entity.start : entity.end]])[0][1:]:
+            continue  # the word stands there again
+        others = (examples[(i + step) % len(examples)] for step in range(1, len(examples)))
+        free = (other for step, other in enumerate(others, 1) if entity.name not in named[(i + step) % len(examples)])
+        wrong = next(free, None)
+        if wrong is not None:
+            span = entity.start, entity.end
+            items.append({"example": example, "wrong": wrong, "text": captions[first], "span": span,
+                          "word": captions[first][slice(*span)], "lang": example["lang"]})  # fmt: skip
+    return items
+
+
+def names_of(example, maker):
+    """The things that an example's captions name."""
+    mentions = example.get("mentions") or [None] * len(example["captions"])
+    inventory = maker.inventories.get(example["lang"])
+    pairs = zip(example["captions"], mentions, strict=True)
+    return {entity.name for pair in pairs for entity in masking.entities(*pair, inventory)}
+
+
+class Neighbours:
+    """Which words stand between which: counts of training captions, by language."""
+
+    def __init__(self):
+        self.counts = collections.defaultdict(collections.Counter)
+
+    def add(self, lang, text, start, end):
+        word, (left, right) = text[start:end].lower(), around(text, start, end)
+        for key in ((left, right), (left, None), (None, right), (None, None)):
+            self.counts[(lang, *key)][word] += 1
+
+    def told(self, lang, text, start, end):
+        """{"frequency", "ngram"}: the likeliest word for a gap, "" where nothing is known."""
+        left, right = around(text, start, end)
+        keys = ((left, right), (left, None), (None, right), (None, None))
+        known = [self.counts.get((lang, *key)) for key in keys]
+        found = [count.most_common(1)[0][0] for count in known if count]
+        every = known[-1].most_common(1)[0][0] if known[-1] else ""
+        return {"frequency": every, "ngram": found[0] if found else ""}
+
+
+def around(text, start, end):
+    """The words before and behind a place of a text, in lower case; "" at its ends."""
+    before, behind = TOKEN.findall(text[:start].lower()), TOKEN.findall(text[end:].lower())
+    return before[-1] if before else "", behind[0] if behind else ""

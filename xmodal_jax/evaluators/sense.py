@@ -16,11 +16,19 @@ CONDITIONS = {
 }
 
 
+def even(texts, association):
+    """An association [rows, T, K] that is the same everywhere."""
+    del texts
+    there = association.sum(-1, keepdims=True) > 0
+    return (there * np.full_like(association, 1 / association.shape[-1])).astype(np.float32)
+
+
 class SenseEvaluator:
     """On the held-out source's sense items; nothing where the source has none, or the second modality is no image.
 
     Metrics, shares in 0..1: right_image; wrong_image (a picture that shows none of the senses); no_image;
-    swapped_follows (the swapped picture's sense is chosen); chance (mean of 1 / senses); each per language too; items.
+    swapped_follows (the swapped picture's sense is chosen); association_uniform (the right picture, all of it associated with
+    every byte alike); chance (mean of 1 / senses); each per language too; items.
     """
 
     def __init__(self, recipe, count=256, rows=64, samples=12):
@@ -46,7 +54,8 @@ class SenseEvaluator:
         for name, field in CONDITIONS.items():
             probabilities[name] = self._probabilities(predictor, field)
             wanted = swapped if name == "swapped_follows" else truth
-            right[name] = np.array([p.argmax() == w for p, w in zip(probabilities[name], wanted, strict=True)])
+            right[name] = self._right(probabilities[name], wanted)
+        right["association_uniform"] = self._right(self._probabilities(predictor, "image", even), truth)
         right["chance"] = np.array([1 / len(item["senses"]) for item in self.items])
         results = {name: float(values.mean()) for name, values in right.items()}
         langs = np.array([item["lang"] for item in self.items])
@@ -57,11 +66,14 @@ class SenseEvaluator:
             predictor, right, probabilities
         )
 
-    def _probabilities(self, predictor, field):
+    def _right(self, probabilities, wanted):
+        return np.array([p.argmax() == w for p, w in zip(probabilities, wanted, strict=True)])
+
+    def _probabilities(self, predictor, field, associate=None):
         out = []
         for start in range(0, len(self.items), self.rows):
             part = self.items[start : start + self.rows]
-            out += predictor.sense_probabilities([item[field] if field else None for item in part], part)
+            out += predictor.sense_probabilities([item[field] if field else None for item in part], part, associate)
         return out
 
     def _samples(self, predictor, right, probabilities):

@@ -42,13 +42,16 @@ class Tokens:
 class Fused:
     """Both modalities: x [B, T + K, D], mask bool [B, T + K], association [B, T, K] (rows sum to 1, or 0 without K).
 
-    summary [B, D]: mean vector of the second modality, 0 where there is none.
+    summary [B, D]: mean vector of the second modality, 0 where there is none. Where the decoder sees the second modality
+    through the association alone (`grounded`) x and mask are those of the text, and taken [B, T, D] is what each of its tokens
+    is associated with; there is no summary.
     """
 
     x: Any
     mask: Any
     association: Any
-    summary: Any
+    summary: Any = None
+    taken: Any = None
 
 
 class CrossmodalBytes(nn.Module):
@@ -65,6 +68,10 @@ class CrossmodalBytes(nn.Module):
       text_layers, second_layers: unimodal blocks before the fusion; layers, decoder_layers: crossmodal blocks and decoder.
       fuse_by: "attention" of both modalities together in `layers` blocks, or "ume": every token with the pairs that it forms
         with all of the other modality (`PairTokens`), once.
+      grounded: text tokens take up what they are associated with first, and only they are seen by the `layers` crossmodal
+        blocks and by the decoder: nothing of the second modality reaches a byte but through the association. Otherwise both
+        modalities meet in the blocks, the decoder sees both, and the mean of the second stands beside (runs of before).
+      association_heads: of a grounded model's association; what is shown is their mean.
       reducer, slots: how the second modality is brought down to K vectors.
       second_width: width of its tower if it differs from `width` (the reducer projects back).
       shared_width: P.
@@ -91,6 +98,8 @@ class CrossmodalBytes(nn.Module):
     second_width: int = 0
     layers: int = 2
     fuse_by: str = "attention"
+    grounded: bool = False
+    association_heads: int = 1
     decoder_layers: int = 2
     mlp_ratio: float = 4.0
     reducer: str = "relation"
@@ -109,6 +118,10 @@ class CrossmodalBytes(nn.Module):
             raise UserError(f"model.stem_channels={self.stem_channels}: must be 0 (as the tower is wide), or 2 or more.")
         if self.fuse_by not in ("attention", "ume"):
             raise UserError(f"model.fuse_by={self.fuse_by!r}: must be attention or ume.")
+        if self.grounded and self.fuse_by != "attention":
+            raise UserError("model.grounded: the text alone goes through the crossmodal blocks: model.fuse_by=attention.")
+        if self.association_heads < 1 or self.width % self.association_heads:
+            raise UserError(f"model.association_heads={self.association_heads} must divide model.width={self.width}.")
         if self.reducer not in REDUCERS:
             raise UserError(f"model.reducer={self.reducer!r}: must be one of {', '.join(REDUCERS)}.")
 
@@ -135,9 +148,12 @@ class CrossmodalBytes(nn.Module):
         self.reduce = REDUCERS[self.reducer](self.slots, out_width, dtype=self.dtype)
         self.modality = self.param("modality", nn.initializers.normal(0.1), (2, self.width))
         self.fusion = stack(self.layers) if self.fuse_by == "attention" else PairTokens(self.width, self.heads, 0, self.dtype)
-        self.associate = Association(self.width, self.dtype)
+        self.associate = Association(self.width, self.association_heads, self.dtype)
         self.decoder = stack(self.decoder_layers, cross=True)
-        self.from_summary = Dense(self.width, use_bias=False, dtype=self.dtype)
+        if self.grounded:
+            self.to_words = Dense(NAME_BUCKETS, dtype=self.dtype)
+        else:
+            self.from_summary = Dense(self.width, use_bias=False, dtype=self.dtype)
         self.logits = Dense(VOCABULARY, dtype=self.dtype)
         self.to_shared_text = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
         self.to_shared_second = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
@@ -159,8 +175,13 @@ class CrossmodalBytes(nn.Module):
         summary = masked_mean(x, mask)
         return Tokens(x, mask, unit(self.to_shared_text(summary)), summary)
 
-    def fuse(self, text, second, train=False):
-        """The crossmodal encoder (claims 4, 8-10): attention or pairs of both, then the association of every text token."""
+    def fuse(self, text, second, train=False, association=None):
+        """The crossmodal encoder (claims 4, 8-10): attention or pairs of both, then the association of every text token; of a
+        grounded model first the association, then attention of the text. association [B, T, K]: in place of its own."""
+        if self.grounded:
+            x, association, taken = self.associate(text.x, second.x, second.mask, association)
+            x, _ = self.fusion(x + self.modality[0].astype(x.dtype), text.mask[:, None, None], train=train)
+            return Fused(x, text.mask, association, taken=taken)
         told, seen = text.x + self.modality[0].astype(text.x.dtype), second.x + self.modality[1].astype(text.x.dtype)
         mask = jnp.concatenate([text.mask, second.mask], axis=1)
         if self.fuse_by == "ume":
@@ -168,7 +189,7 @@ class CrossmodalBytes(nn.Module):
         else:
             x, _ = self.fusion(jnp.concatenate([told, seen], 1), mask[:, None, None], train=train)
             told, seen = jnp.split(x, [text.x.shape[1]], axis=1)  # [B, T, D], [B, K, D]
-        told, association = self.associate(told, seen, second.mask)
+        told, association, _ = self.associate(told, seen, second.mask, association)
         return Fused(jnp.concatenate([told, seen], axis=1), mask, association, second.summary)
 
     def decode(self, inputs, fused, cache=None, index=None, train=False):
@@ -178,11 +199,21 @@ class CrossmodalBytes(nn.Module):
         """
         start = 0 if index is None else index
         x = self.text_bytes.decoder_input(inputs, start)
-        x = x + self.from_summary(fused.summary)[:, None]  # a short way from the picture to the bytes: it is learned first
+        if not self.grounded:
+            x = x + self.from_summary(fused.summary)[:, None]  # a short way from the picture to the bytes: it is learned first
         keys = inputs.shape[1] if cache is None else cache["k"].shape[3]
         mask = (start + jnp.arange(inputs.shape[1]))[:, None] >= jnp.arange(keys)[None]  # [S, keys]
         x, cache = self.decoder(x, mask[None, None], fused.x, fused.mask[:, None, None], cache, index, train=train)
         return self.logits(x).astype(jnp.float32), cache
+
+    def name_words(self, taken):
+        """Logits of the thing that each vector of `Fused.taken` [B, T, D] shows, float32 [B, T, buckets]."""
+        return self.to_words(taken).astype(jnp.float32)
+
+    @property
+    def lacking(self):
+        """Verbs that this instance does not offer."""
+        return () if self.grounded else ("name_words",)
 
     def groups(self, length):
         """N: vectors that `length` bytes of the second modality become before reduction."""
@@ -201,28 +232,39 @@ class CrossmodalBytes(nn.Module):
         second = self.encode_image(batch["second"], batch["second_length"], train)
         text = self.encode_text(batch["text"], batch["segments"], train)
         fused = self.fuse(text, second, train)
+        if self.grounded:
+            self.name_words(fused.taken)
         return self.decode(batch["inputs"], fused, train=train)[0], text.pooled, second.pooled, self.scale()
 
 
 class Association(nn.Module):
     """Semantic association information matched for each token unit (claim 4), and its use for the masked words.
 
-    A = softmax_K(W_q h_t . W_k z_k / sqrt D); every text token takes up what it is associated with: h_t + W_v (A z)_t.
+    A = softmax_K(W_q h_t . W_k z_k / sqrt d); every text token takes up what it is associated with: h_t + (A W_v z)_t, of each
+    of its heads a part; d: width of a head.
     """
 
     width: int
+    heads: int = 1
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, text, second, second_mask):
-        """text [B, T, D], second [B, K, D], second_mask bool [B, K] -> (text [B, T, D], association [B, T, K])."""
+    def __call__(self, text, second, second_mask, given=None):
+        """text [B, T, D], second [B, K, D], second_mask bool [B, K], given: association [B, T, K] that takes the place of the
+        computed one in all heads, or None -> (text [B, T, D], association [B, T, K], mean of the heads, and what each token is
+        associated with, A z [B, T, D])."""
 
-        def dense(name):
-            return Dense(self.width, use_bias=False, dtype=self.dtype, name=name)
+        def parts(x, name):  # [B, n, D] -> [B, n, H, d]
+            y = Dense(self.width, use_bias=False, dtype=self.dtype, name=name)(x)
+            return y.reshape(*x.shape[:2], self.heads, -1)
 
-        scores = jnp.einsum("btd,bkd->btk", dense("q")(text), dense("k")(second)) * self.width**-0.5
-        association = masked_softmax(scores, second_mask[:, None])
-        return text + dense("v")(pool(association, second)), association
+        scores = jnp.einsum("bthd,bkhd->bhtk", parts(text, "q"), parts(second, "k")) * (self.width // self.heads) ** -0.5
+        weights = masked_softmax(scores, second_mask[:, None, None])  # [B, H, T, K]
+        if given is not None:
+            weights = jnp.broadcast_to(jnp.where(second_mask[:, None], given, 0)[:, None], weights.shape)
+        taken = jnp.einsum("bhtk,bkhd->bthd", weights.astype(second.dtype), parts(second, "v")).reshape(text.shape)
+        association = weights.mean(1)
+        return text + taken, association, pool(association, second)
 
 
 def over_groups(association, assignment):

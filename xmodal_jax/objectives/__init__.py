@@ -35,6 +35,7 @@ from xmodal_jax.objectives.captioning import captioning
 from xmodal_jax.objectives.chosen import Chosen
 from xmodal_jax.objectives.distillation import distillation
 from xmodal_jax.objectives.features import features
+from xmodal_jax.objectives.grounding import grounding
 from xmodal_jax.objectives.kl import kl
 from xmodal_jax.objectives.language import generation, masked_words
 from xmodal_jax.objectives.naming import naming
@@ -162,6 +163,7 @@ OBJECTIVES = {
     "answering": Objective(("encode_image", "encode_text", "fuse"), ("scores",), loss=answering),
     "distillation": Objective(("encode_image", "encode_text"), ("caption_length",), loss=distillation),
     "kl": Objective(("encode_image",), ("image",), loss=kl),
+    "grounding": Objective(("encode_image", "encode_text", "fuse", "name_words"), ("text_names",), loss=grounding),
     "naming": Objective(("encode_image",), ("names",), loss=naming),
     "referring": Objective(("encode_image", "refer"), ("phrase",), loss=referring),
     "boxes": Objective(("encode_image", "refer"), ("phrase",), loss=boxes),

@@ -26,7 +26,12 @@ HEADLINES = {
         ">= 90 %",
         lambda v: v >= 0.90,
     ),
-    "masked/right_image/word": ("masked words, right image", "held-out masked words restored byte for byte", "", None),
+    "masked/right_image/word": (
+        "masked words, right image",
+        "held-out masked words, one at a time, written as they stood there",
+        "",
+        None,
+    ),
     "masked/no_image/word": ("masked words, no image", "the same without the picture", "", None),
     "compress/kept": ("weights kept", "of the self-attention and the MLPs of both transformers", "", None),
     "compress/latency_ratio/image": ("time, a picture", "of the compressed model, by the full one's; batch 1", "", None),

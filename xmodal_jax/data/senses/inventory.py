@@ -84,10 +84,11 @@ class Inventory:
             base = self._listed(word)
         return (self._listed(base), len(word)) if base else None
 
-    def related(self, lemma: str) -> frozenset[str]:
-        """Lemmas that are synonyms, hypernyms or hyponyms of `lemma` in any sense, itself included (claim 5)."""
+    def related(self, lemma: str, senses: tuple[Sense, ...] | None = None) -> frozenset[str]:
+        """Lemmas that are synonyms, hypernyms or hyponyms of `lemma` in any of these senses (None: in any it has), itself
+        included (claim 5)."""
         words = {lemma}
-        for sense in self.senses(lemma):
+        for sense in self.senses(lemma) if senses is None else senses:
             for word in (*sense.synonyms, *sense.hypernyms, *sense.hyponyms):
                 words.add(self._listed(word) or word)
         return frozenset(words)

@@ -1,0 +1,99 @@
+"""Words' maps against boxes, and words under changed associations, worked out by hand."""
+
+import types
+
+import numpy as np
+import pytest
+
+from xmodal_jax.data import bytes as byte_ids
+from xmodal_jax.data.masking import mask_text
+from xmodal_jax.errors import UserError
+from xmodal_jax.evaluators.grounding import GroundingEvaluator, looked, two_things
+from xmodal_jax.evaluators.sense import even
+
+TEXT = "a cat by a car"
+
+
+def example(text=TEXT, mentions=((2, 5, "cat"), (11, 14, "car")), things=("cat", "car")):
+    boxes = {"cat": (0, 0, 0.5, 0.5), "car": (0.5, 0.25, 1, 1)}
+    objects = [{"name": name, "box": boxes[name]} for name in things]
+    return {"image": np.zeros((4, 4, 3), np.uint8), "captions": [text], "mentions": [list(mentions)], "objects": objects}
+
+
+def recipe(image_bytes, source):
+    config = types.SimpleNamespace(second="image", image_bytes=image_bytes, text_length=20)
+    return types.SimpleNamespace(maker=types.SimpleNamespace(inventories={}, config=config), held_out=source)
+
+
+def test_which_captions_name_two_things():
+    found = two_things(example(), 20)
+    assert found["words"] == ["cat", "car"] and found["bytes"] == [(2, 5), (11, 14)]
+    np.testing.assert_array_equal(found["boxes"], [(0, 0, 0.5, 0.5), (0.5, 0.25, 1, 1)])
+    assert two_things(example(), 14) is None  # too long
+    assert two_things(example(things=("cat", "car", "car")), 20) is None  # which car?
+    assert two_things(example(mentions=((2, 5, "cat"),)), 20) is None
+    assert two_things(example(mentions=((2, 5, "cat"), (2, 5, "cat"), (11, 14, "car"))), 20) is None
+    korean = two_things(example("배와 차", ((0, 1, "cat"), (3, 4, "car"))), 20)
+    assert korean["bytes"] == [(0, 3), (7, 10)]
+
+
+def test_maps_against_boxes():
+    """A grid of 2 x 2: the cat in one patch, the car in the right column, of whose upper patch it has three quarters."""
+    maps = np.array([[[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.0, 0.3]]])
+    found = looked(maps, [{"boxes": np.array([(0, 0, 0.5, 0.5), (0.5, 0.25, 1, 1)])}])
+    area = np.array([1, 1.5]) / 4
+    assert found["own_over_other"] == 0.5  # .7 > .15 / 1.5; (.15 + .3) / 1.5 < .4
+    assert found["pointing"] == 0.5 and found["area"] == pytest.approx(area.mean())
+    assert found["mass_over_area"] == pytest.approx(np.mean([0.7 / area[0], (0.3 * 0.5 + 0.3) / area[1]]))
+    assert found["word_correlation"] == pytest.approx(np.corrcoef(*maps[0])[0, 1])
+    assert looked(np.full((1, 2, 4), 0.25), [{"boxes": np.array([(0, 0, 1, 1)] * 2)}])["word_correlation"] == 1
+
+
+class Seeing:
+    """A predictor whose words follow what their gap is associated with: column 0 is the cat's, column 1 the car's."""
+
+    examples = types.SimpleNamespace(text_length=20)
+    model = types.SimpleNamespace(text_window=1)
+
+    def sense_probabilities(self, pictures, items, associate=None):
+        out = []
+        texts = [mask_text(item["text"], [item["span"]]) for item in items]
+        association = np.zeros((len(items), 20, 2), np.float32)
+        for row, ids in enumerate(texts):
+            words = byte_ids.decode_text(np.where(ids >= byte_ids.FIRST_SENTINEL, 35, ids))
+            association[row, : len(ids)] = 0.5
+            for word, column in (("cat", 0), ("car", 1)):
+                if word in words:
+                    at = words.index(word)
+                    association[row, at : at + 3] = np.eye(2)[column]
+            association[row, np.flatnonzero(ids >= byte_ids.FIRST_SENTINEL)] = (0.6, 0.4) if "cat" not in words else (0.4, 0.6)
+        if associate is not None:
+            association = associate(texts, association)
+        for row, (ids, item) in enumerate(zip(texts, items, strict=True)):
+            weights = association[row, np.flatnonzero(ids >= byte_ids.FIRST_SENTINEL)].mean(0)
+            own = item["expressions"][0][0] == "car"
+            out.append(np.array([weights[int(own)], weights[1 - int(own)] + 1e-6]))
+        return out
+
+
+def test_words_follow_the_association_of_their_gap():
+    source = [example(), example("a car by a cat", ((2, 5, "car"), (11, 14, "cat")))]
+    maker = types.SimpleNamespace(
+        inventories={}, config=types.SimpleNamespace(second="image", image_bytes="raw", text_length=20)
+    )
+    judge = GroundingEvaluator(types.SimpleNamespace(maker=maker, held_out=source), count=0)
+    right, uniform, moved = judge.answers(Seeing(), judge.items)
+    assert right.all() and not uniform.any() and moved.all()
+
+
+def test_an_even_association():
+    given = np.array([[[0.2, 0.8], [0.0, 0.0]]])
+    np.testing.assert_array_equal(even(None, given), [[[0.5, 0.5], [0.0, 0.0]]])
+
+
+def test_models_without_patches_are_refused():
+    maker = types.SimpleNamespace(
+        inventories={}, config=types.SimpleNamespace(second="image", image_bytes="file", text_length=20)
+    )
+    with pytest.raises(UserError, match="needs patches"):
+        GroundingEvaluator(types.SimpleNamespace(maker=maker, held_out=[]))

@@ -1,0 +1,96 @@
+"""A model that sees the second modality through the association of its words alone (claim 4)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.conftest import TINY, random_batch, random_params
+from xmodal_jax.errors import UserError
+from xmodal_jax.models import CrossmodalBytes
+
+GROUNDED = {**TINY, "grounded": True, "association_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def case():
+    model, batch = CrossmodalBytes(**GROUNDED), random_batch(3, 768)
+    return model, random_params(model, batch), batch
+
+
+def logits(model, params, second, batch, association=None):
+    """From what `encode_image` gave to the logits."""
+    text = model.apply({"params": params}, batch["text"], batch["segments"], method="encode_text")
+    fused = model.apply({"params": params}, text, second, False, association, method="fuse")
+    return model.apply({"params": params}, batch["inputs"], fused, method="decode")[0], fused
+
+
+def test_nothing_goes_around_the_association(case, call):
+    """With A = 0 the gradient of the logits by the picture is exactly 0; with its own it is not."""
+    model, params, batch = case
+    second = call(model, "encode_image", params, batch["second"], batch["second_length"])
+    shape = call(
+        model, "fuse", params, call(model, "encode_text", params, batch["text"], batch["segments"]), second
+    ).association.shape
+
+    @jax.jit
+    def slopes(x):
+        def total(x, association):
+            changed = second.replace(x=x, reduced=None, names=None, pooled=None, summary=x.mean(1))
+            return (logits(model, params, changed, batch, association)[0] ** 2).sum()
+
+        return jax.grad(total)(x, jnp.zeros(shape)), jax.grad(total)(x, None)
+
+    none, own = slopes(second.x)
+    assert not np.any(none) and np.abs(own).max() > 1e-4
+
+
+def test_association_of_several_heads_is_its_closed_form(case, call):
+    """What is shown is the mean of the heads; each takes up its own part; a given one stands in place of all."""
+    model, params, batch = case
+    second = call(model, "encode_image", params, batch["second"], batch["second_length"])
+    text = call(model, "encode_text", params, batch["text"], batch["segments"])
+    own, h, z = params["associate"], np.asarray(text.x, np.float64), np.asarray(second.x, np.float64)
+    B, T, D = h.shape
+    kernels = {name: np.asarray(own[name]["kernel"], np.float64) for name in "qkv"}
+    q, k, v = ((x @ kernels[name]).reshape(B, -1, 2, D // 2) for name, x in (("q", h), ("k", z), ("v", z)))
+    scores = np.einsum("bthd,bkhd->bhtk", q, k) * (D // 2) ** -0.5
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+
+    def found(given):
+        return model.apply(
+            {"params": params}, text, second, given,
+            method=lambda model, text, second, given: model.associate(text.x, second.x, second.mask, given),
+        )  # fmt: skip
+
+    even = np.full((B, T, z.shape[1]), 1 / z.shape[1], np.float32)
+    for given, A in ((None, weights), (even, np.broadcast_to(even[:, None], weights.shape))):
+        x, association, taken = found(given)
+        np.testing.assert_allclose(association, A.mean(1), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(taken, A.mean(1) @ z, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(x, h + np.einsum("bhtk,bkhd->bthd", A, v).reshape(h.shape), rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_picture_nothing_is_associated(case, call):
+    model, params, batch = case
+    second = call(model, "encode_image", params, batch["second"], np.zeros_like(batch["second_length"]))
+    for given in (None, np.ones((3, batch["text"].shape[1], 3), np.float32) / 3):
+        _, fused = logits(model, params, second, batch, given)
+        assert not np.any(fused.association) and not np.any(fused.taken)
+
+
+def test_models_of_before_keep_their_way(call):
+    """Their parameters have the same names and shapes, and no head that tells words."""
+    model, batch = CrossmodalBytes(**TINY), random_batch(2, 768)
+    params = random_params(model, batch)
+    assert "from_summary" in params and "to_words" not in params and model.lacking == ("name_words",)
+    assert {name: params["associate"][name]["kernel"].shape for name in "qkv"} == dict.fromkeys("qkv", (16, 16))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"), [({"fuse_by": "ume"}, "model.grounded"), ({"association_heads": 3}, "must divide")]
+)
+def test_settings_that_do_not_go_together_are_refused(settings, told):
+    with pytest.raises(UserError, match=told):
+        CrossmodalBytes(**(GROUNDED | settings)).init(jax.random.PRNGKey(0), random_batch(1, 768))

@@ -1,0 +1,138 @@
+"""Does each word look at its own thing? Association maps against boxes, and what becomes of the words when they are changed."""
+
+import numpy as np
+
+from xmodal_jax.data import bytes as byte_ids
+from xmodal_jax.data.examples import cut, with_end
+from xmodal_jax.errors import UserError
+from xmodal_jax.evaluators.held_out import drawn
+from xmodal_jax.evaluators.sense import even
+from xmodal_jax.models.crossmodal_bytes import over_groups
+
+
+class GroundingEvaluator:
+    """On held-out captions that name two things, of each of which the picture shows one, with a box. A word's map is the mean
+    association of its bytes over the patches.
+
+    Metrics, shares in 0..1: grounding/own_over_other, words whose own box gets more of their map than the other thing's box, by
+    area; pointing, whose map's peak lies in their own box, beside area, the boxes' share of the picture; mass_over_area, of the
+    map in the own box, divided by the box's share; word_correlation, mean over captions, of both words' maps.
+    With each word masked in turn, and the two words as the only candidates: grounding/right, whether it is the likelier one;
+    association_uniform, the same with an association that is even, chance 1/2; moved_follows, of words that were right, whether
+    the other one is, when the gap has the association of the other word. captions: how many there were.
+
+    Args:
+      count: held-out examples to look for such captions in, 0: all; one caption an example.
+    """
+
+    def __init__(self, recipe, count=256, rows=32):
+        if not hasattr(recipe.maker, "inventories") or recipe.maker.config.second != "image":
+            raise UserError("config.evaluators.grounding looks at models of crossmodal bytes beside pictures.")
+        if recipe.maker.config.image_bytes != "raw":
+            raise UserError("config.evaluators.grounding needs patches: examples.image_bytes=raw.")
+        source, self.rows = recipe.held_out, rows
+        length = recipe.maker.config.text_length
+        found = (two_things(source[i], length) for i in drawn(source, count))
+        self.items = [item for item in found if item]
+
+    def run(self, predictor):
+        if not self.items:
+            return {}, []
+        parts = [self.items[i : i + self.rows] for i in range(0, len(self.items), self.rows)]
+        maps = np.concatenate([self.maps(predictor, part) for part in parts])  # [captions, 2, N]
+        results = looked(maps, self.items)
+        right, even, moved = (np.concatenate(kind) for kind in zip(*(self.answers(predictor, p) for p in parts), strict=True))
+        results |= {"right": right.mean(), "association_uniform": even.mean()}
+        results["moved_follows"] = moved[right].mean() if right.any() else np.nan
+        results["captions"] = len(self.items)
+        return {f"grounding/{name}": float(value) for name, value in results.items()}, []
+
+    def maps(self, predictor, items):
+        """Maps of both words of captions as they are, [captions, 2, N]."""
+        texts = [with_end(item["text"], predictor.examples.text_length) for item in items]
+        fused, second = predictor.encode([item["image"] for item in items], texts)
+        weights = np.asarray(over_groups(fused.association, second.reduced.assignment))
+        return np.stack([[weights[i, token].mean(0) for token in self.tokens(predictor, item)] for i, item in enumerate(items)])
+
+    def tokens(self, predictor, item):
+        """Slices of text tokens of both words."""
+        window = predictor.model.text_window
+        return [slice(start // window, max(start // window + 1, -(-end // window))) for start, end in item["bytes"]]
+
+    def answers(self, predictor, items):
+        """With each word masked in turn: (right, right with an even association, the other one with the other's) bool [2 n]."""
+        asked = [
+            {"text": item["text"], "span": item["spans"][own], "expressions": [[item["words"][own]], [item["words"][1 - own]]]}
+            for item in items
+            for own in (0, 1)
+        ]
+        pictures = [item["image"] for item in items for _ in (0, 1)]
+
+        def moved(texts, association):
+            out, window = association.copy(), predictor.model.text_window
+            for row, ids in enumerate(texts):
+                item, own = items[row // 2], row % 2
+                gap = np.flatnonzero(ids >= byte_ids.FIRST_SENTINEL)
+                (start, end), shift = item["bytes"][1 - own], 0
+                if start > item["bytes"][own][0]:  # behind the gap, which is shorter or longer than the word
+                    shift = len(gap) - (item["bytes"][own][1] - item["bytes"][own][0])
+                other = slice((start + shift) // window, max((start + shift) // window + 1, -(-(end + shift) // window)))
+                out[row, gap // window] = association[row, other].mean(0)
+            return out
+
+        found = []
+        for change in (None, even, moved):
+            shares = predictor.sense_probabilities(pictures, asked, change)
+            found.append(np.array([share.argmax() for share in shares]))
+        return found[0] == 0, found[1] == 0, found[2] == 1
+
+
+def two_things(example, length):
+    """The first caption of an example that names two things of which it has one each, whole within `length` bytes: {"image",
+    "text", "words", "spans", "bytes", "boxes"}; None where there is none. The same word for both would tell nothing."""
+    boxes = {}
+    for thing in example.get("objects") or ():
+        boxes.setdefault(thing["name"], []).append(thing["box"])
+    single = {name: found[0] for name, found in boxes.items() if len(found) == 1}
+    for text, mentions in zip(example["captions"], example.get("mentions") or (), strict=False):
+        if len(text.encode("utf-8", errors="replace")) >= length or cut(text, length - 1) != text:
+            continue
+        named = {}
+        for start, end, name in mentions:
+            named.setdefault(name, []).append((start, end))
+        pairs = [(name, spans[0]) for name, spans in named.items() if len(spans) == 1 and name in single]
+        if len(named) != 2 or len(pairs) != 2:
+            continue
+        words = [text[slice(*span)] for _, span in pairs]
+        if words[0].lower() == words[1].lower():
+            continue
+        return {
+            "image": example["image"], "text": text, "words": words, "spans": [span for _, span in pairs],
+            "bytes": [tuple(len(text[:at].encode("utf-8", errors="replace")) for at in span) for _, span in pairs],
+            "boxes": np.array([single[name] for name, _ in pairs], np.float64),
+        }  # fmt: skip
+    return None
+
+
+def looked(maps, items):
+    """Metrics of maps [captions, 2, N] of the words of items."""
+    side = int(np.sqrt(maps.shape[-1]))
+    grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)  # x, y of each patch
+    own_over_other, pointing, areas, gains, correlations = [], [], [], [], []
+    for both, item in zip(maps, items, strict=True):
+        boxes = item["boxes"] * side
+        covered = np.stack(
+            [np.prod(np.clip(np.minimum(grid + 1, box[2:]) - np.maximum(grid, box[:2]), 0, None), -1) for box in boxes]
+        )  # [2, N], of each patch the part within each box
+        area = np.maximum(covered.sum(-1), 1e-9)
+        for own in (0, 1):
+            density = covered @ both[own] / area  # of the map, in both boxes
+            own_over_other.append(density[own] > density[1 - own])
+            peak = grid[both[own].argmax()] + 0.5
+            pointing.append(bool((peak >= boxes[own][:2]).all() and (peak <= boxes[own][2:]).all()))
+            areas.append(area[own] / side**2)
+            gains.append((covered[own] @ both[own]) / max(both[own].sum(), 1e-9) / (area[own] / side**2))
+        spread = both.std(-1)
+        correlations.append(np.corrcoef(both)[0, 1] if (spread > 1e-9).all() else 1.0)
+    values = {"own_over_other": own_over_other, "pointing": pointing, "area": areas, "mass_over_area": gains}
+    return {name: np.mean(found) for name, found in (values | {"word_correlation": correlations}).items()}
