@@ -130,6 +130,7 @@ def test_stopped_in_either_phase_it_goes_on_bit_for_bit(done, tmp_path, monkeypa
     assert losses(tmp_path) == losses(done[0])
 
 
+@pytest.mark.slow
 def test_what_it_leaves_is_a_run_like_every_other(done, tmp_path, command):
     """Opened, evaluated, stored and read back, trained further: always small, always what the masked model computes."""
     results, folder = done[1], str(tmp_path / "run")
@@ -190,6 +191,7 @@ def test_captioners_and_answerers_are_compressed_alike(trained, tmp_path, system
         ]
 
 
+@pytest.mark.slow
 def test_methods_that_learn_nothing_decide_at_the_start(first):
     for method in ("magnitude", "random", "layers"):
         parts = recipe.make(small(f",method={method},init={first}"))

@@ -131,10 +131,15 @@ def test_another_side_may_be_exchanged():
 
 # One compilation an interaction (that of `cross` is in tests/train/test_memory.py) and a decoder; the others are traced, and
 # compiled by the slow tests.
+# Traced by the slow tests alone: each of their parts and objectives is one of another row's, too.
+LIKE_OTHERS = (
+    "oscar", "unicoder_vl", "unified_vlp", "xgpt", "lxmert", "vilbert", "tcl", "blip", "clip", "wenlan", "wenlan2", "align",
+    "siglip", "villa", "uniter", "gmu", "simvlm",
+)  # fmt: skip
 COMPILED = ("uniter", "lxmert", "vlmo", "gmu", "simvlm")
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", [pytest.param(row, marks=[pytest.mark.slow] * (row in LIKE_OTHERS)) for row in ROWS])
 def test_every_row_can_be_traced(row):
     """Its model, its examples as they say they are, and a loss and metrics of each of its objectives, one number each."""
     parts = recipe.make(small(f"{row},debug,image_size=32"))

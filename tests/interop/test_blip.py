@@ -66,6 +66,7 @@ def test_retrieval(tmp_path, rng):
     check_family(tmp_path, model, theirs, ours, rng)
 
 
+@pytest.mark.slow
 def test_answers(tmp_path, rng):
     """Written of a question that has read the image, of which padding is not read: transformers 5.24 drops that mask on its way
     to the cross-attention, so that questions without padding alone are compared."""
@@ -104,6 +105,7 @@ def test_answers(tmp_path, rng):
     np.testing.assert_allclose(plain, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_dual_encoder(tmp_path, rng):
     model, x, ids = made("BlipModel", rng)
 

@@ -17,7 +17,7 @@ SMALL = dict(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("padding", [(), (1, 3)])
+@pytest.mark.parametrize("padding", [pytest.param((), marks=pytest.mark.slow), (1, 3)])
 def test_efficientnet_equals_the_original(tmp_path, rng, padding):
     config = transformers.EfficientNetConfig(**SMALL, depthwise_padding=list(padding), hidden_dim=320, num_labels=5)
     model = with_statistics(randomise(transformers.EfficientNetForImageClassification(config), rng), rng)

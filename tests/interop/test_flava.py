@@ -18,7 +18,7 @@ def config():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("hidden", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_flava_equals_the_original(tmp_path, rng, hidden):
     """With padding, kinds and hidden patches, and without."""
     model = randomise(transformers.FlavaModel(config()), rng)

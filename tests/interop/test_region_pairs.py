@@ -64,7 +64,7 @@ def visualbert(given):
     return transformers.VisualBertModel(config), theirs, ours
 
 
-@pytest.mark.parametrize("make", [lxmert, visualbert])
+@pytest.mark.parametrize("make", [pytest.param(lxmert, marks=pytest.mark.slow), visualbert])
 def test_the_model_equals_the_original(tmp_path, rng, given, make):
     model, theirs, ours = make(given)
     check_family(tmp_path, randomise(model, rng), theirs, ours, rng)

@@ -10,14 +10,16 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import settings_of
 from xmodal_jax.models.backbones.swin import Swin, grid_of_windows, together, windows
 
+FILLED = "filled up, odd grids"
 SIZES = {
     "whole windows": (32, dict(depths=[2, 2], num_heads=[2, 4], window_size=4)),
-    "filled up, odd grids": (44, dict(depths=[2, 1], num_heads=[2, 2], window_size=4)),
+    FILLED: (44, dict(depths=[2, 1], num_heads=[2, 2], window_size=4)),
 }
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "remat"), [("whole windows", "none"), pytest.param(FILLED, "none", marks=pytest.mark.slow), (FILLED, "full")]
+)
 def test_swin_equals_the_original(tmp_path, rng, size, remat):
     pixels, settings = SIZES[size]
     config = transformers.SwinConfig(image_size=pixels, patch_size=4, embed_dim=8, mlp_ratio=2.0, num_labels=5, **settings)

@@ -54,6 +54,7 @@ def candidate(mesh=(1, 8, 1), remat="none", batch_size=8, accumulate=1):
     return searching.Candidate(mesh, remat, batch_size, accumulate)
 
 
+@pytest.mark.slow
 def test_the_gradient_keeps_less_the_more_is_recomputed(estimates):
     assert estimates.kept["none"] > 1.5 * estimates.kept["dots"] > 1.5 * estimates.kept["full"] > 0
     parameters, state = estimates.states[1, 1, 1]
