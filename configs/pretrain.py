@@ -55,6 +55,8 @@ def get_config(arg=""):
         text_length=96 if args.data == "scenes" else 160, target_length=48 if args.data == "scenes" else 64,
         mask_most=2, caption_share=0.25,
     )  # fmt: skip
+    if args.data not in ("scenes", "emoji") and args.second == "image" and args.image_bytes == "raw":
+        config.examples.update({"flips": "horizontal", "zoom": 1.3, "brightness": 0.1})
     config.model = defaults(CrossmodalBytes, name="crossmodal_bytes", **size)
     if args.grounded:
         config.model.update({"grounded": True, "association_heads": size["heads"]})

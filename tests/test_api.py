@@ -1,5 +1,7 @@
 """A run of seconds, then everything that its folder offers through the Python door."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from xmodal_jax import api, evaluators
 from xmodal_jax.data.sources.scenes import Scenes
 from xmodal_jax.errors import UserError
 from xmodal_jax.systems import recipe, restore
+from xmodal_jax.systems.restore import newest
 from xmodal_jax.train.workdir import claim_workdir, run_config
 
 small = pretrain_config
@@ -85,3 +88,17 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_named(run, tmp_path):
         api.load(str(tmp_path))
     with pytest.raises(UserError, match="step 5 .*cannot be read"):
         api.load(run[0], step=5)
+
+
+def test_the_latest_run(tmp_path):
+    """That which was started last, whatever it is called; a folder of that name is itself."""
+    for number, name in enumerate(("b", "a", "c")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        os.utime(tmp_path / name / "config.json", (number, number if name != "c" else 0))
+    (tmp_path / "d").mkdir()
+    assert newest(str(tmp_path / "latest")) == str(tmp_path / "a") and newest(str(tmp_path / "b")) == str(tmp_path / "b")
+    (tmp_path / "latest").mkdir()
+    assert newest(str(tmp_path / "latest")) == str(tmp_path / "latest")
+    with pytest.raises(UserError, match="no run in .*none yet"):
+        newest(str(tmp_path / "none" / "latest"))

@@ -31,7 +31,8 @@ def train(config, workdir):
 def load(place, step=None):
     """What a trained model does: a `decoding.predictor.Predictor` with the verbs of its system.
 
-    place: the folder of a run (its newest checkpoint, or that of `step`; averaged parameters where it keeps some), or a whole
+    place: the folder of a run (its newest checkpoint, or that of `step`; averaged parameters where it keeps some;
+    "runs/latest": the run in runs/ that was started last), or a whole
     model: a folder that `save_pretrained` wrote, a whole CLIP, or its name on the hub. Neither data nor optimiser are needed.
     Raises UserError where there is no such thing, or no readable checkpoint.
     """

@@ -198,6 +198,21 @@ def test_second_modality_is_the_picture_and_is_dropped_in_fill_rows_as_often_as_
         }
 
 
+def test_training_pictures_are_changed_and_nothing_else(examples):
+    """Zoom, flips and brightness leave texts as they are; held-out examples go without."""
+    found, inventories = examples
+    plain, changed = (ExampleMaker(config(**more), 3, inventories) for more in ({}, {"flips": "horizontal", "zoom": 1.5}))
+    moved = 0
+    for position, example in enumerate(found[:30]):
+        a, b, c = (maker(example, position) for maker in (plain, changed, changed.plain()))
+        assert all(np.array_equal(a[name], c[name]) for name in a)
+        assert all(np.array_equal(a[name], b[name]) for name in a if name != "second")
+        moved += not np.array_equal(a["second"], b["second"])
+    assert moved > 25
+    with pytest.raises(UserError, match="change raw pixels"):
+        config(zoom=1.5, image_bytes="file")
+
+
 def test_a_row_is_a_function_of_seed_and_position_alone(examples):
     maker = ExampleMaker(config(), 3, examples[1])
     copy = pickle.loads(pickle.dumps(maker))

@@ -3,6 +3,7 @@
 Letters: T text length, S target length, C caption length, L bytes of the second modality.
 """
 
+import copy
 import dataclasses
 import functools
 import zlib
@@ -11,6 +12,7 @@ import numpy as np
 
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import masking, senses
+from xmodal_jax.data.augment import FLIPS, augment
 from xmodal_jax.errors import UserError
 
 FILL, CAPTION, ANSWER = 0, 1, 2  # what a row asks of the decoder
@@ -39,6 +41,7 @@ class ByteExamples:
       third_from: "own" takes third texts from the image's other captions, "all" also from images that share an entity.
       gloss_threshold: a sense scored lower adds nothing (noise filter, claim 7); below 0: the scorer's own.
       drop_second: probability that a fill row goes without its second modality.
+      flips, zoom, brightness: of training pictures that are given as raw pixels, see `augment`.
     """
 
     second: str = "image"
@@ -59,11 +62,20 @@ class ByteExamples:
     gloss: float = 0.5
     gloss_threshold: float = -1.0
     drop_second: float = 0.1
+    flips: str = "none"
+    zoom: float = 1.0
+    brightness: float = 0.0
 
     def __post_init__(self):
         for field, choices in CHOICES.items():
             if getattr(self, field) not in choices:
                 raise UserError(f"examples.{field}={getattr(self, field)!r}: must be one of {', '.join(choices)}.")
+        if self.flips not in FLIPS:
+            raise UserError(f"examples.flips={self.flips!r}: must be one of {', '.join(FLIPS)}.")
+        if self.zoom < 1 or not 0 <= self.brightness <= 1:
+            raise UserError(f"examples.zoom={self.zoom} must be at least 1, examples.brightness={self.brightness} within 0..1.")
+        if self.changes and (self.second, self.image_bytes) != ("image", "raw"):
+            raise UserError("examples.flips, zoom and brightness change raw pixels: examples.second=image, image_bytes=raw.")
         for field in ("caption_share", "answer_share", "third", "gloss", "drop_second"):
             if not 0 <= getattr(self, field) <= 1:
                 raise UserError(f"examples.{field}={getattr(self, field)}: must lie between 0 and 1.")
@@ -71,6 +83,11 @@ class ByteExamples:
             raise UserError("examples.caption_share + examples.answer_share: together at most 1.")
         if self.image_bytes == "raw" and self.image_size % self.patch:
             raise UserError(f"examples.image_size={self.image_size} is no multiple of examples.patch={self.patch}.")
+
+    @property
+    def changes(self):
+        """Whether training pictures are changed."""
+        return self.flips != "none" or self.zoom > 1 or self.brightness > 0
 
     @property
     def second_length(self):
@@ -144,6 +161,10 @@ class ExampleMaker:
         """
         config = self.config
         rng = np.random.default_rng((self.seed, position))
+        if config.changes:
+            own = np.random.default_rng((self.seed, position, 1))
+            image = augment(example["image"], own, config.flips, config.zoom, config.brightness)
+            example = example | {"image": image}
         second, used = config.second_modality(example)
         captions = example["captions"]
         mentions = example.get("mentions") or [None] * len(captions)
@@ -179,6 +200,12 @@ class ExampleMaker:
             "second": second,
             "second_length": np.int32(used),
         }
+
+    def plain(self):
+        """The same with pictures as they are, for held-out examples."""
+        other = copy.copy(self)
+        other.config = dataclasses.replace(self.config, flips="none", zoom=1.0, brightness=0.0)
+        return other
 
     def example_batch(self, rows):
         """A batch of zeros with the shapes and types of `rows` examples."""

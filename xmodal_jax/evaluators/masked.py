@@ -29,7 +29,7 @@ class MaskedEvaluator:
     """
 
     def __init__(self, recipe, count=256, rows=64, train=2000):
-        make, source = recipe.maker, recipe.held_out
+        make, source = recipe.maker.plain(), recipe.held_out
         numbers = drawn(source, count)
         held_out = [make(source[numbers[i % len(numbers)]], i) for i in range(min(count or len(source), 4 * len(source)))]
         held_out = [row for row in held_out if row["task"] == FILL and row["second_length"] > 0]

@@ -24,9 +24,9 @@ from xmodal_jax.train.workdir import run_config
 
 
 def load(place, step=None):
-    """A run's folder, or a whole model (a folder that `save_pretrained` wrote, a whole CLIP, or its name on the hub) -> its
-    predictor."""
-    place = os.fspath(place)
+    """A run's folder (the last of the path may be `latest`: the newest run beside it), or a whole model (a folder that
+    `save_pretrained` wrote, a whole CLIP, or its name on the hub) -> its predictor."""
+    place = newest(os.fspath(place))
     on_hub = not os.path.isdir(place) and re.fullmatch(r"[\w.-]+/[\w.-]+", place) and not os.path.isdir(os.path.dirname(place))
     if not (on_hub or whole.is_checkpoint(place)):
         return open_run(place, step)[0]
@@ -51,12 +51,25 @@ def of_clip(folder, place):
 
 def open_run(workdir, step=None):
     """-> (predictor, Built, step number) of a run's newest checkpoint, or the one that is named."""
+    workdir = newest(workdir)
     config = run_config(workdir)
     own = kept.kept_of(workdir)
     built = build_model(config, kept=own) if own else completed(config, workdir)
     params, found = parameters(built, workdir, step)
     built, params = teaching.alone(built, params)
     return predictor(built, params, found, workdir), built, found
+
+
+def newest(place):
+    """The folder of the run that was started last, for a path that ends in `latest` where there is no such folder."""
+    parent, name = os.path.split(os.path.normpath(place))
+    if name != "latest" or os.path.exists(place):
+        return place
+    runs = [os.path.join(parent, one) for one in (os.listdir(parent or ".") if os.path.isdir(parent or ".") else ())]
+    runs = [run for run in runs if os.path.exists(os.path.join(run, "config.json"))]
+    if not runs:
+        raise UserError(f"{place}: there is no run in {parent or '.'} yet. Train one: python -m xmodal_jax.main --config=...")
+    return max(runs, key=lambda run: os.path.getmtime(os.path.join(run, "config.json")))
 
 
 def predictor(built, params, step, place):
