@@ -90,6 +90,7 @@ def get_config(arg=""):
         "names",
         "attended",
         "decoder",
+        "teacher",
         "predicts",
         "vocabulary",
         "classes",

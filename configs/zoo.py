@@ -362,7 +362,7 @@ def config_of(args):
         temperature=row.get("temperature", 0.07),
         shared_width=own_scale.get("shared_width", row.get("shared_width", scale["shared_width"])) if shared else 0,
     )  # fmt: skip
-    for derived in ("names", "attended", "biased", "predicts", "vocabulary", "classes", "answers", "codes"):
+    for derived in ("teacher", "names", "attended", "biased", "predicts", "vocabulary", "classes", "answers", "codes"):
         del config.model[derived]
     config.model.init = ""
 

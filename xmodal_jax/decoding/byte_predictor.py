@@ -93,10 +93,8 @@ class BytePredictor(Predictor):
         own = dict(zip(known, expressions(known, lemma), strict=True))
         told = [sense for sense in known if own[sense]]
         if len(told) < 2:
-            alike = ", ".join(repr(sense.gloss) for sense in known if not own[sense])
-            raise UserError(
-                f"The senses of {lemma!r} cannot be told apart: these have no word of their own: {alike or 'none'}."
-            )
+            alike = ", ".join(repr(sense.gloss) for sense in known if not own[sense]) or "there is but one"
+            raise UserError(f"The senses of {lemma!r} cannot be told apart by words of their own: {alike}.")
         item = {"text": text, "span": found.span(), "expressions": [own[sense] for sense in told]}
         probabilities = self.sense_probabilities([image], [item])[0]
         order = np.argsort(-probabilities, kind="stable")

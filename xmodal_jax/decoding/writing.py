@@ -27,8 +27,9 @@ class Writer:
         return [([self.maker.text(one) for one in row], score) for row, score in zip(ids, scores, strict=True)]
 
     def settings(self, **settings):
-        """A `Generation` with this model's end mark and length, that never writes the unknown word."""
+        """A `Generation` with this model's end mark and length, that never writes the unknown word, nor a mask it was shown."""
         end, tokenizer = self.maker.end, self.maker.tokenizer
-        never = {tokenizer.unk_token_id, tokenizer.mask_token_id} - {None, end}  # GPT-2's one special token is its unknown word
+        never = {tokenizer.unk_token_id} | ({tokenizer.mask_token_id} if getattr(self.maker.config, "masks", False) else set())
+        never -= {None, end}  # GPT-2's one special token is its unknown word too
         made = {"length": self.maker.config.length + 1, "end": end, "pad": end, "suppress": tuple(sorted(never))}
         return Generation(**made | settings)

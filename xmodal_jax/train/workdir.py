@@ -10,7 +10,7 @@ from xmodal_jax import config as configuration
 from xmodal_jax.errors import UserError
 from xmodal_jax.files import replace_text
 
-ADDED = {"init": ""}  # settings that runs from before they existed do not list
+ADDED = {"init": "", "examples.features": ""}  # settings that runs from before they existed do not list
 MAY_CHANGE = ("log_every", "eval_", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
 
 
