@@ -12,9 +12,9 @@ from xmodal_jax.models import CrossmodalBytes
 GROUNDED = {**TINY, "grounded": True, "association_heads": 2}
 
 
-@pytest.fixture(scope="module")
-def case():
-    model, batch = CrossmodalBytes(**GROUNDED), random_batch(3, 768)
+@pytest.fixture(scope="module", params=[1, 2], ids=["one round", "two rounds"])
+def case(request):
+    model, batch = CrossmodalBytes(**GROUNDED, association_rounds=request.param), random_batch(3, 768)
     return model, random_params(model, batch), batch
 
 
@@ -89,8 +89,12 @@ def test_models_of_before_keep_their_way(call):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"), [({"fuse_by": "ume"}, "model.grounded"), ({"association_heads": 3}, "must divide")]
-)
+    ("settings", "told"),
+    [
+        ({"fuse_by": "ume"}, "model.grounded"), ({"association_heads": 3}, "must divide"),
+        ({"association_rounds": 3}, "must be 1, or 2"),
+    ],
+)  # fmt: skip
 def test_settings_that_do_not_go_together_are_refused(settings, told):
     with pytest.raises(UserError, match=told):
         CrossmodalBytes(**(GROUNDED | settings)).init(jax.random.PRNGKey(0), random_batch(1, 768))

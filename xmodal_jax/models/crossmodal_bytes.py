@@ -71,7 +71,9 @@ class CrossmodalBytes(nn.Module):
       grounded: text tokens take up what they are associated with first, and only they are seen by the `layers` crossmodal
         blocks and by the decoder: nothing of the second modality reaches a byte but through the association. Otherwise both
         modalities meet in the blocks, the decoder sees both, and the mean of the second stands beside (runs of before).
-      association_heads: of a grounded model's association; what is shown is their mean.
+      association_heads: of a grounded model's association; what is shown is their mean. association_rounds: 2: text tokens
+        associate again behind the crossmodal blocks, in which they have told each other what they took up, so that a gap can
+        look for what no other word has; what is shown is the second round's.
       reducer, slots: how the second modality is brought down to K vectors.
       second_width: width of its tower if it differs from `width` (the reducer projects back).
       shared_width: P.
@@ -100,6 +102,7 @@ class CrossmodalBytes(nn.Module):
     fuse_by: str = "attention"
     grounded: bool = False
     association_heads: int = 1
+    association_rounds: int = 1
     decoder_layers: int = 2
     mlp_ratio: float = 4.0
     reducer: str = "relation"
@@ -122,6 +125,8 @@ class CrossmodalBytes(nn.Module):
             raise UserError("model.grounded: the text alone goes through the crossmodal blocks: model.fuse_by=attention.")
         if self.association_heads < 1 or self.width % self.association_heads:
             raise UserError(f"model.association_heads={self.association_heads} must divide model.width={self.width}.")
+        if self.association_rounds not in (1, 2) or (self.association_rounds == 2 and not self.grounded):
+            raise UserError(f"model.association_rounds={self.association_rounds}: must be 1, or 2 of a grounded model.")
         if self.reducer not in REDUCERS:
             raise UserError(f"model.reducer={self.reducer!r}: must be one of {', '.join(REDUCERS)}.")
 
@@ -149,6 +154,8 @@ class CrossmodalBytes(nn.Module):
         self.modality = self.param("modality", nn.initializers.normal(0.1), (2, self.width))
         self.fusion = stack(self.layers) if self.fuse_by == "attention" else PairTokens(self.width, self.heads, 0, self.dtype)
         self.associate = Association(self.width, self.association_heads, self.dtype)
+        if self.association_rounds > 1:
+            self.associate_again = Association(self.width, self.association_heads, self.dtype)
         self.decoder = stack(self.decoder_layers, cross=True)
         if self.grounded:
             self.to_words = Dense(NAME_BUCKETS, dtype=self.dtype)
@@ -179,9 +186,11 @@ class CrossmodalBytes(nn.Module):
         """The crossmodal encoder (claims 4, 8-10): attention or pairs of both, then the association of every text token; of a
         grounded model first the association, then attention of the text. association [B, T, K]: in place of its own."""
         if self.grounded:
-            x, association, taken = self.associate(text.x, second.x, second.mask, association)
+            x, shown, taken = self.associate(text.x, second.x, second.mask, association)
             x, _ = self.fusion(x + self.modality[0].astype(x.dtype), text.mask[:, None, None], train=train)
-            return Fused(x, text.mask, association, taken=taken)
+            if self.association_rounds > 1:
+                x, shown, taken = self.associate_again(x, second.x, second.mask, association)
+            return Fused(x, text.mask, shown, taken=taken)
         told, seen = text.x + self.modality[0].astype(text.x.dtype), second.x + self.modality[1].astype(text.x.dtype)
         mask = jnp.concatenate([text.mask, second.mask], axis=1)
         if self.fuse_by == "ume":
