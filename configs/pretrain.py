@@ -43,7 +43,7 @@ def get_config(arg=""):
     size = dict(choose(SIZES, "tiny" if args.debug else args.size, "config argument size"))
     third, gloss = choose(VARIANTS, args.variant, "config argument variant")
 
-    config = run_defaults(1100, 32, checkpoint_every=250, debug=args.debug)
+    config = run_defaults(1500 if args.grounded else 1100, 32, checkpoint_every=250, debug=args.debug)
     config.data = data_section(args, cache=True)
     config.inventory = args.inventory
     config.scorer = ""  # of dictionary senses: Lesk; or as the frozen LM the text encoder of a run, or a BERT, by its folder
@@ -58,8 +58,9 @@ def get_config(arg=""):
     if args.data not in ("scenes", "emoji") and args.second == "image" and args.image_bytes == "raw":
         config.examples.update({"flips": "horizontal", "zoom": 1.3, "brightness": 0.1})
     config.model = defaults(CrossmodalBytes, name="crossmodal_bytes", **size)
-    if args.grounded:
-        config.model.update({"grounded": True, "association_heads": size["heads"]})
+    if args.grounded:  # what a gap looks for is settled by the text before it, so that most blocks stand there
+        blocks = {"text_layers": size["text_layers"] + size["layers"], "layers": 1}
+        config.model.update({"grounded": True, "association_heads": size["heads"], **blocks})
     config.model.update(second_modality(args, patch))
     config.objectives = ConfigDict({  # naming leads: the language losses can use a picture once its tower knows things
         "masked_words": {"weight": 1.0}, "generation": {"weight": 0.5},

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from tests.interop.oracle import check_family, close, hidden_states, numbered, randomise, torch, transformers
-from tests.interop.test_clip import channels_first, pictures
+from tests.interop.oracle import check_family, close, randomise, torch, transformers
+from tests.interop.test_clip import both, channels_first, pictures
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import load_pretrained, save_pretrained, settings_of
 from xmodal_jax.models.backbones.siglip import SiglipText, SiglipVision
@@ -28,27 +28,7 @@ def test_siglip_equals_the_original(tmp_path, rng, masked):
     if masked:
         mask = np.arange(9)[None] < rng.integers(1, 10, (4, 1))
 
-    def theirs(model):
-        more = {} if mask is None else {"attention_mask": torch.tensor(mask).long()}
-        out = model(torch.tensor(ids).long(), channels_first(x), output_hidden_states=True, **more)
-        image, text = out.vision_model_output, out.text_model_output
-        found = {
-            "image": image.last_hidden_state, "text": text.last_hidden_state, "pooled image": image.pooler_output,
-            "pooled text": text.pooler_output, "logits": out.logits_per_image,
-        }  # fmt: skip
-        for name, tower in (("image", image), ("text", text)):
-            found |= {f"{name} {key}": value for key, value in numbered(tower.hidden_states[1:]).items()}
-        return found
-
-    def ours(module, variables):
-        (image, text, logits), kept = module.apply(variables, x, ids, mask, mutable="intermediates")
-        found = {"image": image.x, "text": text.x, "pooled image": image.pooled, "pooled text": text.pooled, "logits": logits}
-        for name, tower in (("image", "vision"), ("text", "text")):
-            states = hidden_states({"intermediates": kept["intermediates"][tower]})
-            found |= {f"{name} {key}": value for key, value in states.items()}
-        return found
-
-    check_family(tmp_path, whole(rng), theirs, ours, rng)
+    check_family(tmp_path, whole(rng), *both(x, ids, mask), rng)
 
 
 @pytest.mark.parametrize("size", [(16, 32)])
