@@ -180,9 +180,9 @@ def test_words_need_a_decoder():
 def test_a_table_stands_beside_the_published_figures_and_goes_on(tmp_path, monkeypatch):
     trained = []
 
-    def train(parts, folder, is_stopped):
+    def train(config, folder, split, is_stopped):
         trained.append(folder)
-        results = {"captioning/bleu4": 0.5 + parts.config.seed / 10, "captioning/meteor": 0.2}
+        results = {"captioning/bleu4": 0.5 + config.seed / 10, "captioning/meteor": 0.2}
         return results
 
     monkeypatch.setattr(runner, "train", train)
@@ -198,7 +198,7 @@ def test_a_table_stands_beside_the_published_figures_and_goes_on(tmp_path, monke
 def test_a_table_told_to_stop_while_a_cell_is_evaluated_trains_no_other(tmp_path, monkeypatch):
     trained = []
 
-    def train(parts, folder, is_stopped):
+    def train(config, folder, split, is_stopped):
         if is_stopped(0):
             return None
         trained.append(folder)

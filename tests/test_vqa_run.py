@@ -171,9 +171,9 @@ def test_every_array_has_a_sharding_rule_that_divides(arguments):
 def test_a_table_makes_each_cell_from_its_arguments(tmp_path, monkeypatch):
     trained = {}
 
-    def train(parts, folder, is_stopped):
-        trained[folder.rpartition("/")[2]] = parts.config
-        return {"vqa/accuracy": 0.5 + parts.config.seed / 10}
+    def train(config, folder, split, is_stopped):
+        trained[folder.rpartition("/")[2]] = config
+        return {"vqa/accuracy": 0.5 + config.seed / 10}
 
     monkeypatch.setattr(runner, "train", train)
     runner.run(vqa_ume.GRID, small(), str(tmp_path), 2, ["bert-vit-ume", "lstm-vgg-ume-no-image"], small)

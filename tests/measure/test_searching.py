@@ -117,7 +117,7 @@ def test_a_search_goes_on_from_what_it_compiled(estimates, monkeypatch):
     assert len(plans) == 3 and len(tried) == len(set(tried)) == 5
     too_big = [one.mesh[2] > 1 for one in tried if one.remat == "none"]
     assert 1 <= len(too_big) == len(set(too_big)), "of its kind none is tried again"
-    assert {one.batch_size for one in tried} == {8}, "arithmetic alone: a larger batch is not faster"
+    assert {one.rows for one in tried} == {1}, "arithmetic alone: a larger batch is not faster"
     assert [plan.fits for plan in searching.ranked(plans)] == sorted((plan.fits for plan in plans), reverse=True)
 
 

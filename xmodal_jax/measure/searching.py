@@ -139,11 +139,14 @@ class Estimates:
         times = [count * self.share / rate for count, rate in rates]
         return (1 - APART) * max(times) + APART * sum(times) + FIXED * one.accumulate
 
-    def promise(self, one):
-        """What to sort by: whether it should fit, examples/s, of about as fast ones the smaller batch, then the faster."""
-        memory = self.states[one.mesh][1] + self.temporaries(one)
-        rate = one.batch_size / self.seconds(one)
-        return memory < ROOM * self.chip.hbm / self.share, round(math.log(rate) / ALIKE), -one.batch_size, rate
+    def most_promising(self, candidates):
+        """Of those that should fit, else of all: the smallest batch of those that are about as fast as the fastest, of these
+        the fastest."""
+        memory = {one: self.states[one.mesh][1] + self.temporaries(one) for one in candidates}
+        fitting = [one for one in candidates if memory[one] < ROOM * self.chip.hbm / self.share] or candidates
+        rates = {one: one.batch_size / self.seconds(one) for one in fitting}
+        least = (1 - ALIKE) * max(rates.values())
+        return max((one for one in fitting if rates[one] >= least), key=lambda one: (-one.batch_size, rates[one]))
 
     def correct(self, one, plan):
         """Take the figures of a compiled plan for those of the candidates like it."""
@@ -182,7 +185,7 @@ def search(config, topology, compiles):
     usable = {mesh for mesh in {one.mesh for one in left} if estimates.divides(mesh)}
     left = [one for one in left if one.mesh in usable]
     while left and done < compiles:
-        one = max(left, key=estimates.promise)
+        one = estimates.most_promising(left)
         left.remove(one)
         try:
             plan = planning.make(one.config(config), topology, estimates.stage)
