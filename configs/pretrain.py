@@ -78,7 +78,7 @@ def get_config(arg=""):
             generation=dict(count=count // 4),
         )
     )
-    if args.second == "image" and args.image_bytes == "raw":
+    if args.data == "scenes" and args.second == "image" and args.image_bytes == "raw":
         config.evaluators.grounding = {"count": count}
     return config
 

@@ -66,18 +66,9 @@ BERT, FROM_BERT = ("bert", {"layers": 0}), {"post_norm": True, "kinds": False}  
 LXMERT_IMAGE = ("regions", {"geometry": "corners", "mix": "mean", "norm_parts": True, "norm": False})
 LXMERT_STREAMS = ("dual_stream", {"layers": 5, "image_layers": 5, "shared": True})
 TWO_VIEWS = {"views": 2, "zoom": 1.2, "brightness": 0.2}
-VIEWED = (
-    "words",
-    "match",
-    "answers",
-    "alignment",
-    "classes",
-    "features",
-    "codes",
-    "text_words",
-    "attention_maps",
-    "states",
-)  # which can share one pass, examples.joint
+VIEWED = (  # which can share one pass, examples.joint
+    "words", "match", "answers", "alignment", "classes", "features", "codes", "text_words", "attention_maps", "states",
+)  # fmt: skip
 # Layers are those of the published base size, a smaller scale has a part of them; `tiny` and `base`: what these scales change.
 ROWS = {
     "visualbert": dict(  # Li et al., 2019
@@ -325,10 +316,9 @@ def get_config(arg=""):
         data="scenes", path="", images="", name="", lang="", image_size=0, debug=False,
     )  # fmt: skip
     config = config_of(args)
-    usual = ROWS[args.row].get("teacher", "")
     if args.teacher:
         config.teacher = {"init": args.teacher, "run": run_config(args.teacher)}
-    elif usual:
+    elif usual := ROWS[args.row].get("teacher"):
         own = dict.fromkeys(("text", "image", "interaction", "decoder", "objectives"), "")
         config.teacher = {"init": "", "run": config_of(ConfigDict({**args, **own, "row": usual}))}
     return config

@@ -145,9 +145,10 @@ class ExampleMaker:
     def _keep_caches(self):
         self._sense = functools.lru_cache(maxsize=1 << 16)(self._choose_sense)
         self._names = functools.lru_cache(maxsize=1 << 16)(self._find_names)
+        self._found = functools.lru_cache(maxsize=1 << 16)(self._find_entities)
 
     def __getstate__(self):  # the caches do not travel to worker processes
-        return {k: v for k, v in self.__dict__.items() if k not in ("_sense", "_names")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_sense", "_names", "_found")}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -226,12 +227,14 @@ class ExampleMaker:
 
     def _find_names(self, lang, captions, mentions):
         """The entities that an example's captions name, as often as they do: the main one stands in most captions."""
-        inventory = self.inventories.get(lang)
-        found = (masking.entities(*pair, inventory) for pair in zip(captions, mentions, strict=True))
+        found = (self._found(lang, *pair) for pair in zip(captions, mentions, strict=True))
         return name_ids(entity.name for entities in found for entity in entities)
 
+    def _find_entities(self, lang, caption, mentions):
+        return tuple(masking.entities(caption, mentions, self.inventories.get(lang)))
+
     def _entities(self, example, caption, mentions):
-        found = masking.entities(caption, mentions, self.inventories.get(example["lang"]))
+        found = list(self._found(example["lang"], caption, as_tuple(mentions)))
         if self.config.second == "audio" and "audio_object" in example:  # only the sounding thing matches this modality
             name = example["objects"][example["audio_object"]]["name"]
             found = [entity for entity in found if entity.name == name]

@@ -71,7 +71,7 @@ class PairPredictor(Writer, VectorPredictor):
     @functools.cached_property
     def _fused(self):
         def fused(model, pixels, more, ids, lengths):
-            image = model.encode_image(pixels) if more is None else model.encode_image(pixels, more)
+            image = model.encode_image(pixels, more)
             pair = model.fuse(model.encode_text(ids, lengths), image)
             given = {"words": pair.text, "match": pair.pooled, "answers": pair.pooled}
             return tuple(model.predict(head, x) if head in model.predicts else None for head, x in given.items())
@@ -114,7 +114,7 @@ class PairPredictor(Writer, VectorPredictor):
             def call(method, *args):
                 return model.apply({"params": params}, *args, method=method)
 
-            image = call("encode_image", pixels) if more is None else call("encode_image", pixels, more)
+            image = call("encode_image", pixels, more)
             context, seen = call("written_context", call("fuse", call("encode_text", ids, lengths), image))
 
             def step(ids, cache, index):
@@ -134,7 +134,7 @@ class PairPredictor(Writer, VectorPredictor):
             def call(method, *args):
                 return model.apply({"params": params}, *args, method=method)
 
-            image = call("encode_image", pixels) if more is None else call("encode_image", pixels, more)
+            image = call("encode_image", pixels, more)
 
             def step(ids, cache, index):
                 rows, count = ids.shape

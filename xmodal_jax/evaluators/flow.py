@@ -8,10 +8,12 @@ import numpy as np
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.held_out import drawn, parts
-from xmodal_jax.models.stacks import sown
 from xmodal_jax.models.verbs import Verbs, offers
+from xmodal_jax.objectives.attention_maps import of_one_stream
 from xmodal_jax.objectives.inputs import see
 from xmodal_jax.objectives.views import caption
+
+ONE_STREAM = "config.evaluators.flow looks at models whose texts and pictures meet in one stream."
 
 
 class FlowEvaluator:
@@ -27,7 +29,7 @@ class FlowEvaluator:
 
     def __init__(self, recipe, count=64, rows=32):
         if not offers(recipe.model, "fuse") or not hasattr(recipe.maker, "over"):
-            raise UserError("config.evaluators.flow looks at models whose texts and pictures meet in one stream.")
+            raise UserError(ONE_STREAM)
         maker = recipe.maker.over(recipe.held_out)
         made = [maker(recipe.held_out[i], i) for i in drawn(recipe.held_out, count)]
         self.batches = [{name: np.stack([row[name] for row in part]) for name in part[0]} for part in parts(made, rows)]
@@ -48,10 +50,10 @@ class FlowEvaluator:
         def compute(params, batch):
             verbs = Verbs(model, params)
             text, image = caption(verbs, batch), see(verbs, batch)
-            stack = verbs.watched("fuse", text, image, "both").get("interaction", {}).get("encoder")
-            if stack is None:
-                raise UserError("config.evaluators.flow looks at models whose texts and pictures meet in one stream.")
-            weights = sown(stack["layers"], "attention", "weights").mean(2)  # [L, B, M, M]
+            weights = of_one_stream(verbs, text, image)
+            if weights is None:
+                raise UserError(ONE_STREAM)
+            weights = weights.mean(2)  # [L, B, M, M]
             T, words, places = text.mask.shape[1], text.mask, image.mask
             to_image = (weights[:, :, :T, T:].sum(-1) * words).sum((1, 2))  # [L]
             to_words = (weights[:, :, T:, :T].sum(-1) * places).sum((1, 2))

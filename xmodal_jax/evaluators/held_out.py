@@ -12,6 +12,13 @@ def drawn(source, count):
     return [int(i) for i in np.random.default_rng(0).permutation(len(source))[: count or None]]
 
 
+def lower_end(portions):
+    """Of the 95 % interval of a mean, by its values over portions of the examples; -inf of a single one."""
+    if len(portions) < 2:
+        return -np.inf
+    return np.mean(portions) - 1.96 * np.std(portions, ddof=1) / np.sqrt(len(portions))
+
+
 def parts(items, size):
     """Consecutive slices of at most `size`."""
     return [items[start : start + size] for start in range(0, len(items), size)]

@@ -8,7 +8,7 @@ import numpy as np
 
 from xmodal_jax.data import masking
 from xmodal_jax.data.examples import FILL
-from xmodal_jax.evaluators.held_out import drawn, parts
+from xmodal_jax.evaluators.held_out import drawn, lower_end, parts
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives.language import masked_words
 
@@ -93,8 +93,7 @@ class MaskedEvaluator:
         for name, other in (("gain", "wrong_image"), ("gain_none", "no_image")):
             gains = right["right_image"] - right[other]
             portions = [gains[start::PORTIONS].mean() for start in range(min(PORTIONS, len(gains)))]
-            spread = 1.96 * np.std(portions, ddof=1) / np.sqrt(len(portions)) if len(portions) > 1 else np.inf
-            results |= {name: gains.mean(), f"{name}_low": gains.mean() - spread}
+            results |= {name: gains.mean(), f"{name}_low": lower_end(portions)}
         return results
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.evaluators.held_out import drawn, parts
+from xmodal_jax.evaluators.held_out import drawn, lower_end, parts
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.inputs import GREY
@@ -60,8 +60,7 @@ class ObjectivesEvaluator:
                 pooled([found[name][1][metric] for found in kind]) for kind in (wrong, none)
             )
             gains = [mean(a[name][1][metric]) - mean(b[name][1][metric]) for a, b in zip(right, wrong, strict=True)]
-            spread = 1.96 * np.std(gains, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
-            results[f"{name}/gain"], results[f"{name}/gain_low"] = np.mean(gains), np.mean(gains) - spread
+            results[f"{name}/gain"], results[f"{name}/gain_low"] = np.mean(gains), lower_end(gains)
         return {f"objectives/{name}": float(value) for name, value in results.items()}, []
 
     def changed(self, evaluate, change, sides, batch):

@@ -39,7 +39,13 @@ def attention_maps(verbs, batch, key, config):
 def last(verbs, batch, view):
     """Attention of the fused pair's last layer [B, H, M, M], and which tokens are there, bool [B, M]."""
     words, image = text(verbs, batch, view), only_where_seen(batch, see(verbs, batch, view == "joint"))
-    stack = verbs.watched("fuse", words, image, "both").get("interaction", {}).get("encoder")
-    if stack is None:
+    weights = of_one_stream(verbs, words, image)
+    if weights is None:
         raise UserError("objectives.attention_maps needs an interaction of one stream, of this model and of its teacher.")
-    return sown(stack["layers"], "attention", "weights")[-1], jnp.concatenate([words.mask, image.mask], axis=1)
+    return weights[-1], jnp.concatenate([words.mask, image.mask], axis=1)
+
+
+def of_one_stream(verbs, words, image):
+    """Attention of a pair that is fused in one stream [L, B, H, M, M]; None where it is fused otherwise."""
+    stack = verbs.watched("fuse", words, image, "both").get("interaction", {}).get("encoder")
+    return None if stack is None else sown(stack["layers"], "attention", "weights")

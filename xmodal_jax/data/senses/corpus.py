@@ -31,8 +31,7 @@ def corpus_inventory(source, lang, least=2):
         if own == lang:
             texts.append([split(caption) for caption in dict.fromkeys(caption.lower() for caption in captions)])
     forms = {word for captions in texts for caption in captions for word in caption}
-    base = {word: english_base(word, forms.__contains__, {}) if lang == "en" else word for word in forms}
-    base |= {word: one for word in forms if lang == "en" and (one := singular(word, forms)) is not None}
+    base = {word: other_form(word, forms) if lang == "en" else word for word in forms}
     images, again, chances, nouns = (collections.Counter() for _ in range(4))
     for captions in texts:
         said = [{base[word] for word in caption} for caption in captions]
@@ -62,9 +61,9 @@ def corpus_inventory(source, lang, least=2):
     return TableInventory(dict.fromkeys(sorted(words), ()), lang, stop=stop | (forms - words))
 
 
-def singular(word, forms):
-    """The form without a plural's ending that the captions have too, or None."""
-    return next((word[: -len(end)] for end in ("es", "s") if word.endswith(end) and word[: -len(end)] in forms), None)
+def other_form(word, forms):
+    """The singular of an English word where the captions have that too, else the word."""
+    return english_base(word, lambda form: form != word and form in forms, {}) or word
 
 
 def noun_like(caption, place, stop):

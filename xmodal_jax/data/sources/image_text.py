@@ -145,6 +145,6 @@ def numbers_of(path: str, at: str | Path) -> np.ndarray:
             return np.load(path, allow_pickle=False).astype(np.float32).ravel()
         return np.loadtxt(path, np.float32, delimiter=",", ndmin=1).ravel()
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(
+        raise ImageError(  # skipped and counted as a picture that cannot be decoded
             f"{at}: the series {path} cannot be read ({error}): a .npy or a .csv of numbers is expected."
         ) from error
