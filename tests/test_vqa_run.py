@@ -14,6 +14,7 @@ from configs.vqa import get_config
 from xmodal_jax.data.answering import usual
 from xmodal_jax.decoding.answers import submission
 from xmodal_jax.errors import UserError
+from xmodal_jax.evaluators import blind
 from xmodal_jax.evaluators.answering import AnsweringEvaluator
 from xmodal_jax.systems import recipe
 from xmodal_jax.tables import runner, vqa_ume
@@ -201,9 +202,10 @@ def test_evaluator_knows_the_frequent_answers():
     )  # fmt: skip
     assert judge.trivial["frequent"][kinds.index("exists")] == counts.most_common(1)[0][0]
     same = parts.train.questions(0)[0]["question"]
-    judge.asked, judge.types = [(None, {"question": same, "answers": ["?"]})], ["exists"]
     words = collections.Counter(
         usual(question["answers"]) for i in range(len(parts.train)) for question in parts.train.questions(i)
         if question["question"] == same
     )  # fmt: skip
-    assert words[judge.trivial_answers(parts.train)["frequent_for_question"][0]] == max(words.values())
+    training = [(question, "en") for i in range(len(parts.train)) for question in parts.train.questions(i)]
+    asked = [({"question": same, "answers": ["?"], "type": "exists"}, "en")]
+    assert words[blind.answers(training, asked)["frequent_for_question"][0]] == max(words.values())

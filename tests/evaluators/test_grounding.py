@@ -54,6 +54,7 @@ class Seeing:
 
     examples = types.SimpleNamespace(text_length=20)
     model = types.SimpleNamespace(text_window=1)
+    where = 0  # from the gap on
 
     def sense_probabilities(self, pictures, items, associate=None):
         out = []
@@ -66,11 +67,12 @@ class Seeing:
                 if word in words:
                     at = words.index(word)
                     association[row, at : at + 3] = np.eye(2)[column]
-            association[row, np.flatnonzero(ids >= byte_ids.FIRST_SENTINEL)] = (0.6, 0.4) if "cat" not in words else (0.4, 0.6)
+            asked = np.flatnonzero(ids >= byte_ids.FIRST_SENTINEL) + self.where
+            association[row, asked] = (0.6, 0.4) if "cat" not in words else (0.4, 0.6)
         if associate is not None:
             association = associate(texts, association)
         for row, (ids, item) in enumerate(zip(texts, items, strict=True)):
-            weights = association[row, np.flatnonzero(ids >= byte_ids.FIRST_SENTINEL)].mean(0)
+            weights = association[row, np.flatnonzero(ids >= byte_ids.FIRST_SENTINEL) + self.where].mean(0)
             own = item["expressions"][0][0] == "car"
             out.append(np.array([weights[int(own)], weights[1 - int(own)] + 1e-6]))
         return out
@@ -82,8 +84,16 @@ def test_words_follow_the_association_of_their_gap():
         inventories={}, config=types.SimpleNamespace(second="image", image_bytes="raw", text_length=20)
     )
     judge = GroundingEvaluator(types.SimpleNamespace(maker=maker, held_out=source), count=0)
-    right, uniform, moved = judge.answers(Seeing(), judge.items)
-    assert right.all() and not uniform.any() and moved.all()
+    right, uniform, moved, gap_moved = judge.answers(Seeing(), judge.items)
+    assert right.all() and not uniform.any() and moved.all() and gap_moved.all()
+
+    class Beside(Seeing):
+        """Whose words follow what the byte before their gap is associated with."""
+
+        where = -1
+
+    right, _, moved, gap_moved = judge.answers(Beside(), judge.items)
+    assert right.all() and moved.all() and not gap_moved.any()
 
 
 def test_an_even_association():

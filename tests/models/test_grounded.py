@@ -12,9 +12,9 @@ from xmodal_jax.models import CrossmodalBytes
 GROUNDED = {**TINY, "grounded": True, "association_heads": 2}
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one round", "two rounds"])
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "coverage"])
 def case(request):
-    model, batch = CrossmodalBytes(**GROUNDED, association_rounds=request.param), random_batch(3, 768)
+    model, batch = CrossmodalBytes(**GROUNDED, coverage=request.param), random_batch(3, 768)
     return model, random_params(model, batch), batch
 
 
@@ -45,6 +45,11 @@ def test_nothing_goes_around_the_association(case, call):
     assert not np.any(none) and np.abs(own).max() > 1e-4
 
 
+def softmax(scores):
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
 def test_association_of_several_heads_is_its_closed_form(case, call):
     """What is shown is the mean of the heads; each takes up its own part; a given one stands in place of all."""
     model, params, batch = case
@@ -55,13 +60,17 @@ def test_association_of_several_heads_is_its_closed_form(case, call):
     kernels = {name: np.asarray(own[name]["kernel"], np.float64) for name in "qkv"}
     q, k, v = ((x @ kernels[name]).reshape(B, -1, 2, D // 2) for name, x in (("q", h), ("k", z), ("v", z)))
     scores = np.einsum("bthd,bkhd->bhtk", q, k) * (D // 2) ** -0.5
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
+    weights = softmax(scores)
+    if model.coverage:
+        covers, avoids = (h @ np.float64(own[name]["kernel"]) + np.float64(own[name]["bias"]) for name in ("covers", "avoids"))
+        naming = np.asarray(text.mask) / (1 + np.exp(2 - covers[..., 0]))  # [B, T]
+        away = np.log1p(np.exp(avoids)) * np.einsum("bt,bhtk->bk", naming, weights / 2)[:, None]  # [B, T, K]
+        weights = softmax(scores - away[:, None])
 
     def found(given):
         return model.apply(
             {"params": params}, text, second, given,
-            method=lambda model, text, second, given: model.associate(text.x, second.x, second.mask, given),
+            method=lambda model, text, second, given: model.associate(text.x, text.mask, second.x, second.mask, given),
         )  # fmt: skip
 
     even = np.full((B, T, z.shape[1]), 1 / z.shape[1], np.float32)
@@ -90,11 +99,8 @@ def test_models_of_before_keep_their_way(call):
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [
-        ({"fuse_by": "ume"}, "model.grounded"), ({"association_heads": 3}, "must divide"),
-        ({"association_rounds": 3}, "must be 1, or 2"),
-    ],
-)  # fmt: skip
+    [({"fuse_by": "ume"}, "model.grounded"), ({"association_heads": 3}, "must divide")],
+)
 def test_settings_that_do_not_go_together_are_refused(settings, told):
     with pytest.raises(UserError, match=told):
         CrossmodalBytes(**(GROUNDED | settings)).init(jax.random.PRNGKey(0), random_batch(1, 768))

@@ -230,3 +230,30 @@ def test_moments_lie_as_their_parameters_do_when_some_are_frozen(make_batch, nam
             assert all(moments[name].spec == kernels[path] for name in names), path
             assert bool(names) != bool(re.search("text_tower|second_bytes", path)), path
     assert not any("text_tower" in path or "second_bytes" in path for path in moments)
+
+
+def test_muon_turns_the_layers_momenta_into_orthogonal_matrices_and_leaves_the_rest_to_adam(rng):
+    """Each layer and each of q, k, v is a matrix: the singular values of its update are near one size, as are no gradient's."""
+    shapes = {"out": {"kernel": (2, 6, 4)}, "qkv": {"kernel": (2, 6, 3, 2, 2), "bias": (2, 3, 2, 2)}}
+    shapes = {"tower": {"layers": shapes}, "head": {"kernel": (6, 5)}}
+    params, grads = (
+        jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s), jnp.float32), shapes, is_leaf=lambda s: isinstance(s, tuple))
+        for _ in range(2)
+    )
+    config = OptimizerConfig(name="muon", learning_rate=0.1, schedule="constant", warmup=0.0, weight_decay=0.0, clip=0.0)
+    optimizer, _ = make_optimizer(config, STEPS)
+    found, _ = update(optimizer, grads, params)
+    layers, given = found["tower"]["layers"], grads["tower"]["layers"]
+    pairs = [(layers["out"]["kernel"][i], given["out"]["kernel"][i]) for i in range(2)]
+    pairs += [(layers["qkv"]["kernel"][i, :, j], given["qkv"]["kernel"][i, :, j]) for i in range(2) for j in range(3)]
+    for own, gradient in pairs:
+        u, _, v = np.linalg.svd(np.float64(gradient).reshape(6, 4), full_matrices=False)
+        own = np.float64(own).reshape(6, 4)
+        along = np.diag(u.T @ own @ v.T) / (-0.1 * 0.2 * 6**0.5)
+        assert along.min() > 0.5 and along.max() < 1.4  # five steps of the iteration come so near to 1
+        np.testing.assert_allclose(u @ np.diag(np.diag(u.T @ own @ v.T)) @ v, own, atol=2e-3)
+    config = OptimizerConfig(name="adamw", learning_rate=0.1, schedule="constant", warmup=0.0, weight_decay=0.0, clip=0.0)
+    plain, _ = update(make_optimizer(config, STEPS)[0], grads, params)
+    for path in (("head", "kernel"), ("tower", "layers", "qkv", "bias")):  # Adam with Nesterov's momentum: a longer first step
+        one, other = (functools.reduce(dict.__getitem__, path, tree) for tree in (found, plain))
+        np.testing.assert_allclose(one, other * (1 + 0.9 * (1 - 0.9) / (1 - 0.9**2)), rtol=1e-3)

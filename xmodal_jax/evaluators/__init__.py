@@ -14,10 +14,11 @@ from xmodal_jax.evaluators.masked import MaskedEvaluator
 from xmodal_jax.evaluators.objectives import ObjectivesEvaluator
 from xmodal_jax.evaluators.refer import ReferEvaluator
 from xmodal_jax.evaluators.retrieval import RetrievalEvaluator
-from xmodal_jax.evaluators.sense import SenseEvaluator
+from xmodal_jax.evaluators.sense import SenseEvaluator, UnseenSenseEvaluator
 
 EVALUATORS = {
     "sense": SenseEvaluator,
+    "sense_unseen": UnseenSenseEvaluator,
     "masked": MaskedEvaluator,
     "retrieval": RetrievalEvaluator,
     "generation": GenerationEvaluator,

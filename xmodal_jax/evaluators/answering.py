@@ -7,8 +7,9 @@ import numpy as np
 from xmodal_jax.data.answering import usual
 from xmodal_jax.decoding.answers import answer_all
 from xmodal_jax.draw.blocks import Candidate, Sample
+from xmodal_jax.evaluators import blind
 from xmodal_jax.evaluators.held_out import drawn
-from xmodal_jax.metrics.vqa import accuracy_by, answer_kind, vqa_accuracy
+from xmodal_jax.metrics.vqa import accuracy_by, vqa_accuracy
 
 CANDIDATES = 5  # likeliest answers that a sample shows
 
@@ -25,27 +26,11 @@ class AnsweringEvaluator:
         self.source = recipe.held_out
         numbers = drawn(self.source, count)
         self.asked = [(i, question) for i in numbers for question in self.source.questions(i) if question["answers"]]
-        self.types = [kind_of(question) for _, question in self.asked]
+        self.types = [blind.kind_of(question) for _, question in self.asked]
         self.rows, self.shown = rows, samples
-        self.trivial = self.trivial_answers(recipe.train)
-
-    def trivial_answers(self, train):
-        """{name: an answer to each question} of what any answerer must beat."""
-        by_type, by_words = collections.defaultdict(collections.Counter), collections.defaultdict(collections.Counter)
-        for i in range(len(train)):
-            for question in train.questions(i):
-                if question["answers"]:
-                    answer = usual(question["answers"])
-                    by_type[kind_of(question)][answer] += 1
-                    by_words[question["question"]][answer] += 1
-
-        def best(counts):
-            return counts.most_common(1)[0][0] if counts else ""
-
-        frequent = [best(by_type[kind]) for kind in self.types]
-        asked = zip(self.asked, self.types, strict=True)
-        words = [best(by_words.get(question["question"]) or by_type[kind]) for (_, question), kind in asked]
-        return {"frequent": frequent, "frequent_for_question": words}
+        train = recipe.train
+        training = [(question, "") for i in range(len(train)) for question in train.questions(i)]
+        self.trivial = blind.answers(training, [(question, "") for _, question in self.asked])
 
     def run(self, predictor):
         if not self.asked:
@@ -86,8 +71,3 @@ class AnsweringEvaluator:
             truth=usual(question["answers"]), correct=value > 0.5, lang=example["lang"], id=example["id"], heat=heat,
             candidates=[Candidate(answer, share) for answer, share in found],
         )  # fmt: skip
-
-
-def kind_of(question):
-    """The type that the data set names, else that of its answers."""
-    return question.get("type") or answer_kind(question["answers"])

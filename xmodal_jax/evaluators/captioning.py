@@ -1,7 +1,5 @@
 """Captions of held-out pictures by the public caption metrics, beside what needs no picture at all."""
 
-import collections
-
 import numpy as np
 from absl import logging
 
@@ -9,6 +7,7 @@ from xmodal_jax.config import choose
 from xmodal_jax.data.senses.wordnet import wordnet_folder
 from xmodal_jax.draw.blocks import Sample
 from xmodal_jax.errors import UserError
+from xmodal_jax.evaluators import blind
 from xmodal_jax.evaluators.held_out import drawn, parts
 from xmodal_jax.metrics.captioning import caption_scores
 from xmodal_jax.metrics.cider import CiderD
@@ -45,21 +44,12 @@ class CaptioningEvaluator:
         self.sampled = {"sample": True, "returned": candidates, "temperature": temperature}
         self.training = [train.captions(i)[0] for i in range(len(train))]
         self.pool = list(dict.fromkeys(text for captions in self.training for text in captions))
-        self.trivial = self.trivial_captions(recipe.config.seed)
+        training = [(captions, "") for captions in self.training]
+        self.trivial = blind.captions(training, [""] * len(self.examples), recipe.config.seed)
         try:
             self.synonyms = wordnet_senses(wordnet_folder())
         except UserError:
             self.synonyms = None
-
-    def trivial_captions(self, seed):
-        """{name: one caption a held-out picture} of what any captioner must beat."""
-        counts = collections.Counter(text for captions in self.training for text in captions)
-        rng = np.random.default_rng(seed)
-        drawn = [self.training[int(i)] for i in rng.integers(len(self.training), size=len(self.examples))]
-        return {
-            "frequent": [counts.most_common(1)[0][0]] * len(self.examples),
-            "random": [captions[int(rng.integers(len(captions)))] for captions in drawn],
-        }
 
     def run(self, predictor):
         captions = {"score": self.best, "consensus": self.consensus, "retrieve": self.nearest}[self.choose_by](predictor)

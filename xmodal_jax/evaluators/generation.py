@@ -4,19 +4,34 @@ import numpy as np
 
 from xmodal_jax.data.examples import caption_prompt
 from xmodal_jax.draw.blocks import Sample
+from xmodal_jax.evaluators import blind
 from xmodal_jax.evaluators.held_out import drawn, parts
+from xmodal_jax.metrics.cider import CiderD
+from xmodal_jax.metrics.tokens import caption_tokens
 
 
 class GenerationEvaluator:
-    """Metrics: answer_accuracy (min(humans who agree / 3, 1), mean over questions), caption_exact (a reference, word for word).
+    """Metrics: generation/answer_accuracy (min(humans who agree / 3, 1), mean over questions), beside answer/{frequent,
+    frequent_for_question} of answers without eyes; caption_exact (a reference, word for word) and ciderD, beside
+    {frequent,random}/ciderD of captions without eyes, in the picture's language.
 
     Samples: captions beside references, answers beside the truth, relation maps of the reducer.
     """
 
-    def __init__(self, recipe, count=64, rows=64, samples=6):
+    def __init__(self, recipe, count=64, rows=64, samples=6, train=2000):
         source = recipe.held_out
         self.examples = [source[i] for i in drawn(source, count)]
+        self.asked = [(example, question) for example in self.examples for question in example.get("questions", ())]
+        self.asked = self.asked[: 2 * len(self.examples)]
         self.rows, self.shown = rows, samples
+        known = range(0, len(recipe.train), -(-len(recipe.train) // train))
+        told = [recipe.train.captions(i) for i in known]
+        langs = [example["lang"] for example in self.examples]
+        self.captions = blind.captions([(texts, lang) for texts, _, lang in told], langs, recipe.config.seed)
+        self.answers = {}
+        if self.asked:
+            training = [(one, told[n][2]) for n, i in enumerate(known) for one in recipe.train.questions(i)]
+            self.answers = blind.answers(training, [(question, example["lang"]) for example, question in self.asked])
 
     def run(self, predictor):
         results, samples = {}, []
@@ -24,6 +39,8 @@ class GenerationEvaluator:
         captions = self._answers(predictor, self.examples, prompts)
         exact = [text in example["captions"] for text, example in zip(captions, self.examples, strict=True)]
         results["generation/caption_exact"] = float(np.mean(exact))
+        for name, texts in {"": captions, **{f"{kind}/": texts for kind, texts in self.captions.items()}}.items():
+            results[f"generation/{name}ciderD"] = self.likeness(texts)
         for example, text, right in list(zip(self.examples, captions, exact, strict=True))[: self.shown]:
             assignment, relation = predictor.relation(example)
             samples.append(
@@ -39,12 +56,11 @@ class GenerationEvaluator:
                     id=example["id"],
                 )
             )
-        asked = [(example, question) for example in self.examples for question in example.get("questions", ())]
-        asked = asked[: 2 * len(self.examples)]
-        if asked:
+        if asked := self.asked:
             answers = self._answers(predictor, [e for e, _ in asked], [q["question"] for _, q in asked])
-            agree = [min(q["answers"].count(a) / 3, 1.0) for a, (_, q) in zip(answers, asked, strict=True)]
+            agree = agreement(answers, asked)
             results["generation/answer_accuracy"] = float(np.mean(agree))
+            results |= {f"generation/answer/{kind}": float(np.mean(agreement(a, asked))) for kind, a in self.answers.items()}
             for (example, question), answer, score in list(zip(asked, answers, agree, strict=True))[::2][: self.shown]:
                 samples.append(
                     Sample(
@@ -60,7 +76,19 @@ class GenerationEvaluator:
                 )
         return results, samples
 
+    def likeness(self, captions):
+        """Mean CIDEr-D."""
+        references = [[caption_tokens(text) for text in example["captions"]] for example in self.examples]
+        judge = CiderD(references)
+        pairs = zip(captions, references, strict=True)
+        return float(np.mean([judge.score(caption_tokens(text), own) for text, own in pairs]))
+
     def _answers(self, predictor, seconds, prompts):
         """A caption is the answer to its language's prompt."""
         pairs = zip(parts(seconds, self.rows), parts(prompts, self.rows), strict=True)
         return [text for second, prompt in pairs for (text,) in predictor.write_answers(second, prompt)]
+
+
+def agreement(answers, asked):
+    """min(humans who agree / 3, 1) of each answer."""
+    return [min(question["answers"].count(answer) / 3, 1.0) for answer, (_, question) in zip(answers, asked, strict=True)]

@@ -1,5 +1,7 @@
 """Does each word look at its own thing? Association maps against boxes, and what becomes of the words when they are changed."""
 
+import functools
+
 import numpy as np
 
 from xmodal_jax.data import bytes as byte_ids
@@ -19,7 +21,8 @@ class GroundingEvaluator:
     map in the own box, divided by the box's share; word_correlation, mean over captions, of both words' maps.
     With each word masked in turn, and the two words as the only candidates: grounding/right, whether it is the likelier one;
     association_uniform, the same with an association that is even, chance 1/2; moved_follows, of words that were right, whether
-    the other one is, when the gap has the association of the other word. captions: how many there were.
+    the other one is, when the association of the whole text is moved to the other word's; gap_moved_follows, when that of the
+    gap alone is (the words beside it, which take up what it stands for too, keep theirs). captions: how many there were.
 
     Args:
       count: held-out examples to look for such captions in, 0: all; one caption an example.
@@ -41,9 +44,10 @@ class GroundingEvaluator:
         parts = [self.items[i : i + self.rows] for i in range(0, len(self.items), self.rows)]
         maps = np.concatenate([self.maps(predictor, part) for part in parts])  # [captions, 2, N]
         results = looked(maps, self.items)
-        right, even, moved = (np.concatenate(kind) for kind in zip(*(self.answers(predictor, p) for p in parts), strict=True))
+        right, even, *moved = (np.concatenate(kind) for kind in zip(*(self.answers(predictor, p) for p in parts), strict=True))
         results |= {"right": right.mean(), "association_uniform": even.mean()}
-        results["moved_follows"] = moved[right].mean() if right.any() else np.nan
+        for name, follows in zip(("moved_follows", "gap_moved_follows"), moved, strict=True):
+            results[name] = follows[right].mean() if right.any() else np.nan
         results["captions"] = len(self.items)
         return {f"grounding/{name}": float(value) for name, value in results.items()}, []
 
@@ -60,7 +64,8 @@ class GroundingEvaluator:
         return [slice(start // window, max(start // window + 1, -(-end // window))) for start, end in item["bytes"]]
 
     def answers(self, predictor, items):
-        """With each word masked in turn: (right, right with an even association, the other one with the other's) bool [2 n]."""
+        """With each word masked in turn: (right, right with an even association, the other one with the other's in the whole
+        text, in the gap alone) bool [2 n]."""
         asked = [
             {"text": item["text"], "span": item["spans"][own], "expressions": [[item["words"][own]], [item["words"][1 - own]]]}
             for item in items
@@ -68,7 +73,7 @@ class GroundingEvaluator:
         ]
         pictures = [item["image"] for item in items for _ in (0, 1)]
 
-        def moved(texts, association):
+        def moved(texts, association, whole=True):
             out, window = association.copy(), predictor.model.text_window
             for row, ids in enumerate(texts):
                 item, own = items[row // 2], row % 2
@@ -77,14 +82,15 @@ class GroundingEvaluator:
                 if start > item["bytes"][own][0]:  # behind the gap, which is shorter or longer than the word
                     shift = len(gap) - (item["bytes"][own][1] - item["bytes"][own][0])
                 other = slice((start + shift) // window, max((start + shift) // window + 1, -(-(end + shift) // window)))
-                out[row, gap // window] = association[row, other].mean(0)
+                there = association[row].any(-1) if whole else gap // window
+                out[row, there] = association[row, other].mean(0)
             return out
 
         found = []
-        for change in (None, even, moved):
+        for change in (None, even, moved, functools.partial(moved, whole=False)):
             shares = predictor.sense_probabilities(pictures, asked, change)
             found.append(np.array([share.argmax() for share in shares]))
-        return found[0] == 0, found[1] == 0, found[2] == 1
+        return found[0] == 0, found[1] == 0, found[2] == 1, found[3] == 1
 
 
 def two_things(example, length):

@@ -7,6 +7,7 @@ import numpy as np
 
 from xmodal_jax.decoding.byte_predictor import expressions
 from xmodal_jax.draw.blocks import Condition, Sample
+from xmodal_jax.errors import UserError
 
 CONDITIONS = {
     "right_image": "image",
@@ -31,11 +32,18 @@ class SenseEvaluator:
     every byte alike); chance (mean of 1 / senses); each per language too; items.
     """
 
+    name = "sense_accuracy"
+
     def __init__(self, recipe, count=256, rows=64, samples=12):
         self.inventories, self.rows, self.shown = recipe.maker.inventories, rows, samples
-        offered = hasattr(recipe.held_out, "sense_items") and recipe.maker.config.second == "image"
-        made = recipe.held_out.sense_items(count, recipe.config.seed) if offered else []
+        source = self.source(recipe.held_out)
+        offered = hasattr(source, "sense_items") and recipe.maker.config.second == "image"
+        made = source.sense_items(count, recipe.config.seed) if offered else []
         self.items = [item for item in map(self._with_expressions, made) if item]
+
+    def source(self, held_out):
+        """Of the items."""
+        return held_out
 
     def _with_expressions(self, item):
         inventory = self.inventories.get(item["lang"])
@@ -62,9 +70,7 @@ class SenseEvaluator:
         for lang in sorted(set(langs)) if len(set(langs)) > 1 else ():
             results |= {f"{name}/{lang}": float(values[langs == lang].mean()) for name, values in right.items()}
         results["items"] = len(self.items)
-        return {f"sense_accuracy/{name}": value for name, value in results.items()}, self._samples(
-            predictor, right, probabilities
-        )
+        return {f"{self.name}/{name}": value for name, value in results.items()}, self._samples(predictor, right, probabilities)
 
     def _right(self, probabilities, wanted):
         return np.array([p.argmax() == w for p, w in zip(probabilities, wanted, strict=True)])
@@ -109,3 +115,19 @@ class SenseEvaluator:
                 condition("no image", "no_image", None, None),
             ),
         )
+
+
+class UnseenSenseEvaluator(SenseEvaluator):
+    """The same items, their pictures drawn in a style that no training picture has: metrics sense_unseen/*, as above."""
+
+    name = "sense_unseen"
+
+    def __init__(self, recipe, count=256, rows=64, samples=6, style="sketch"):
+        if style in getattr(recipe.held_out, "styles", ()):
+            trained = ", ".join(recipe.held_out.styles)
+            raise UserError(f"config.evaluators.sense_unseen.style={style!r} is trained on: config.data.styles has {trained}.")
+        self.style = style
+        super().__init__(recipe, count, rows, samples)
+
+    def source(self, held_out):
+        return held_out.in_style(self.style) if hasattr(held_out, "in_style") else None

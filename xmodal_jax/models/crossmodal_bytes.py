@@ -9,6 +9,7 @@ from typing import Any
 
 import flax
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from xmodal_jax.data.bytes import VOCABULARY
@@ -71,9 +72,8 @@ class CrossmodalBytes(nn.Module):
       grounded: text tokens take up what they are associated with first, and only they are seen by the `layers` crossmodal
         blocks and by the decoder: nothing of the second modality reaches a byte but through the association. Otherwise both
         modalities meet in the blocks, the decoder sees both, and the mean of the second stands beside (runs of before).
-      association_heads: of a grounded model's association; what is shown is their mean. association_rounds: 2: text tokens
-        associate again behind the crossmodal blocks, in which they have told each other what they took up, so that a gap can
-        look for what no other word has; what is shown is the second round's.
+      association_heads: of a grounded model's association; what is shown is their mean. coverage: tokens can avoid what the
+        others are associated with, see `Association`, so that a gap can look for what no other word has.
       reducer, slots: how the second modality is brought down to K vectors.
       second_width: width of its tower if it differs from `width` (the reducer projects back).
       shared_width: P.
@@ -102,7 +102,7 @@ class CrossmodalBytes(nn.Module):
     fuse_by: str = "attention"
     grounded: bool = False
     association_heads: int = 1
-    association_rounds: int = 1
+    coverage: bool = False
     decoder_layers: int = 2
     mlp_ratio: float = 4.0
     reducer: str = "relation"
@@ -125,8 +125,6 @@ class CrossmodalBytes(nn.Module):
             raise UserError("model.grounded: the text alone goes through the crossmodal blocks: model.fuse_by=attention.")
         if self.association_heads < 1 or self.width % self.association_heads:
             raise UserError(f"model.association_heads={self.association_heads} must divide model.width={self.width}.")
-        if self.association_rounds not in (1, 2) or (self.association_rounds == 2 and not self.grounded):
-            raise UserError(f"model.association_rounds={self.association_rounds}: must be 1, or 2 of a grounded model.")
         if self.reducer not in REDUCERS:
             raise UserError(f"model.reducer={self.reducer!r}: must be one of {', '.join(REDUCERS)}.")
 
@@ -153,9 +151,7 @@ class CrossmodalBytes(nn.Module):
         self.reduce = REDUCERS[self.reducer](self.slots, out_width, dtype=self.dtype)
         self.modality = self.param("modality", nn.initializers.normal(0.1), (2, self.width))
         self.fusion = stack(self.layers) if self.fuse_by == "attention" else PairTokens(self.width, self.heads, 0, self.dtype)
-        self.associate = Association(self.width, self.association_heads, self.dtype)
-        if self.association_rounds > 1:
-            self.associate_again = Association(self.width, self.association_heads, self.dtype)
+        self.associate = Association(self.width, self.association_heads, self.coverage, self.dtype)
         self.decoder = stack(self.decoder_layers, cross=True)
         if self.grounded:
             self.to_words = Dense(NAME_BUCKETS, dtype=self.dtype)
@@ -186,10 +182,8 @@ class CrossmodalBytes(nn.Module):
         """The crossmodal encoder (claims 4, 8-10): attention or pairs of both, then the association of every text token; of a
         grounded model first the association, then attention of the text. association [B, T, K]: in place of its own."""
         if self.grounded:
-            x, shown, taken = self.associate(text.x, second.x, second.mask, association)
+            x, shown, taken = self.associate(text.x, text.mask, second.x, second.mask, association)
             x, _ = self.fusion(x + self.modality[0].astype(x.dtype), text.mask[:, None, None], train=train)
-            if self.association_rounds > 1:
-                x, shown, taken = self.associate_again(x, second.x, second.mask, association)
             return Fused(x, text.mask, shown, taken=taken)
         told, seen = text.x + self.modality[0].astype(text.x.dtype), second.x + self.modality[1].astype(text.x.dtype)
         mask = jnp.concatenate([text.mask, second.mask], axis=1)
@@ -198,7 +192,7 @@ class CrossmodalBytes(nn.Module):
         else:
             x, _ = self.fusion(jnp.concatenate([told, seen], 1), mask[:, None, None], train=train)
             told, seen = jnp.split(x, [text.x.shape[1]], axis=1)  # [B, T, D], [B, K, D]
-        told, association, _ = self.associate(told, seen, second.mask, association)
+        told, association, _ = self.associate(told, text.mask, seen, second.mask, association)
         return Fused(jnp.concatenate([told, seen], axis=1), mask, association, second.summary)
 
     def decode(self, inputs, fused, cache=None, index=None, train=False):
@@ -249,16 +243,21 @@ class CrossmodalBytes(nn.Module):
 class Association(nn.Module):
     """Semantic association information matched for each token unit (claim 4), and its use for the masked words.
 
-    A = softmax_K(W_q h_t . W_k z_k / sqrt d); every text token takes up what it is associated with: h_t + (A W_v z)_t, of each
-    of its heads a part; d: width of a head.
+    A = softmax_K(S), S_tk = W_q h_t . W_k z_k / sqrt d; every text token takes up what it is associated with: h_t +
+    (A W_v z)_t, of each of its heads a part; d: width of a head. With `coverage`, as translation has it of the words before
+    (Tu et al., 2016, "Modeling coverage for neural machine translation"), here of all tokens at once:
+
+        A' = softmax_K(S_tk - softplus(w_a . h_t + b_a) sum_s sigmoid(w_c . h_s + b_c - 2) A_sk)
+    what tokens that name things (c) have found is left to them by tokens that look for something else (a).
     """
 
     width: int
     heads: int = 1
+    coverage: bool = False
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, text, second, second_mask, given=None):
+    def __call__(self, text, text_mask, second, second_mask, given=None):
         """text [B, T, D], second [B, K, D], second_mask bool [B, K], given: association [B, T, K] that takes the place of the
         computed one in all heads, or None -> (text [B, T, D], association [B, T, K], mean of the heads, and what each token is
         associated with, A z [B, T, D])."""
@@ -269,6 +268,12 @@ class Association(nn.Module):
 
         scores = jnp.einsum("bthd,bkhd->bhtk", parts(text, "q"), parts(second, "k")) * (self.width // self.heads) ** -0.5
         weights = masked_softmax(scores, second_mask[:, None, None])  # [B, H, T, K]
+        if self.coverage:
+            naming = jax.nn.sigmoid(Dense(1, name="covers")(text).astype(jnp.float32)[..., 0] - 2) * text_mask  # [B, T]
+            covered = jnp.einsum("bt,btk->bk", naming, weights.mean(1))
+            avoiding = jax.nn.softplus(Dense(1, name="avoids")(text).astype(jnp.float32))  # [B, T, 1]
+            scores = scores - (avoiding * covered[:, None])[:, None]
+            weights = masked_softmax(scores, second_mask[:, None, None])
         if given is not None:
             weights = jnp.broadcast_to(jnp.where(second_mask[:, None], given, 0)[:, None], weights.shape)
         taken = jnp.einsum("bhtk,bkhd->bthd", weights.astype(second.dtype), parts(second, "v")).reshape(text.shape)

@@ -4,10 +4,12 @@ import dataclasses
 
 import jax
 import optax
+import optax.contrib
 
 from xmodal_jax.config import choose
 from xmodal_jax.errors import UserError
 from xmodal_jax.train import by_path
+from xmodal_jax.train.mesh import path_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,32 @@ OPTIMIZERS = {
     "lion": lambda c, lr: optax.lion(lr, c.b1, c.b2, weight_decay=c.weight_decay, mask=decayed),
     "adafactor": lambda c, lr: optax.adafactor(lr),
     "sgd": lambda c, lr: optax.sgd(lr, c.b1),
+    "muon": lambda c, lr: optax.contrib.muon(
+        lr,
+        beta=0.95,
+        weight_decay=c.weight_decay,
+        weight_decay_mask=decayed,
+        adam_b1=c.b1,
+        adam_b2=c.b2,
+        adam_weight_decay=0.0,
+        muon_weight_dimension_numbers=matrices,
+        consistent_rms=0.2,  # updates as large as AdamW's, so that learning rates carry over
+    ),
 }
+
+
+def matrices(params):
+    """Which parameters Muon takes as matrices (Jordan, 2024; Liu et al., 2025): kernels of the layers of stacks, [L, in, out],
+    [L, in, heads, d] or [L, in, parts, heads, d], each layer and part one matrix from `in` to the rest; None for all others."""
+
+    def dimensions(path, leaf):
+        path = path_of(path)
+        if not (path.endswith("kernel") and by_path.holder(path) is not None and leaf.ndim > 2):
+            return None
+        rest = (2,) if leaf.ndim == 3 else (leaf.ndim - 2, leaf.ndim - 1)
+        return optax.contrib.MuonDimensionNumbers(reduction_axis=(1,), output_axis=rest)
+
+    return jax.tree_util.tree_map_with_path(dimensions, params)
 
 
 def decayed(params):

@@ -11,6 +11,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.files import replace_text
 
 ADDED = {"init": "", "examples.features": ""}  # settings that runs from before they existed do not list
+GONE = {"model.association_rounds": 1}  # settings that are no more, with the value that means what is done without them
 MAY_CHANGE = ("log_every", "eval_", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
 
 
@@ -29,7 +30,8 @@ def check_workdir(config, workdir):
     path = os.path.join(workdir, "config.json")
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
-            old = ADDED | configuration.flat(json.load(file))
+            found = configuration.flat(json.load(file))
+        old = ADDED | {key: value for key, value in found.items() if GONE.get(key) != value}
         new = ADDED | configuration.flat(json.loads(configuration.to_json(config)))
         differing = [
             f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
@@ -49,4 +51,9 @@ def run_config(workdir):
     if not os.path.exists(path):
         raise UserError(f"{workdir} holds no run: there is no config.json. Train first, or give the run's --workdir.")
     with open(path, encoding="utf-8") as file:
-        return ConfigDict(json.load(file))
+        config = ConfigDict(json.load(file))
+    for key, value in GONE.items():
+        section, name = key.split(".")
+        if config.get(section, {}).get(name) == value:
+            del config[section][name]
+    return config

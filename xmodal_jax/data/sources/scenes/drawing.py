@@ -33,6 +33,7 @@ _FIXED = {
     "g": (70, 130, 60),
     "y": (250, 220, 90),
 }
+_RIM = (40, 36, 44, 255)
 _SUPERSAMPLE = 4
 _BUDGET = 128 * 2**20  # bytes of sprites and backgrounds kept
 
@@ -103,20 +104,72 @@ def _paint(draw: ImageDraw.ImageDraw, kind: str, numbers: tuple, unit: float, gr
                 draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill)
 
 
-def rasterise(key: str, color: str, side: int) -> np.ndarray:
+def rasterise(key: str, color: str, side: int, style: str = "flat") -> np.ndarray:
     """The thing in a square of `side` pixels: uint8 [side, side, 4], alpha not multiplied in."""
     large = side * _SUPERSAMPLE
     canvas = Image.new("RGBA", (large, large), (0, 0, 0, 0))
-    draw, palette, unit = ImageDraw.Draw(canvas), _palette(color), large / 104
-    for grow in (2.0, 0.0):  # a dark rim round the whole figure first, so that it stands out on any background
-        for role, kind, numbers in FIGURES[key]:
-            shifted = _shift(kind, numbers)
-            _paint(draw, kind, shifted, unit, grow, (40, 36, 44, 255) if grow else (*palette[role], 255))
+    STYLES[style](ImageDraw.Draw(canvas), FIGURES[key], _palette(color), large / 104)
     rgba = np.asarray(canvas, np.float32).reshape(side, _SUPERSAMPLE, side, _SUPERSAMPLE, 4)
     alpha = rgba[..., 3:].mean((1, 3))  # [s, s, 1]
     color_sum = (rgba[..., :3] * rgba[..., 3:]).mean((1, 3))
     rgb = color_sum / np.maximum(alpha, 1e-6)
     return np.concatenate([rgb, alpha], -1).round().clip(0, 255).astype(np.uint8)
+
+
+def _flat(draw, figure, palette, unit):
+    """Plain areas within a dark rim round the whole figure, so that it stands out on any background."""
+    for _, kind, numbers in figure:
+        _paint(draw, kind, _shift(kind, numbers), unit, 2.0, _RIM)
+    _cut(draw, figure, palette, unit)
+
+
+def _cut(draw, figure, palette, unit):
+    """Plain areas, as cut out of paper."""
+    for role, kind, numbers in figure:
+        _paint(draw, kind, _shift(kind, numbers), unit, 0.0, (*palette[role], 255))
+
+
+def _line(draw, figure, palette, unit):
+    """As in a colouring book: every part within a dark line, its colour thin."""
+    for role, kind, numbers in figure:
+        shifted = _shift(kind, numbers)
+        _paint(draw, kind, shifted, unit, 2.0, _RIM)
+        _paint(draw, kind, shifted, unit, 0.0, (*_thin(palette[role], 0.5), 255))
+
+
+def _sketch(draw, figure, palette, unit):
+    """With a pen of the thing's colour on paper: every part's outline in two strokes of an unsteady hand, hardly any fill."""
+    hand = np.random.Generator(np.random.PCG64(len(figure)))
+    for role, kind, numbers in figure:
+        ink = palette["d"] if role in "ml" else palette[role]
+        points = _outline(kind, _shift(kind, numbers))
+        if kind not in "la":
+            draw.polygon([tuple(unit * point) for point in points], fill=(*_thin(palette[role], 0.18), 255))
+        for _ in range(2):
+            stroke = [tuple(unit * point) for point in points + hand.normal(0, 0.9, points.shape)]
+            draw.line(stroke, fill=(*ink, 255), width=max(1, round(2.2 * unit)), joint="curve")
+
+
+def _thin(color, share):
+    """A colour on white paper."""
+    return tuple(int(share * value + (1 - share) * 250) for value in color)
+
+
+def _outline(kind, numbers):
+    """The points round a primitive, or along a line, closed where it is closed: float64 [n, 2]."""
+    if kind in "pl":
+        points = np.array(numbers[kind == "l" :], np.float64).reshape(-1, 2)
+        return np.concatenate([points, points[:1]]) if kind == "p" else points
+    if kind == "a":
+        _, cx, cy, rx, ry, start, end = numbers
+    else:
+        cx, cy, rx, ry, start, end = (*numbers, 0, 360)[:6]
+    angles = np.radians(np.linspace(start, end if end > start else end + 360, 25))
+    points = np.stack([cx + rx * np.cos(angles), cy + ry * np.sin(angles)], -1)
+    return np.concatenate([points, [[cx, cy]], points[:1]]) if kind == "s" else points
+
+
+STYLES = {"flat": _flat, "cut": _cut, "line": _line, "sketch": _sketch}
 
 
 def _shift(kind: str, numbers: tuple) -> tuple:
@@ -130,11 +183,11 @@ def _shift(kind: str, numbers: tuple) -> tuple:
     return numbers[0] + 2, numbers[1] + 2, *numbers[2:]
 
 
-def sprite(key: str, color: str, side: int) -> Sprite:
+def sprite(key: str, color: str, side: int, style: str = "flat") -> Sprite:
     """The thing ready to be pasted, kept from call to call."""
 
     def make():
-        rgba = rasterise(key, color, side).astype(np.uint16)
+        rgba = rasterise(key, color, side, style).astype(np.uint16)
         alpha = (rgba[..., 3:] * 256 + 127) // 255
         add, keep = rgba[..., :3] * alpha, 256 - alpha
         rows, columns = np.flatnonzero(alpha.any((1, 2))), np.flatnonzero(alpha.any((0, 2)))
@@ -143,7 +196,7 @@ def sprite(key: str, color: str, side: int) -> Sprite:
             box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
         return Sprite(add, keep, box), add.nbytes + keep.nbytes
 
-    return _cache.get((key, color, side), make)
+    return _cache.get((key, color, side, style), make)
 
 
 def background(color: int, texture: int, size: int) -> np.ndarray:

@@ -49,7 +49,7 @@ class Placed(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A scene; objects[0] is the main one. `word` is the ambiguous word for it in `lang`, or None."""
+    """A scene; objects[0] is the main one. `word` is the ambiguous word for it in `lang`, or None; style: how it is drawn."""
 
     objects: tuple[Placed, ...]
     word: str | None
@@ -57,6 +57,7 @@ class Scene(NamedTuple):
     color: int  # of the background
     texture: int
     roll: float
+    style: str = "flat"
 
     def with_main(self, key: str) -> "Scene":
         """The same scene with another thing as its main object."""

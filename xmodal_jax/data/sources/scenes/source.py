@@ -1,5 +1,6 @@
 """The built-in data set: drawn scenes with everything that the systems learn from, in English and Korean."""
 
+import copy
 import threading
 
 import numpy as np
@@ -29,6 +30,7 @@ class Scenes:
       fields: what an example holds beside `id` and `lang`, of `FIELDS`; `captions` brings `mentions`, `phrases` `absent`.
       cache: keep finished examples in memory: size * size * 3 bytes for a picture, about 10 kB for its texts.
       file_bytes: also give `image_file`, the picture as PNG bytes.
+      styles: how things are drawn, of `drawing.STYLES`; each scene has one of them, by its number.
 
     Raises:
       UserError: for a split, size, language or field that there is not.
@@ -45,12 +47,15 @@ class Scenes:
         fields: tuple[str, ...] = ("image", "captions"),
         cache: bool = False,
         file_bytes: bool = False,
+        styles: tuple[str, ...] = ("flat",),
     ):
         self.langs = (lang,) if isinstance(lang, str) else tuple(lang)
         self.fields = (fields,) if isinstance(fields, str) else tuple(fields)
         _check("split", (split,), tuple(COUNTS))
         _check("lang", self.langs, LANGUAGES)
         _check("field", self.fields, FIELDS)
+        self.styles = (styles,) if isinstance(styles, str) else tuple(styles)
+        _check("style", self.styles, tuple(drawing.STYLES))
         count = COUNTS[split] if count is None else count
         for name, number in (("size", size), ("count", count)):
             if not isinstance(number, int) or number < 1:
@@ -101,7 +106,16 @@ class Scenes:
 
     def scene(self, i: int) -> layout.Scene:
         """What example i shows, before it is drawn or told."""
-        return layout.sample(self.seed, self.split, i, self.lang(i))
+        scene = layout.sample(self.seed, self.split, i, self.lang(i))
+        if self.styles == ("flat",):
+            return scene
+        return scene._replace(style=layout.pick(layout.generator("style", self.seed, self.split, i), self.styles))
+
+    def in_style(self, style: str) -> "Scenes":
+        """The same scenes, all drawn in that style."""
+        other = copy.copy(self)
+        other.__setstate__(self.__getstate__() | {"styles": (style,)})
+        return other
 
     def captions(self, i: int, lang: str | None = None) -> tuple[list[str], list[list[tuple[int, int, str]]], str]:
         """Five captions of example i, the mentions in each and their language (by default the example's own)."""
@@ -148,13 +162,13 @@ class Scenes:
 
     def draw(self, scene: layout.Scene) -> np.ndarray:
         """The picture of any scene: uint8 [size, size, 3]. The main object is drawn last, so that nothing hides it."""
-        placed = [self._sprite(thing) for thing in reversed(scene.objects)]
+        placed = [self._sprite(thing, scene.style) for thing in reversed(scene.objects)]
         return drawing.compose((scene.color, scene.texture, scene.roll), placed, self.size)
 
-    def _sprite(self, thing: layout.Placed) -> tuple[drawing.Sprite, int, int]:
+    def _sprite(self, thing: layout.Placed, style: str) -> tuple[drawing.Sprite, int, int]:
         side = max(1, round(thing.width * self.size))
         corner = [min(max(round(middle * self.size - side / 2), 0), self.size - side) for middle in (thing.x, thing.y)]
-        return drawing.sprite(thing.key, thing.color, side), *corner
+        return drawing.sprite(thing.key, thing.color, side, style), *corner
 
     def _picture(self, i: int, scene: layout.Scene) -> np.ndarray:
         if self._pictures is None:
@@ -171,7 +185,7 @@ class Scenes:
         """The tightest box around each object's pixels, [x0, y0, x1, y1] in 0..1 (parts hidden by others included)."""
         boxes = []
         for thing in scene.objects:
-            drawn, x, y = self._sprite(thing)
+            drawn, x, y = self._sprite(thing, scene.style)
             x0, y0, x1, y1 = drawn.box
             boxes.append([(x + x0) / self.size, (y + y0) / self.size, (x + x1) / self.size, (y + y1) / self.size])
         return boxes
