@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from tests.conftest import TINY, random_batch, random_params
+from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import CrossmodalBytes
+from xmodal_jax.models.crossmodal_bytes import filled
 
 GROUNDED = {**TINY, "grounded": True, "association_heads": 2}
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "coverage"])
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "coverage and pointer"])
 def case(request):
-    model, batch = CrossmodalBytes(**GROUNDED, coverage=request.param), random_batch(3, 768)
+    model, batch = CrossmodalBytes(**GROUNDED, coverage=request.param, pointer=request.param), random_batch(3, 768)
+    batch["text"][:, 2], batch["text"][:, 5] = byte_ids.sentinel(0), byte_ids.sentinel(1)
     return model, random_params(model, batch), batch
 
 
@@ -79,6 +82,36 @@ def test_association_of_several_heads_is_its_closed_form(case, call):
         np.testing.assert_allclose(association, A.mean(1), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(taken, A.mean(1) @ z, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(x, h + np.einsum("bhtk,bkhd->bthd", A, v).reshape(h.shape), rtol=1e-4, atol=1e-4)
+
+
+def test_the_decoder_is_told_the_gap_that_it_fills(case, call):
+    """Written byte by byte the same as at once; told are the vector of the last sentinel's gap, before it the text's mean."""
+    model, params, batch = case
+    second = call(model, "encode_image", params, batch["second"], batch["second_length"])
+    inputs = np.array([[0, 70, byte_ids.sentinel(1), 71, 72, byte_ids.sentinel(0), 73]] * 3, np.int32)
+    _, fused = logits(model, params, second, batch)
+    whole, _ = model.apply({"params": params}, inputs, fused, method="decode")
+    cache, steps = model.apply({"params": params}, 3, 7, method="cache"), []
+    for at in (slice(0, 3), *(slice(i, i + 1) for i in range(3, 7))):
+        now, cache = model.apply({"params": params}, inputs[:, at], fused, cache, at.start, method="decode")
+        steps.append(now)
+    np.testing.assert_allclose(np.concatenate(steps, 1), whole, rtol=1e-4, atol=1e-4)
+    if not model.pointer:
+        return
+    np.testing.assert_array_equal(filled(inputs[:1])[0], [-1, -1, 1, 1, 1, 0, 0])
+    # With the decoder blind to the text, only what it is told is left of it.
+    blind = jax.tree_util.tree_map_with_path(lambda p, x: x * ("cross" not in str(p) or "out" not in str(p)), params)
+
+    def found(x):
+        return model.apply({"params": blind}, inputs, fused.replace(x=x), method="decode")[0]
+
+    moved = np.asarray(fused.x) + np.where(np.arange(fused.x.shape[1]) == 3, 1, 0)[:, None]
+    moved[:, 4] -= 1  # neither gap, and the same mean
+    np.testing.assert_allclose(found(moved), found(fused.x), rtol=1e-4, atol=1e-4)
+    moved[:, 4] -= 1
+    moved[:, 5] += 1  # the gap of sentinel 1
+    changed = np.abs(found(moved) - found(fused.x)).max(-1) > 1e-3
+    np.testing.assert_array_equal(changed, [[False, False, True, True, True, True, True]] * 3)
 
 
 def test_without_a_picture_nothing_is_associated(case, call):

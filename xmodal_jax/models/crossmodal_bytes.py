@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xmodal_jax.data.bytes import VOCABULARY
+from xmodal_jax.data.bytes import FIRST_SENTINEL, VOCABULARY
 from xmodal_jax.data.examples import NAME_BUCKETS
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
@@ -28,7 +28,8 @@ from xmodal_jax.models.vectors import LOG_SCALE, inverse_temperature, masked_mea
 class Tokens:
     """One modality: x [B, n, D], mask bool [B, n], pooled [B, P] of unit length, summary [B, D] the mean of its vectors.
 
-    Of a second modality also: reduced, what the reducer gave; names [B, buckets], logits of the words that name it.
+    Of a second modality also: reduced, what the reducer gave; names [B, buckets], logits of the words that name it. Of a text
+    also: gaps int32 [B, T], the number of the masked word that a token stands for, -1 where it stands for none.
     """
 
     x: Any
@@ -37,6 +38,7 @@ class Tokens:
     summary: Any
     reduced: Any = None
     names: Any = None
+    gaps: Any = None
 
 
 @flax.struct.dataclass
@@ -45,7 +47,7 @@ class Fused:
 
     summary [B, D]: mean vector of the second modality, 0 where there is none. Where the decoder sees the second modality
     through the association alone (`grounded`) x and mask are those of the text, and taken [B, T, D] is what each of its tokens
-    is associated with; there is no summary.
+    is associated with, gaps those of the text; there is no summary.
     """
 
     x: Any
@@ -53,6 +55,7 @@ class Fused:
     association: Any
     summary: Any = None
     taken: Any = None
+    gaps: Any = None
 
 
 class CrossmodalBytes(nn.Module):
@@ -74,6 +77,8 @@ class CrossmodalBytes(nn.Module):
         modalities meet in the blocks, the decoder sees both, and the mean of the second stands beside (runs of before).
       association_heads: of a grounded model's association; what is shown is their mean. coverage: tokens can avoid what the
         others are associated with, see `Association`, so that a gap can look for what no other word has.
+      pointer: of a grounded model: beside every byte that it writes the decoder is told the vector of the gap that it fills, or
+        the mean of the text where it fills none.
       reducer, slots: how the second modality is brought down to K vectors.
       second_width: width of its tower if it differs from `width` (the reducer projects back).
       shared_width: P.
@@ -103,6 +108,7 @@ class CrossmodalBytes(nn.Module):
     grounded: bool = False
     association_heads: int = 1
     coverage: bool = False
+    pointer: bool = False
     decoder_layers: int = 2
     mlp_ratio: float = 4.0
     reducer: str = "relation"
@@ -123,6 +129,8 @@ class CrossmodalBytes(nn.Module):
             raise UserError(f"model.fuse_by={self.fuse_by!r}: must be attention or ume.")
         if self.grounded and self.fuse_by != "attention":
             raise UserError("model.grounded: the text alone goes through the crossmodal blocks: model.fuse_by=attention.")
+        if (self.coverage or self.pointer) and not self.grounded:
+            raise UserError("model.coverage and model.pointer belong to a grounded model: model.grounded=True.")
         if self.association_heads < 1 or self.width % self.association_heads:
             raise UserError(f"model.association_heads={self.association_heads} must divide model.width={self.width}.")
         if self.reducer not in REDUCERS:
@@ -155,6 +163,8 @@ class CrossmodalBytes(nn.Module):
         self.decoder = stack(self.decoder_layers, cross=True)
         if self.grounded:
             self.to_words = Dense(NAME_BUCKETS, dtype=self.dtype)
+            if self.pointer:
+                self.from_text = Dense(self.width, use_bias=False, dtype=self.dtype)
         else:
             self.from_summary = Dense(self.width, use_bias=False, dtype=self.dtype)
         self.logits = Dense(VOCABULARY, dtype=self.dtype)
@@ -176,7 +186,10 @@ class CrossmodalBytes(nn.Module):
         x, mask = self.text_bytes(ids, segments)
         x, _ = self.text_tower(x, mask[:, None, None], train=train)
         summary = masked_mean(x, mask)
-        return Tokens(x, mask, unit(self.to_shared_text(summary)), summary)
+        spare = -ids.shape[1] % self.text_window
+        gaps = jnp.pad(numbers(ids), ((0, 0), (0, spare)), constant_values=-1)  # [B, T * window]
+        gaps = gaps.reshape(*mask.shape, self.text_window).max(-1)
+        return Tokens(x, mask, unit(self.to_shared_text(summary)), summary, gaps=gaps)
 
     def fuse(self, text, second, train=False, association=None):
         """The crossmodal encoder (claims 4, 8-10): attention or pairs of both, then the association of every text token; of a
@@ -184,7 +197,7 @@ class CrossmodalBytes(nn.Module):
         if self.grounded:
             x, shown, taken = self.associate(text.x, text.mask, second.x, second.mask, association)
             x, _ = self.fusion(x + self.modality[0].astype(x.dtype), text.mask[:, None, None], train=train)
-            return Fused(x, text.mask, shown, taken=taken)
+            return Fused(x, text.mask, shown, taken=taken, gaps=text.gaps)
         told, seen = text.x + self.modality[0].astype(text.x.dtype), second.x + self.modality[1].astype(text.x.dtype)
         mask = jnp.concatenate([text.mask, second.mask], axis=1)
         if self.fuse_by == "ume":
@@ -204,9 +217,16 @@ class CrossmodalBytes(nn.Module):
         x = self.text_bytes.decoder_input(inputs, start)
         if not self.grounded:
             x = x + self.from_summary(fused.summary)[:, None]  # a short way from the picture to the bytes: it is learned first
+        if self.pointer:
+            gap = filled(inputs, None if cache is None else cache["gap"][0])  # [B, S]
+            told = jnp.where(gap[..., None] < 0, fused.mask[:, None], fused.gaps[:, None] == gap[..., None])  # [B, S, T]
+            x = x + self.from_text(pool(told / jnp.maximum(told.sum(-1, keepdims=True), 1), fused.x))
         keys = inputs.shape[1] if cache is None else cache["k"].shape[3]
         mask = (start + jnp.arange(inputs.shape[1]))[:, None] >= jnp.arange(keys)[None]  # [S, keys]
-        x, cache = self.decoder(x, mask[None, None], fused.x, fused.mask[:, None, None], cache, index, train=train)
+        own = None if cache is None else {name: cache[name] for name in ("k", "v")}
+        x, own = self.decoder(x, mask[None, None], fused.x, fused.mask[:, None, None], own, index, train=train)
+        if cache is not None:
+            cache = own | ({"gap": gap[None, :, -1]} if self.pointer else {})
         return self.logits(x).astype(jnp.float32), cache
 
     def name_words(self, taken):
@@ -227,8 +247,9 @@ class CrossmodalBytes(nn.Module):
         return inverse_temperature(self.log_scale)
 
     def cache(self, batch, length):
-        """An empty key-value cache for `length` decoded bytes."""
-        return empty_cache(self.decoder_layers, batch, self.heads, length, self.width, self.dtype)
+        """An empty key-value cache for `length` decoded bytes; of a pointer also which gap is being filled, [1, B]."""
+        cache = empty_cache(self.decoder_layers, batch, self.heads, length, self.width, self.dtype)
+        return cache | ({"gap": jnp.full((1, batch), -1)} if self.pointer else {})
 
     def __call__(self, batch, train=False):
         """Touches every parameter once (initialisation): logits and pooled vectors."""
@@ -279,6 +300,20 @@ class Association(nn.Module):
         taken = jnp.einsum("bhtk,bkhd->bthd", weights.astype(second.dtype), parts(second, "v")).reshape(text.shape)
         association = weights.mean(1)
         return text + taken, association, pool(association, second)
+
+
+def numbers(ids):
+    """The number of the masked word that each id stands for, -1 where it is no sentinel."""
+    return jnp.where(ids >= FIRST_SENTINEL, ids - FIRST_SENTINEL, -1)
+
+
+def filled(inputs, before=None):
+    """Which gap each id [B, S] of a decoder fills, that of the last sentinel up to it; -1 before the first. before [B]: that of
+    the id before them."""
+    first = jnp.full(inputs.shape[:1], -1) if before is None else before
+    found = jnp.concatenate([first[:, None], numbers(inputs)], 1)  # [B, 1 + S]
+    last = jax.lax.cummax(jnp.where(found >= 0, jnp.arange(found.shape[1]), 0), axis=1)
+    return jnp.take_along_axis(found, last, axis=1)[:, 1:]
 
 
 def over_groups(association, assignment):
