@@ -81,6 +81,7 @@ def get_config(arg=""):
     if args.data == "scenes" and args.second == "image" and args.image_bytes == "raw":
         config.evaluators.grounding = {"count": count}
         config.evaluators.sense_unseen = {"count": count}
+        config.evaluators.sense_emoji = {"path": ""}
     return config
 
 

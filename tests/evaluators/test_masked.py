@@ -5,7 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from xmodal_jax.evaluators.masked import MaskedEvaluator, Neighbours, around, asked
+from xmodal_jax.errors import UserError
+from xmodal_jax.evaluators.masked import MaskedEvaluator, Neighbours, around, asked, read_words, write_words
 
 
 def example(i, text, *mentions):
@@ -75,3 +76,25 @@ def test_baselines_see_no_picture():
 
     found = judge.blind(Train(["a big Dog", "a red cat", "one r cat", "two w cat"]), MAKER, 10)
     assert found == {"baseline/frequency": pytest.approx(1 / 3), "baseline/ngram": pytest.approx(2 / 3)}
+
+
+def test_words_of_a_file_are_asked_whatever_the_rule_of_today(tmp_path):
+    source = [
+        {"id": "a", "captions": ["a big cat", "a dog"], "mentions": [[(6, 9, "cat")], [(2, 5, "dog")]], "lang": "en"},
+        {"id": "b", "captions": ["a dog", "a cow"], "mentions": [[(2, 5, "dog")], [(2, 5, "cow")]], "lang": "en"},
+        {"id": "c", "captions": ["a hen"], "mentions": [[(2, 5, "hen")]], "lang": "en"},
+    ]
+    path = tmp_path / "words.jsonl"
+    write_words(path, asked(source, MAKER))
+    given = read_words(path)
+    assert list(given) == ["a", "b", "c"] and [i["span"] for i in asked(source, MAKER, given)] == [
+        g[1:] for g in given.values()
+    ]
+    path.write_text('{"id": "a", "caption": 0, "start": 2, "end": 5}\n')
+    (item,) = asked(source, MAKER, read_words(path))
+    assert (item["word"], item["wrong"]["id"]) == ("big", "b")
+    path.write_text('{"id": "a", "caption": 1, "start": 2, "end": 5}\n')
+    assert asked(source, MAKER, read_words(path))[0]["wrong"]["id"] == "c"  # b has a dog too
+    path.write_text('{"id": "a"}\n')
+    with pytest.raises(UserError, match=":1: no line of words"):
+        read_words(path)

@@ -14,11 +14,12 @@ from xmodal_jax.evaluators.masked import MaskedEvaluator
 from xmodal_jax.evaluators.objectives import ObjectivesEvaluator
 from xmodal_jax.evaluators.refer import ReferEvaluator
 from xmodal_jax.evaluators.retrieval import RetrievalEvaluator
-from xmodal_jax.evaluators.sense import SenseEvaluator, UnseenSenseEvaluator
+from xmodal_jax.evaluators.sense import EmojiSenseEvaluator, SenseEvaluator, UnseenSenseEvaluator
 
 EVALUATORS = {
     "sense": SenseEvaluator,
     "sense_unseen": UnseenSenseEvaluator,
+    "sense_emoji": EmojiSenseEvaluator,
     "masked": MaskedEvaluator,
     "retrieval": RetrievalEvaluator,
     "generation": GenerationEvaluator,

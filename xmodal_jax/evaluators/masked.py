@@ -1,6 +1,8 @@
 """Masked words of held-out examples with the right, a wrong and no image, beside what needs no image at all."""
 
 import collections
+import json
+import os
 import re
 
 import jax
@@ -8,7 +10,9 @@ import numpy as np
 
 from xmodal_jax.data import masking
 from xmodal_jax.data.examples import FILL
+from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.held_out import drawn, lower_end, parts
+from xmodal_jax.files import replace_text
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives.language import masked_words
 
@@ -26,9 +30,14 @@ class MaskedEvaluator:
     commonest between the same two neighbours, else behind the same one, else before it.
     masked/{right,wrong,no}_image/{byte,loss}, teacher-forced, of rows as they are trained on; the wrong image there is that of
     another row.
+
+    Args:
+      count: held-out examples, 0: all; train: training examples that the baselines know.
+      words: a file of which words are asked, one JSON a line: {"id" of the example, "caption" its number, "start", "end" in
+        characters}. It is written, before the training begins, where there is none.
     """
 
-    def __init__(self, recipe, count=256, rows=64, train=2000):
+    def __init__(self, recipe, count=256, rows=64, train=2000, words=""):
         make, source = recipe.maker.plain(), recipe.held_out
         numbers = drawn(source, count)
         held_out = [make(source[numbers[i % len(numbers)]], i) for i in range(min(count or len(source), 4 * len(source)))]
@@ -42,7 +51,10 @@ class MaskedEvaluator:
             turn = np.roll(np.arange(weight), 1) if weight > 1 else np.arange(1)
             self.batches.append((batch, np.concatenate([turn, np.arange(weight, rows)])))
         self.run_batch = jax.jit(lambda params, batch: masked_words(Verbs(recipe.model, params), batch, None, {}))
-        self.rows, self.items = rows, asked([source[i] for i in numbers], make)
+        examples = [source[i] for i in numbers]
+        self.rows, self.items = rows, asked(examples, make, read_words(words) if os.path.exists(words) else None)
+        if words and not os.path.exists(words):
+            write_words(words, self.items)
         self.baselines = self.blind(recipe.train, make, train) if self.items else {}
 
     def blind(self, train, maker, count):
@@ -97,31 +109,64 @@ class MaskedEvaluator:
         return results
 
 
-def asked(examples, maker):
+def asked(examples, maker, given=None):
     """Of each example one caption with one word masked, that names a thing once: {"example", "wrong" another example without
-    that thing, "text", "span", "word", "lang"}."""
+    that thing and word, "text", "caption" its number, "span", "word", "lang"}. given {id: (caption, start, end)}: these."""
     named = [names_of(example, maker) for example in examples]
     items = []
     for i, example in enumerate(examples):
-        rng = np.random.default_rng(i)
-        captions, mentions = example["captions"], example.get("mentions") or [None] * len(example["captions"])
-        first = int(rng.integers(len(captions)))
-        found = masking.entities(captions[first], mentions[first], maker.inventories.get(example["lang"]))
-        count = collections.Counter(entity.name for entity in found)
-        single = [entity for entity in found if count[entity.name] == 1]
-        if not single:
+        choice = drawn_word(example, maker, np.random.default_rng(i)) if given is None else given.get(example["id"])
+        if choice is None:
             continue
-        entity = single[int(rng.integers(len(single)))]
-        if masking.occurrences(captions[first], [captions[first][entity.start : entity.end]])[0][1:]:
-            continue  # the word stands there again
-        others = (examples[(i + step) % len(examples)] for step in range(1, len(examples)))
-        free = (other for step, other in enumerate(others, 1) if entity.name not in named[(i + step) % len(examples)])
-        wrong = next(free, None)
+        caption, start, end = choice
+        text = example["captions"][caption]
+        word = text[start:end]
+        mentions = (example.get("mentions") or [None] * (caption + 1))[caption]
+        found = masking.entities(text, mentions, maker.inventories.get(example["lang"]))
+        names = {entity.name for entity in found if (entity.start, entity.end) == (start, end)}
+
+        def free(j, names=names, word=word):
+            return not (names & named[j] or any(masking.occurrences(other, [word])[0] for other in examples[j]["captions"]))
+
+        others = ((i + step) % len(examples) for step in range(1, len(examples)))
+        wrong = next((j for j in others if free(j)), None)
         if wrong is not None:
-            span = entity.start, entity.end
-            items.append({"example": example, "wrong": wrong, "text": captions[first], "span": span,
-                          "word": captions[first][slice(*span)], "lang": example["lang"]})  # fmt: skip
+            items.append({"example": example, "wrong": examples[wrong], "text": text, "caption": caption,
+                          "span": (start, end), "word": word, "lang": example["lang"]})  # fmt: skip
     return items
+
+
+def drawn_word(example, maker, rng):
+    """(number of a caption, start, end) of a word in it that names a thing and stands there once, or None."""
+    captions, mentions = example["captions"], example.get("mentions") or [None] * len(example["captions"])
+    first = int(rng.integers(len(captions)))
+    found = masking.entities(captions[first], mentions[first], maker.inventories.get(example["lang"]))
+    count = collections.Counter(entity.name for entity in found)
+    single = [entity for entity in found if count[entity.name] == 1]
+    if not single:
+        return None
+    entity = single[int(rng.integers(len(single)))]
+    again = masking.occurrences(captions[first], [captions[first][entity.start : entity.end]])[0][1:]
+    return None if again else (first, entity.start, entity.end)
+
+
+def read_words(path):
+    """{id: (caption, start, end)} of a file of words. Raises UserError where a line is none."""
+    found = {}
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                found[row["id"]] = int(row["caption"]), int(row["start"]), int(row["end"])
+            except (ValueError, KeyError, TypeError) as error:
+                wanted = '{"id": "1.jpg", "caption": 0, "start": 10, "end": 15}'
+                raise UserError(f"{path}:{number}: no line of words ({error}); each is like {wanted}.") from None
+    return found
+
+
+def write_words(path, items):
+    rows = ({"id": i["example"]["id"], "caption": i["caption"], "start": i["span"][0], "end": i["span"][1]} for i in items)
+    replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def names_of(example, maker):

@@ -3,8 +3,11 @@
 Claims 5-7 and the point of the whole system. Source: spec "What must hold"; the metrics' names are stable.
 """
 
+import types
+
 import numpy as np
 
+from xmodal_jax.data.sources.scenes.emoji import emoji_items
 from xmodal_jax.decoding.byte_predictor import expressions
 from xmodal_jax.draw.blocks import Condition, Sample
 from xmodal_jax.errors import UserError
@@ -131,3 +134,17 @@ class UnseenSenseEvaluator(SenseEvaluator):
 
     def source(self, held_out):
         return held_out.in_style(self.style) if hasattr(held_out, "in_style") else None
+
+
+class EmojiSenseEvaluator(SenseEvaluator):
+    """The scenes' things as emoji, from a folder of noto-emoji's pictures, if any: metrics sense_emoji/*, as above."""
+
+    name = "sense_emoji"
+
+    def __init__(self, recipe, path="", rows=64, samples=6):
+        self.path, self.size = path, recipe.maker.config.image_size
+        super().__init__(recipe, 0, rows, samples)
+
+    def source(self, held_out):
+        offered = self.path and hasattr(held_out, "in_style")
+        return types.SimpleNamespace(sense_items=lambda *_: emoji_items(self.path, self.size)) if offered else None
