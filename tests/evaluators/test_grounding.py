@@ -7,8 +7,9 @@ import pytest
 
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data.masking import mask_text
+from xmodal_jax.data.senses.inventory import Sense, TableInventory
 from xmodal_jax.errors import UserError
-from xmodal_jax.evaluators.grounding import GroundingEvaluator, looked, two_things
+from xmodal_jax.evaluators.grounding import GroundingEvaluator, called, expressions, looked, two_things
 from xmodal_jax.evaluators.sense import even
 
 TEXT = "a cat by a car"
@@ -35,6 +36,23 @@ def test_which_captions_name_two_things():
     assert two_things(example(mentions=((2, 5, "cat"), (2, 5, "cat"), (11, 14, "car"))), 20) is None
     korean = two_things(example("배와 차", ((0, 1, "cat"), (3, 4, "car"))), 20)
     assert korean["bytes"] == [(0, 3), (7, 10)]
+
+
+def test_what_both_things_are_called():
+    def sense(key, synonyms, hypernyms, hyponyms=()):
+        return Sense(key, "", tuple(synonyms), tuple(hypernyms), tuple(hyponyms))
+
+    table = {
+        "cat": (sense("cat", ["puss"], ["animal"]),),
+        "bat": (sense("bat.club", ["club"], ["stick"]), sense("bat.animal", ["flyer"], ["animal"])),
+        "animal": (sense("kind.animal", [], [], ["cat", "bat"]),),
+    }
+    inventory = TableInventory(table, "en")
+    assert expressions(inventory, "bat", "bat.animal") == ["bat", "flyer", "animal"]
+    assert expressions(inventory, "animal", "cat") == ["animal", "cat", "puss"]
+    assert expressions(inventory, "thing", "thing") == ["thing"] == expressions(None, "thing", "x")
+    item = {"lang": "en", "words": ["animal", "bat"], "names": ["cat", "bat.animal"]}
+    assert called(item, {"en": inventory}) == [["animal", "cat", "puss"], ["bat", "flyer"]]
 
 
 def test_maps_against_boxes():

@@ -19,7 +19,8 @@ class GroundingEvaluator:
     Metrics, shares in 0..1: grounding/own_over_other, words whose own box gets more of their map than the other thing's box, by
     area; pointing, whose map's peak lies in their own box, beside area, the boxes' share of the picture; mass_over_area, of the
     map in the own box, divided by the box's share; word_correlation, mean over captions, of both words' maps.
-    With each word masked in turn, and the two words as the only candidates: grounding/right, whether it is the likelier one;
+    With each word masked in turn, and as candidates what both things are called, by words that do not fit the other:
+    grounding/right, whether the masked one's words are the likelier ones;
     association_uniform, the same with an association that is even, chance 1/2; moved_follows, of words that were right, whether
     the other one is, when the association of the whole text is moved to the other word's; gap_moved_follows, when that of the
     gap alone is (the words beside it, which take up what it stands for too, keep theirs). captions: how many there were.
@@ -36,7 +37,7 @@ class GroundingEvaluator:
         source, self.rows = recipe.held_out, rows
         length = recipe.maker.config.text_length
         found = (two_things(source[i], length) for i in drawn(source, count))
-        self.items = [item for item in found if item]
+        self.items = [item | {"called": called(item, recipe.maker.inventories)} for item in found if item]
 
     def run(self, predictor):
         if not self.items:
@@ -67,7 +68,7 @@ class GroundingEvaluator:
         """With each word masked in turn: (right, right with an even association, the other one with the other's in the whole
         text, in the gap alone) bool [2 n]."""
         asked = [
-            {"text": item["text"], "span": item["spans"][own], "expressions": [[item["words"][own]], [item["words"][1 - own]]]}
+            {"text": item["text"], "span": item["spans"][own], "expressions": [item["called"][own], item["called"][1 - own]]}
             for item in items
             for own in (0, 1)
         ]
@@ -113,11 +114,31 @@ def two_things(example, length):
         if words[0].lower() == words[1].lower():
             continue
         return {
-            "image": example["image"], "text": text, "words": words, "spans": [span for _, span in pairs],
+            "image": example["image"], "text": text, "lang": example.get("lang", ""), "words": words,
+            "names": [name for name, _ in pairs], "spans": [span for _, span in pairs],
             "bytes": [tuple(len(text[:at].encode("utf-8", errors="replace")) for at in span) for _, span in pairs],
             "boxes": np.array([single[name] for name, _ in pairs], np.float64),
         }  # fmt: skip
     return None
+
+
+def called(item, inventories):
+    """What each of an item's two things is called, [words, words]: words that do not fit the other, its own among them."""
+    found = [expressions(inventories.get(item["lang"]), *pair) for pair in zip(item["words"], item["names"], strict=True)]
+    return [[w for w in found[i] if w == item["words"][i] or w not in found[1 - i]] for i in (0, 1)]
+
+
+def expressions(inventory, word, name):
+    """The word for the thing `name`, and the synonyms and hypernyms of its sense, where the inventory has it under the word or
+    below it."""
+    lemma = inventory.lemma(word) if inventory is not None else None
+    if lemma is None:
+        return [word]
+    for near in (lemma, *(below for sense in inventory.senses(lemma) for below in sense.hyponyms)):
+        for sense in inventory.senses(near):
+            if sense.id == name:
+                return list(dict.fromkeys((word, near, *sense.synonyms, *sense.hypernyms)))
+    return [word]
 
 
 def looked(maps, items):

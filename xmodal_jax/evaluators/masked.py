@@ -58,13 +58,16 @@ class MaskedEvaluator:
         self.baselines = self.blind(recipe.train, make, train) if self.items else {}
 
     def blind(self, train, maker, count):
-        """Shares of the words that need no picture, from the captions of `count` training examples."""
-        neighbours = Neighbours()
+        """Shares of the words that need no picture, from the words of things, and those that are asked, in the captions of
+        `count` training examples."""
+        neighbours, words = Neighbours(), {item["word"].lower() for item in self.items}
         for i in range(0, len(train), -(-len(train) // count)):
             captions, mentions, lang = train.captions(i)
             for caption, given in zip(captions, mentions or [None] * len(captions), strict=True):
-                for entity in masking.entities(caption, given, maker.inventories.get(lang)):
-                    neighbours.add(lang, caption, entity.start, entity.end)
+                spans = {(e.start, e.end) for e in masking.entities(caption, given, maker.inventories.get(lang))}
+                spans |= {token.span() for token in TOKEN.finditer(caption) if token.group().lower() in words}
+                for span in spans:
+                    neighbours.add(lang, caption, *span)
         right = {"frequency": 0, "ngram": 0}
         for item in self.items:
             told = neighbours.told(item["lang"], item["text"], *item["span"])
