@@ -38,12 +38,12 @@ VARIANTS = {"none": (0.0, 0.0), "third": (0.5, 0.0), "dictionary": (0.0, 0.5), "
 def get_config(arg=""):
     args = parse_arg(
         arg, data="scenes", path="", images="", name="", lang="", size="small", image_bytes="raw", second="image",
-        image_size=64, variant="both", grounded=False, inventory="", debug=False,
+        image_size=64, variant="both", grounded=True, inventory="", debug=False,
     )  # fmt: skip
     size = dict(choose(SIZES, "tiny" if args.debug else args.size, "config argument size"))
     third, gloss = choose(VARIANTS, args.variant, "config argument variant")
 
-    config = run_defaults(1500 if args.grounded else 1100, 32, checkpoint_every=250, debug=args.debug)
+    config = run_defaults(1600 if args.grounded else 1100, 32, checkpoint_every=250, debug=args.debug)
     config.data = data_section(args, cache=True)
     config.inventory = args.inventory
     config.scorer = ""  # of dictionary senses: Lesk; or as the frozen LM the text encoder of a run, or a BERT, by its folder
@@ -58,17 +58,14 @@ def get_config(arg=""):
     if args.data not in ("scenes", "emoji") and args.second == "image" and args.image_bytes == "raw":
         config.examples.update({"flips": "horizontal", "zoom": 1.3, "brightness": 0.1})
     config.model = defaults(CrossmodalBytes, name="crossmodal_bytes", **size)
-    if args.grounded:  # what a gap looks for is settled by the text before it, so that most blocks stand there
-        blocks = {"text_layers": size["text_layers"] + size["layers"], "layers": 1}
-        config.model.update({"grounded": True, "association_heads": size["heads"], **blocks})
     config.model.update(second_modality(args, patch))
     config.objectives = ConfigDict({  # naming leads: the language losses can use a picture once its tower knows things
         "masked_words": {"weight": 1.0}, "generation": {"weight": 0.5},
         "contrastive": {"weight": 0.2}, "naming": {"weight": 4.0},
     })  # fmt: skip
-    if args.grounded:
-        config.objectives.grounding = {"weight": 2.0}
     config.optimizer = defaults(OptimizerConfig, learning_rate=2e-3)
+    if args.grounded:
+        ground(config, size)
     count = 16 if args.debug else 256
     config.evaluators = ConfigDict(
         dict(
@@ -83,6 +80,19 @@ def get_config(arg=""):
         config.evaluators.sense_unseen = {"count": count}
         config.evaluators.sense_emoji = {"path": ""}
     return config
+
+
+def ground(config, size):
+    """The decoder sees the other modality through the association of words alone."""
+    # What a gap looks for is settled by the text before it, so that most blocks stand there.
+    blocks = {"text_layers": size["text_layers"] + size["layers"], "layers": 1}
+    config.model.update({"grounded": True, "association_heads": size["heads"], "coverage": True, "pointer": True, **blocks})
+    config.objectives.update({"grounding": {"weight": 2.0}, "contrastive": {"weight": 1.0}, "generation": {"weight": 1.0}})
+    if config.data.source == "scenes":
+        config.data.styles = ("flat", "cut", "pastel", "line")
+        config.examples.update({"caption_share": 0.2, "answer_share": 0.3})
+        config.objectives.answer_bytes = {"weight": 1.0}
+    config.optimizer.update({"name": "muon", "learning_rate": 3e-3})
 
 
 def second_modality(args, patch):

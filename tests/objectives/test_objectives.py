@@ -83,8 +83,14 @@ def close(ours, theirs):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize(("name", "tasks"), [("masked_words", (FILL,)), ("generation", (CAPTION, ANSWER))])
-def test_cross_entropy_over_the_bytes_of_its_tasks(rng, batch, name, tasks, smoothing):
+@pytest.mark.parametrize(
+    ("name", "tasks", "share"),
+    [
+        ("masked_words", (FILL,), "masked_byte"), ("generation", (CAPTION, ANSWER), "generated_byte"),
+        ("answer_bytes", (ANSWER,), "answered_byte"),
+    ],
+)  # fmt: skip
+def test_cross_entropy_over_the_bytes_of_its_tasks(rng, batch, name, tasks, share, smoothing):
     logits, target = rng.normal(0, 3, (B, S, V)).astype(np.float32), batch["target"]
     np.put_along_axis(logits, target[..., None], np.where(rng.random((B, S, 1)) < 0.5, 20, 0).astype(np.float32), -1)
     counted = (target != 0) & np.isin(batch["task"], tasks)[:, None]
@@ -96,7 +102,7 @@ def test_cross_entropy_over_the_bytes_of_its_tasks(rng, batch, name, tasks, smoo
     close(loss.total, total)
     close(loss.weight, weight)
     close(loss.mean(), total / weight)
-    byte = metrics["masked_byte" if name == "masked_words" else "generated_byte"]
+    byte = metrics[share]
     close(byte.total, right)
     close(byte.weight, weight)
 

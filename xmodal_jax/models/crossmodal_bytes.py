@@ -78,7 +78,7 @@ class CrossmodalBytes(nn.Module):
       association_heads: of a grounded model's association; what is shown is their mean. coverage: tokens can avoid what the
         others are associated with, see `Association`, so that a gap can look for what no other word has.
       pointer: of a grounded model: beside every byte that it writes the decoder is told what the gap that it fills is
-        associated with, or the mean of the text where it fills none: its vector, and which thing it shows (`name_words`).
+        associated with, or the text in a weighted mean where it fills none: its vector, and the thing it shows (`name_words`).
       reducer, slots: how the second modality is brought down to K vectors.
       second_width: width of its tower if it differs from `width` (the reducer projects back).
       shared_width: P.
@@ -164,6 +164,7 @@ class CrossmodalBytes(nn.Module):
         if self.grounded:
             self.to_words = Dense(NAME_BUCKETS, dtype=self.dtype)
             if self.pointer:
+                self.asked = Dense(1, dtype=self.dtype)
                 self.from_taken = Dense(self.width, use_bias=False, dtype=self.dtype)
                 self.from_words = Dense(self.width, use_bias=False, dtype=self.dtype)
         else:
@@ -221,7 +222,7 @@ class CrossmodalBytes(nn.Module):
         if self.pointer:
             gap = filled(inputs, None if cache is None else cache["gap"][0])  # [B, S]
             told = jnp.where(gap[..., None] < 0, fused.mask[:, None], fused.gaps[:, None] == gap[..., None])  # [B, S, T]
-            taken = pool(told / jnp.maximum(told.sum(-1, keepdims=True), 1), fused.taken)  # [B, S, D]
+            taken = pool(masked_softmax(self.asked(fused.x)[:, None, :, 0], told), fused.taken)  # [B, S, D]
             x = x + self.from_taken(taken) + self.from_words(jax.nn.softmax(self.name_words(taken)).astype(x.dtype))
         keys = inputs.shape[1] if cache is None else cache["k"].shape[3]
         mask = (start + jnp.arange(inputs.shape[1]))[:, None] >= jnp.arange(keys)[None]  # [S, keys]

@@ -37,7 +37,7 @@ from xmodal_jax.objectives.distillation import distillation
 from xmodal_jax.objectives.features import features
 from xmodal_jax.objectives.grounding import grounding
 from xmodal_jax.objectives.kl import kl
-from xmodal_jax.objectives.language import generation, masked_words
+from xmodal_jax.objectives.language import answer_bytes, generation, masked_words
 from xmodal_jax.objectives.naming import naming
 from xmodal_jax.objectives.referring import boxes, referring
 from xmodal_jax.objectives.siamese import siamese
@@ -93,6 +93,7 @@ PAIR = ("encode_image", "encode_text", "fuse", "predict")
 OBJECTIVES = {
     "masked_words": Objective(FUSED, ("task",), loss=masked_words),
     "generation": Objective(FUSED, ("task",), loss=generation),
+    "answer_bytes": Objective(FUSED, ("task",), loss=answer_bytes),
     "words": Objective(PAIR, ("masked_words",), ("words",), words.labels, words.words, momentum=words.momentum),
     "next_words": Objective(PAIR, ("caption_length",), ("words",), next_words.labels, next_words.next_words),
     "text_words": Objective(

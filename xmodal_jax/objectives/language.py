@@ -5,6 +5,7 @@ w is 1 on target bytes (the closing end mark included, so that generation stops)
 """
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from xmodal_jax.data.bytes import FIRST_SENTINEL, PAD
@@ -40,11 +41,21 @@ def masked_words(verbs, batch, key, config):
 def generation(verbs, batch, key, config):
     """Captions and answers, written byte by byte. Metric: generated_byte (share of right bytes)."""
     del key
+    return written(verbs, batch, config, (CAPTION, ANSWER), "generated_byte")
+
+
+def answer_bytes(verbs, batch, key, config):
+    """Answers alone, beside `generation`, in whose mean over bytes the longer captions prevail. Metric: answered_byte."""
+    del key
+    return written(verbs, batch, config, (ANSWER,), "answered_byte")
+
+
+def written(verbs, batch, config, tasks, name):
     logits, target = target_logits(verbs, batch), batch["target"]
-    task = batch["task"]
-    weights = (target != PAD) & ((task == CAPTION) | (task == ANSWER))[:, None]
+    asked = jnp.isin(batch["task"], jnp.array(tasks))
+    weights = (target != PAD) & asked[:, None]
     loss, right = byte_loss(logits, target, config.get("label_smoothing", 0.0))
-    return weighted(loss, weights), {"generated_byte": weighted(right, weights)}
+    return weighted(loss, weights), {name: weighted(right, weights)}
 
 
 def byte_loss(logits, target, smoothing=0.0):

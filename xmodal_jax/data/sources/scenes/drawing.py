@@ -129,6 +129,12 @@ def _cut(draw, figure, palette, unit):
         _paint(draw, kind, _shift(kind, numbers), unit, 0.0, (*palette[role], 255))
 
 
+def _pastel(draw, figure, palette, unit):
+    """The same in chalk: pale."""
+    for role, kind, numbers in figure:
+        _paint(draw, kind, _shift(kind, numbers), unit, 0.0, (*_thin(palette[role], 0.35), 255))
+
+
 def _line(draw, figure, palette, unit):
     """As in a colouring book: every part within a dark line, its colour thin."""
     for role, kind, numbers in figure:
@@ -169,7 +175,7 @@ def _outline(kind, numbers):
     return np.concatenate([points, [[cx, cy]], points[:1]]) if kind == "s" else points
 
 
-STYLES = {"flat": _flat, "cut": _cut, "line": _line, "sketch": _sketch}
+STYLES = {"flat": _flat, "cut": _cut, "pastel": _pastel, "line": _line, "sketch": _sketch}
 
 
 def _shift(kind: str, numbers: tuple) -> tuple:
