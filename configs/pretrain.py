@@ -70,7 +70,7 @@ def get_config(arg=""):
     config.evaluators = ConfigDict(
         dict(
             sense=dict(count=count),
-            masked=dict(count=count),
+            masked=dict(count=count, train=2000, words=""),
             retrieval=dict(count=count),
             generation=dict(count=count // 4),
         )
@@ -89,8 +89,8 @@ def ground(config, size):
     config.model.update({"grounded": True, "association_heads": size["heads"], "coverage": True, "pointer": True, **blocks})
     config.objectives.update({"grounding": {"weight": 2.0}, "contrastive": {"weight": 1.0}, "generation": {"weight": 1.0}})
     if config.data.source == "scenes":
-        config.data.styles = ("flat", "cut", "pastel", "line")
-        config.examples.update({"caption_share": 0.2, "answer_share": 0.3})
+        config.data.update({"attributes": True, "styles": ("flat", "cut", "pastel", "motley", "line")})
+        config.examples.update({"caption_share": 0.2, "answer_share": 0.3, "mask_most": 3})
         config.objectives.answer_bytes = {"weight": 1.0}
     config.optimizer.update({"name": "muon", "learning_rate": 3e-3})
 

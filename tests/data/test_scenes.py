@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xmodal_jax.data.masking import ATTRIBUTE
 from xmodal_jax.data.sources.scenes import Scenes, scene_senses
 from xmodal_jax.data.sources.scenes.drawing import COLORS, STYLES, rasterise
 from xmodal_jax.data.sources.scenes.figures import FIGURES
@@ -412,3 +413,21 @@ def test_things_differ_in_every_style(style):
     for key in KEYS:
         for other in KEYS:
             assert key == other or np.abs(shown[key] - shown[other]).mean() > 4, (key, other)
+
+
+def test_attributes_mention_the_colours_too():
+    plain, told = Scenes(split="val"), Scenes(split="val", attributes=True)
+    words = {lang: {c: {grammar.colors[c], grammar.color_nouns[c]} for c in COLORS} for lang, grammar in GRAMMARS.items()}
+    seen = set()
+    for i in range(60):
+        one, other = plain[i], told[i]
+        assert one["captions"] == other["captions"]
+        for text, own, more in zip(one["captions"], one["mentions"], other["mentions"], strict=True):
+            colours = [mention for mention in more if mention[2].startswith(ATTRIBUTE)]
+            assert [mention for mention in more if mention not in colours] == sorted(own) and more == sorted(more)
+            for start, end, name in colours:
+                seen.add(name)
+                assert any(word.startswith(text[start:end]) for word in words[one["lang"]][name.removeprefix(ATTRIBUTE)])
+            named = sum(text.count(min(pair, key=len)) for pair in words[one["lang"]].values())
+            assert len(colours) == named
+    assert len(seen) == len(COLORS)

@@ -34,6 +34,8 @@ def test_which_captions_name_two_things():
     assert two_things(example(things=("cat", "car", "car")), 20) is None  # which car?
     assert two_things(example(mentions=((2, 5, "cat"),)), 20) is None
     assert two_things(example(mentions=((2, 5, "cat"), (2, 5, "cat"), (11, 14, "car"))), 20) is None
+    coloured = two_things(example("a red cat by a car", ((2, 5, "is.red"), (6, 9, "cat"), (15, 18, "car"))), 20)
+    assert coloured["words"] == ["cat", "car"]  # what a thing is like is no third thing
     korean = two_things(example("배와 차", ((0, 1, "cat"), (3, 4, "car"))), 20)
     assert korean["bytes"] == [(0, 3), (7, 10)]
 

@@ -265,7 +265,7 @@ class ExampleMaker:
         want_third, want_gloss = rng.random() < config.third, rng.random() < config.gloss
         if want_third:
             self._append_third(masked, example, captions, mentions, first, names, rng)
-        if want_gloss:
+        if want_gloss and chosen[0].is_thing:
             self._append_gloss(masked, example, captions, text[chosen[0].start : chosen[0].end])
         return masked
 

@@ -10,14 +10,21 @@ import numpy as np
 
 from xmodal_jax.data import bytes as byte_ids
 
+ATTRIBUTE = "is."  # names of what a thing is like begin so ("is.red"); all others are names of things
+
 
 @dataclasses.dataclass(frozen=True)
 class Entity:
-    """A word that names a thing: text[start:end], and the key (thing or lemma) that it stands for."""
+    """A word that names a thing: text[start:end], and the key (thing or lemma) that it stands for. Or one that tells what a
+    thing is like, where the source gives such."""
 
     start: int
     end: int
     name: str
+
+    @property
+    def is_thing(self):
+        return not self.name.startswith(ATTRIBUTE)
 
 
 @dataclasses.dataclass
@@ -41,6 +48,11 @@ def entities(caption, mentions, inventory):
     if inventory is None:
         return []
     return [Entity(start, end, lemma) for start, end, lemma in inventory.find(caption)]
+
+
+def things(caption, mentions, inventory):
+    """Those of them that name things."""
+    return [entity for entity in entities(caption, mentions, inventory) if entity.is_thing]
 
 
 def choose_entities(found, rng, most=1):

@@ -6,6 +6,7 @@ import numpy as np
 
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data.examples import cut, with_end
+from xmodal_jax.data.masking import ATTRIBUTE
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.held_out import drawn
 from xmodal_jax.evaluators.sense import even
@@ -105,7 +106,7 @@ def two_things(example, length):
         if len(text.encode("utf-8", errors="replace")) >= length or cut(text, length - 1) != text:
             continue
         named = {}
-        for start, end, name in mentions:
+        for start, end, name in (mention for mention in mentions if not mention[2].startswith(ATTRIBUTE)):
             named.setdefault(name, []).append((start, end))
         pairs = [(name, spans[0]) for name, spans in named.items() if len(spans) == 1 and name in single]
         if len(named) != 2 or len(pairs) != 2:

@@ -64,7 +64,7 @@ class MaskedEvaluator:
         for i in range(0, len(train), -(-len(train) // count)):
             captions, mentions, lang = train.captions(i)
             for caption, given in zip(captions, mentions or [None] * len(captions), strict=True):
-                spans = {(e.start, e.end) for e in masking.entities(caption, given, maker.inventories.get(lang))}
+                spans = {(e.start, e.end) for e in masking.things(caption, given, maker.inventories.get(lang))}
                 spans |= {token.span() for token in TOKEN.finditer(caption) if token.group().lower() in words}
                 for span in spans:
                     neighbours.add(lang, caption, *span)
@@ -125,7 +125,7 @@ def asked(examples, maker, given=None):
         text = example["captions"][caption]
         word = text[start:end]
         mentions = (example.get("mentions") or [None] * (caption + 1))[caption]
-        found = masking.entities(text, mentions, maker.inventories.get(example["lang"]))
+        found = masking.things(text, mentions, maker.inventories.get(example["lang"]))
         names = {entity.name for entity in found if (entity.start, entity.end) == (start, end)}
 
         def free(j, names=names, word=word):
@@ -143,7 +143,7 @@ def drawn_word(example, maker, rng):
     """(number of a caption, start, end) of a word in it that names a thing and stands there once, or None."""
     captions, mentions = example["captions"], example.get("mentions") or [None] * len(example["captions"])
     first = int(rng.integers(len(captions)))
-    found = masking.entities(captions[first], mentions[first], maker.inventories.get(example["lang"]))
+    found = masking.things(captions[first], mentions[first], maker.inventories.get(example["lang"]))
     count = collections.Counter(entity.name for entity in found)
     single = [entity for entity in found if count[entity.name] == 1]
     if not single:
@@ -177,7 +177,7 @@ def names_of(example, maker):
     mentions = example.get("mentions") or [None] * len(example["captions"])
     inventory = maker.inventories.get(example["lang"])
     pairs = zip(example["captions"], mentions, strict=True)
-    return {entity.name for pair in pairs for entity in masking.entities(*pair, inventory)}
+    return {entity.name for pair in pairs for entity in masking.things(*pair, inventory)}
 
 
 class Neighbours:

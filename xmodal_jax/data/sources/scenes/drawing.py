@@ -135,6 +135,14 @@ def _pastel(draw, figure, palette, unit):
         _paint(draw, kind, _shift(kind, numbers), unit, 0.0, (*_thin(palette[role], 0.35), 255))
 
 
+def _motley(draw, figure, palette, unit):
+    """Plain areas of many colours, the largest in the thing's own."""
+    others = list(COLORS.values())
+    for role, kind, numbers in figure:
+        fill = palette["m"] if role == "m" else others[(ord(role) + len(figure) + palette["m"][1]) % len(others)]
+        _paint(draw, kind, _shift(kind, numbers), unit, 0.0, (*fill, 255))
+
+
 def _line(draw, figure, palette, unit):
     """As in a colouring book: every part within a dark line, its colour thin."""
     for role, kind, numbers in figure:
@@ -175,7 +183,7 @@ def _outline(kind, numbers):
     return np.concatenate([points, [[cx, cy]], points[:1]]) if kind == "s" else points
 
 
-STYLES = {"flat": _flat, "cut": _cut, "pastel": _pastel, "line": _line, "sketch": _sketch}
+STYLES = {"flat": _flat, "cut": _cut, "pastel": _pastel, "motley": _motley, "line": _line, "sketch": _sketch}
 
 
 def _shift(kind: str, numbers: tuple) -> tuple:

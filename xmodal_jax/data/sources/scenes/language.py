@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xmodal_jax.data.masking import ATTRIBUTE
 from xmodal_jax.data.sources.scenes.layout import Placed, Scene, generator, relation
 from xmodal_jax.data.sources.scenes.things import PEOPLE, THINGS
 
@@ -66,6 +67,15 @@ def write(grammar: Grammar, frame: str, nouns: dict[str, tuple[tuple[str, ...], 
         elif slot:
             text += words[slot]
     return text, mentions
+
+
+def colors(grammar: Grammar, text: str) -> list[Mention]:
+    """The colours of a text, each as a mention of what its thing is like."""
+    found = []
+    for color, adjective in grammar.colors.items():
+        word = min(adjective, grammar.color_nouns[color], key=len)  # the one begins with the other, or both are the same
+        found += [(at.start(), at.end(), ATTRIBUTE + color) for at in re.finditer(rf"\b(?:{adjective}|{word})", text)]
+    return found
 
 
 def _choose(draw: float, items):

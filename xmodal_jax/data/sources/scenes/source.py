@@ -30,6 +30,7 @@ class Scenes:
       fields: what an example holds beside `id` and `lang`, of `FIELDS`; `captions` brings `mentions`, `phrases` `absent`.
       cache: keep finished examples in memory: size * size * 3 bytes for a picture, about 10 kB for its texts.
       file_bytes: also give `image_file`, the picture as PNG bytes.
+      attributes: also mention the colours of things, as "is.red".
       styles: how things are drawn, of `drawing.STYLES`; each scene has one of them, by its number.
 
     Raises:
@@ -47,6 +48,7 @@ class Scenes:
         fields: tuple[str, ...] = ("image", "captions"),
         cache: bool = False,
         file_bytes: bool = False,
+        attributes: bool = False,
         styles: tuple[str, ...] = ("flat",),
     ):
         self.langs = (lang,) if isinstance(lang, str) else tuple(lang)
@@ -61,6 +63,7 @@ class Scenes:
             if not isinstance(number, int) or number < 1:
                 raise UserError(f"scenes: {name} is {number!r}; it is a whole number of at least 1.")
         self.split, self.size, self.seed, self.count, self.file_bytes = split, size, seed, count, file_bytes
+        self.attributes = attributes
         self._pictures: dict[int, np.ndarray] | None = {} if cache else None
         self._examples: dict[int, dict] | None = {} if cache else None
         self._lock = threading.Lock()
@@ -124,7 +127,11 @@ class Scenes:
 
     def _captions(self, i: int, scene: layout.Scene, lang: str):
         _check("lang", (lang,), LANGUAGES)
-        return *language.captions(GRAMMARS[lang], scene, self.seed, self.split, i), lang
+        texts, mentions = language.captions(GRAMMARS[lang], scene, self.seed, self.split, i)
+        if self.attributes:
+            told = (language.colors(GRAMMARS[lang], text) for text in texts)
+            mentions = [sorted(own + more) for own, more in zip(mentions, told, strict=True)]
+        return texts, mentions, lang
 
     def questions(self, i: int) -> list[dict]:
         """The questions of example i: {"question", "answers" (ten), "id", "type" (its form)} each; nothing is drawn."""
