@@ -94,7 +94,7 @@ def test_truncated_newest_checkpoint_is_set_aside(whole_run, tmp_path, monkeypat
     loop.train(recipe.make(small_config()), str(tmp_path))
     assert losses(tmp_path) == losses(whole_run[0])
     assert (tmp_path / "broken-6").is_dir()
-    assert any("step 6 cannot be read" in record.getMessage() for record in caplog.records)
+    assert any("step 6 is damaged" in record.getMessage() for record in caplog.records)
 
 
 def test_one_truncated_file_at_a_time_is_noticed(whole_run, tmp_path, monkeypatch):
@@ -112,7 +112,7 @@ def test_all_checkpoints_broken_is_a_clear_error(tmp_path, monkeypatch):
     for file in (tmp_path / "checkpoints").rglob("*"):
         if file.is_file():
             os.truncate(file, 0)
-    with pytest.raises(UserError, match="No checkpoint .* can be read"):
+    with pytest.raises(UserError, match="All checkpoints .* are damaged"):
         loop.train(recipe.make(small_config()), str(tmp_path))
 
 
