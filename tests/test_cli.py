@@ -19,7 +19,7 @@ from xmodal_jax.__main__ import main as one_command
 from xmodal_jax.config import load_config
 from xmodal_jax.errors import UserError
 from xmodal_jax.systems import recipe
-from xmodal_jax.train.workdir import claim_workdir, run_config
+from xmodal_jax.train.workdir import run_config, write_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PRETRAIN = ROOT / "configs" / "pretrain.py"
@@ -161,7 +161,7 @@ def test_the_folder_of_another_config(tmp_path):
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", flag_values=values)
     values(["test", f"--config={PRETRAIN}:debug"])
-    claim_workdir(values.config, str(tmp_path))
+    write_config(values.config, str(tmp_path))
     paragraph = told(*command(f"--config={PRETRAIN}:debug", f"--workdir={tmp_path}", "--config.seed=7"))
     assert "holds a run of another config (" in paragraph and "seed: 0 there, 7 now)" in paragraph
 

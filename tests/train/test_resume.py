@@ -158,7 +158,7 @@ def test_nan_guard_names_step_and_examples_and_keeps_the_last_good_checkpoint(wh
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "compile_step", poisoned)
-        with pytest.raises(UserError, match=rf"not finite at step {bad};") as caught:
+        with pytest.raises(UserError, match=rf"not finite at step {bad + 1};") as caught:
             loop.train(recipe.make(small_config()), str(tmp_path))
     assert (tmp_path / "checkpoints" / "3").is_dir(), "what was begun is finished"
     parts = recipe.make(small_config())

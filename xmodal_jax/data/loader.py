@@ -16,12 +16,15 @@ from xmodal_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class LoaderConfig:
-    """threads: read-ahead threads; workers: processes (0: none); prefetch: batches made ahead; shuffle: per-epoch order."""
+    """threads: read-ahead threads; workers: processes (0: none); prefetch: batches made ahead; shuffle: per-epoch order.
+    patience: seconds without a batch or a step after which the log names what stands still (0: never).
+    """
 
     threads: int = 1
     workers: int = 0
     prefetch: int = 4
     shuffle: bool = True
+    patience: int = 120
 
 
 class Batches:
@@ -58,7 +61,20 @@ class Batches:
             if not flags.FLAGS.is_parsed():  # grain asks absl's flags, which a notebook never parses
                 flags.FLAGS.mark_as_parsed()
             dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
-        return iter(dataset)
+        return explained(dataset)
+
+
+def explained(dataset):
+    """What a data set gives; a UserError where one of its worker processes was lost."""
+    try:
+        yield from dataset
+    except RuntimeError as error:
+        if not str(error).startswith("Worker process"):
+            raise
+        raise UserError(
+            f"A worker process of the loader was lost ({str(error).split('. ')[0][:200]}): the machine may be short of memory. "
+            "The same command goes on from the last checkpoint; config.loader.workers sets how many there are."
+        ) from error
 
 
 def to_device(iterator, sharding, ahead=2):

@@ -45,6 +45,13 @@ def write(folder):
     replace_text(os.path.join(folder, FILE), json.dumps({"sum": zlib.crc32(as_text(files)), "files": files}) + "\n")
 
 
+def digest(folder):
+    """One number for the names and contents of all files below a folder, as text; None where there is no such folder."""
+    if folder is None or not os.path.isdir(folder):
+        return None
+    return f"{zlib.crc32(as_text({name: checksum(os.path.join(folder, name)) for name in files_of(folder)})):08x}"
+
+
 def as_text(files):
     return json.dumps(files, sort_keys=True).encode()
 

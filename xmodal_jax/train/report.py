@@ -69,7 +69,7 @@ def finish(parts, workdir, results, samples, facts, tables=(), drawings=()):
             title=parts.system.title,
             summary=headlines(results),
             results=results,
-            metrics=progress.read_jsonl(os.path.join(workdir, "metrics.jsonl")),
+            metrics=progress.read_metrics(workdir),
             config=parts.config.to_dict(),
             samples=samples,
             ablation=ablation(results),
