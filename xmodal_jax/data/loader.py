@@ -5,6 +5,7 @@ the next step, and neither worker nor process count is part of it.
 """
 
 import dataclasses
+import signal
 
 import grain
 import jax
@@ -60,8 +61,13 @@ class Batches:
         if config.workers:
             if not flags.FLAGS.is_parsed():  # grain asks absl's flags, which a notebook never parses
                 flags.FLAGS.mark_as_parsed()
-            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
+            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers), worker_init_fn=leave_ctrl_c)
         return explained(dataset)
+
+
+def leave_ctrl_c(index, count):
+    """In a worker: Ctrl-C in a terminal reaches it too, and is the run's own to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def explained(dataset):
@@ -69,7 +75,7 @@ def explained(dataset):
     try:
         yield from dataset
     except RuntimeError as error:
-        if not str(error).startswith("Worker process"):
+        if "terminated unexpectedly" not in str(error):
             raise
         raise UserError(
             f"A worker process of the loader was lost ({str(error).split('. ')[0][:200]}): the machine may be short of memory. "

@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from xmodal_jax import evaluators
 from xmodal_jax.data.loader import to_device
 from xmodal_jax.errors import UserError
-from xmodal_jax.train import checksums, fingerprint, peers, progress, report
+from xmodal_jax.train import alive, checksums, fingerprint, peers, progress, report
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.program import compile_step, state_maker
@@ -34,8 +34,8 @@ def train(parts, workdir, is_stopped=None, strict=False):
     data that have changed since the run began are refused.
     Raises UserError for a config that cannot run, a folder of another config or in use, a loss that is not finite.
     """
-    stopping = stop_by_signals() if is_stopped is None else contextlib.nullcontext(Stop(is_stopped))
-    with claimed(parts.config, workdir), stopping as stop:
+    told = is_stopped if isinstance(is_stopped, Stop) or is_stopped is None else Stop(is_stopped)
+    with claimed(parts.config, workdir), stop_by_signals() if told is None else contextlib.nullcontext(told) as stop:
         parts.keep(workdir)
         peers.first_says("comparing the data", lambda: fingerprint.check(parts.train, workdir, strict))
         return run(parts, workdir, stop)
@@ -43,6 +43,7 @@ def train(parts, workdir, is_stopped=None, strict=False):
 
 def run(parts, workdir, stop):
     """The same in a folder that is this run's alone."""
+    alive.running()
     config, mesh = parts.config, layout.make_mesh(parts.config.mesh)
     with jax.set_mesh(mesh):
         batch_sharding, rows = layout.batch_sharding(mesh), layout.local_rows(mesh, config.batch_size)
