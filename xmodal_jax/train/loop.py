@@ -43,6 +43,7 @@ def train(parts, workdir, is_stopped=None, strict=False):
 
 def run(parts, workdir, stop):
     """The same in a folder that is this run's alone."""
+    peers.meet()
     alive.running()
     config, mesh = parts.config, layout.make_mesh(parts.config.mesh)
     with jax.set_mesh(mesh):

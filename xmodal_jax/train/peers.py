@@ -5,6 +5,7 @@ import json
 import time
 
 import jax
+from jax.experimental import multihost_utils
 
 from xmodal_jax.errors import UserError
 
@@ -19,6 +20,16 @@ def store():
     from jax._src import distributed  # there is no public name for it; orbax takes it from there as well
 
     return distributed.global_state.client
+
+
+def meet():
+    """All processes come here together, and try whether they reach each other.
+
+    Gloo gives the first exchange between devices 30 s, which processes that compile for longer would not keep.
+    """
+    if jax.process_count() > 1:
+        gathered("starting", None)
+        multihost_utils.sync_global_devices("xmodal")
 
 
 def gathered(what, value, patience=PATIENCE):
