@@ -5,6 +5,7 @@ fallen silent; the first one itself is missed by the others, as the store goes w
 before it goes. JAX finds out too, but ends its processes by a native abort that names nobody.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -29,8 +30,8 @@ class Alive:
     def __init__(self, client, index, count, address):
         self.client, self.index, self.count, self.address = client, index, count, address
         self.state, self.ended = "starting", False
-        self.last = time.monotonic()  # when the store last answered
-        self.heard = {}  # process -> (what it said last, when that was new)
+        self.answers = 0  # of the store
+        self.heard = {}  # process -> (what it said last, how often since)
 
     def watch(self):
         for work in (self._beat, self._miss_the_first) if self.index else (self._beat,):
@@ -46,7 +47,7 @@ class Alive:
                     self._hear(dict(self.client.key_value_dir_get(PREFIX)))
                 if verdict := self._verdict():
                     return self._end(verdict)
-                self.last = time.monotonic()
+                self.answers += 1
             except Exception:  # the store does not answer: the first process is gone, or the network
                 if self.ended:
                     return None
@@ -54,26 +55,31 @@ class Alive:
         return None
 
     def _hear(self, said):
-        """The first process looks for one that has fallen silent."""
-        now = time.monotonic()
+        """The first process looks for one that has fallen silent.
+
+        Silence is counted in beats of one's own: who is held up, or stopped and let go on, must not blame the others.
+        """
         for process in range(1, self.count):
             word = said.get(f"{PREFIX}{process}", "starting")
-            before, since = self.heard.get(process, (None, now))
-            self.heard[process] = word, since if word == before else now
-            silent, state = now - self.heard[process][1], word.split()[0]
-            if state != "done" and silent > (SILENCE if state == "running" else PATIENT):
+            before, beats = self.heard.get(process, (None, 0))
+            beats = beats + 1 if word == before else 0
+            self.heard[process] = word, beats
+            state = word.split()[0]
+            if state != "done" and beats * BEAT > (SILENCE if state == "running" else PATIENT):
                 self.say(
-                    f"Process {process} of {self.count} of this run was lost: it has not been heard for {silent:.0f} s. It was "
-                    f"ended or stopped, or its machine cannot be reached; its own log says more. {MEANT}"
+                    f"Process {process} of {self.count} of this run was lost: it has not been heard for {beats * BEAT:.0f} s. "
+                    f"It was ended or stopped, or its machine cannot be reached; its own log says more. {MEANT}"
                 )
 
     def _miss_the_first(self):
         """The other processes look whether the store still answers."""
+        answers = beats = 0
         while not self.ended:
             time.sleep(BEAT)
-            silent = time.monotonic() - self.last
-            if silent > (SILENCE if self.state == "running" else PATIENT):
-                self._end(self.first_lost(f"it has not been heard for {silent:.0f} s"))
+            beats = beats + 1 if self.answers == answers else 0
+            answers = self.answers
+            if beats * BEAT > (SILENCE if self.state == "running" else PATIENT):
+                self._end(self.first_lost(f"it has not been heard for {beats * BEAT:.0f} s"))
 
     def first_lost(self, how):
         return (
@@ -108,10 +114,11 @@ class Alive:
 
     def leave(self, reason=None):
         """This process ends, by itself or for a reason that the others are told; returns once they can know."""
-        if reason is None:
-            self.state = "done"
-            return
         self.ended = True
+        if reason is None:
+            with contextlib.suppress(Exception):
+                self.client.key_value_set(f"{PREFIX}{self.index}", "done", allow_overwrite=True)
+            return
         self.say(f"Process {self.index} of {self.count} of this run ended by an error: {reason} {MEANT}")
         if self.index == 0:
             time.sleep(3 * BEAT)

@@ -1,6 +1,6 @@
 """What a run learns from, in numbers: of every training example one for its texts and one for its files, in order.
 
-    WORKDIR/data.npy     uint64 [n, 2]
+    WORKDIR/fingerprint.npy     uint64 [n, 2]
 
 A source tells them by `record(i)` -> (JSON value of its id and texts, files); one that does not is told by its length alone, as
 are examples that follow from the config. Files count by name, size and time of change.
@@ -16,7 +16,7 @@ from absl import logging
 from xmodal_jax.errors import UserError
 from xmodal_jax.files import replacing
 
-FILE = "data.npy"
+FILE = "fingerprint.npy"
 
 
 def of(source):

@@ -73,6 +73,8 @@ def waited(client, key, seconds, what, process):
 
 def first_says(what, function):
     """function() of the first process, a JSON value, in all of them; a UserError or OSError of it in all of them."""
+    if jax.process_count() == 1:
+        return function()
     told = None
     if jax.process_index() == 0:
         try:
