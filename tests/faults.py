@@ -82,7 +82,9 @@ class Bench:
                 resource.setrlimit(kind, (value, value))
 
         with open(log, "a") as file:
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file, preexec_fn=limit if limits else None)
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=file, stderr=file, preexec_fn=limit if limits else None
+            )
         process.log = log
         return process
 

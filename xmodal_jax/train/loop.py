@@ -23,8 +23,7 @@ from xmodal_jax.train.program import compile_step, state_maker
 from xmodal_jax.train.signals import Stop, Stopped, stop_by_signals
 from xmodal_jax.train.step import averaged
 from xmodal_jax.train.watchdog import Watchdog
-from xmodal_jax.train.workdir import claimed
-from xmodal_jax.train.workdir import fingerprint as config_print
+from xmodal_jax.train.workdir import claimed, differences, settings
 
 
 def train(parts, workdir, is_stopped=None, strict=False):
@@ -53,7 +52,7 @@ def run(parts, workdir, stop):
         checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), config.keep_checkpoints)
         restored = checkpoints.restore(shapes)
         state, meta = restored or (make_state(), {"next_step": 0, "seconds": 0.0})
-        origin = {"config": config_print(config), "kept": checksums.digest(parts.kept_in(workdir))}
+        origin = {"config": settings(config), "kept": checksums.digest(parts.kept_in(workdir))}
         check_origin(meta, origin, workdir)
         first = meta["next_step"]
         logging.info(
@@ -146,14 +145,18 @@ def run(parts, workdir, stop):
 
 
 def check_origin(meta, origin, workdir):
-    """Raise a UserError where a checkpoint comes of another config, or of another vocabulary than the run's folder holds."""
-    told = {"config": "config.json", "kept": "what the run keeps of its model (model/)"}
-    for name, what in told.items():
-        if meta.get(name) not in (None, origin[name]):
-            raise UserError(
-                f"{what} in {workdir} is not what it was when the last checkpoint was saved. Put it back as it was, or give a "
-                "new --workdir to start afresh."
-            )
+    """Raise a UserError where a checkpoint comes of another config, or of another vocabulary than the run's folder holds.
+
+    Both are {"config": `workdir.settings`, "kept": digest of what the run keeps}; checkpoints from before lack them.
+    """
+    wrong = differences(meta["config"], origin["config"]) if "config" in meta else []
+    if meta.get("kept") not in (None, origin["kept"]):
+        wrong.append("what the run keeps of its model (model/) has changed")
+    if wrong:
+        raise UserError(
+            f"The newest checkpoint in {workdir} is not of this run: {'; '.join(wrong)}. It is left as it is: put the folder "
+            "back as it was, or give a new --workdir to start afresh."
+        )
 
 
 def evaluate(judge, params, step):

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 
@@ -57,12 +56,7 @@ def check_workdir(config, workdir):
     found = written_config(workdir)
     if found is None:
         return
-    old, new = learned(found), learned(json.loads(configuration.to_json(config)))
-    differing = [
-        f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
-        for key in sorted(set(old) | set(new))
-        if old.get(key) != new.get(key)
-    ]
+    differing = differences(configuration.flat(found), settings(config))
     if differing:
         raise UserError(
             f"The folder {workdir} holds a run of another config ({'; '.join(differing)}). Give a new --workdir, or the "
@@ -70,15 +64,20 @@ def check_workdir(config, workdir):
         )
 
 
-def learned(config):
-    """{key: value} of a config's settings that what is learned depends on."""
-    return {key: value for key, value in (ADDED | configuration.flat(config)).items() if not key.startswith(MAY_CHANGE)}
+def settings(config):
+    """{key: value} of a config's settings that what is learned depends on, as JSON holds them."""
+    found = configuration.flat(json.loads(configuration.to_json(config)))
+    return {key: value for key, value in found.items() if not key.startswith(MAY_CHANGE)}
 
 
-def fingerprint(config):
-    """Of a config, as far as what is learned depends on it: 16 hexadecimal digits."""
-    text = json.dumps(learned(json.loads(configuration.to_json(config))), sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+def differences(old, new):
+    """What differs between two configs, for people: flat, as `settings`; one may be from before some settings existed."""
+    old, new = ADDED | old, ADDED | new
+    return [
+        f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} now"
+        for key in sorted(set(old) | set(new))
+        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
+    ]
 
 
 def written_config(workdir):
