@@ -117,7 +117,7 @@ class Bench:
         """A copy of the run as it was at step 9: with the checkpoints of steps 6 and 9."""
         if not (self.place / "cut").exists():
             place = self.place / "cut"
-            process = self.start(place, "--config.keep_checkpoints=2")
+            process = self.start(place, "--config.keep_checkpoints=9")
             waited_for(lambda: (place / "checkpoints" / "9").is_dir(), process)
             process.kill()
             process.wait()
