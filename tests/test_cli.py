@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -130,6 +131,19 @@ def test_a_full_disk_is_explained_and_what_it_leaves():
     ):
         paragraph = cli.explain(error)
         assert paragraph.startswith("No space is left on the disk") and "--workdir" in paragraph and "\n" not in paragraph
+
+
+def test_ctrl_c_before_a_run_begins_is_no_traceback(monkeypatch, capsys):
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    ended = []
+    monkeypatch.setattr(cli.app, "run", interrupted)
+    monkeypatch.setattr(cli.malloc, "restart", lambda: None)
+    monkeypatch.setattr(cli.stopping, "end_by", ended.append)
+    monkeypatch.setattr("sys.argv", ["main"])
+    cli.run(lambda: None, "usage")
+    assert ended == [signal.SIGINT] and capsys.readouterr().err == "\nStopped by Ctrl-C.\n"
 
 
 def test_our_own_errors_are_not_explained_away():
