@@ -154,7 +154,7 @@ def explain(error):
             "kept. A smaller config.batch_size, config.accumulate=2 or more, and the config.model.remat of some models need "
             "less."
         )
-    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EROFS, errno.ESTALE):
+    if any(os.strerror(number) in text for number in (errno.EIO, errno.EROFS, errno.ESTALE)):  # tensorstore tells no number
         return (
             f"The disk cannot be used now ({text[:300]}). What was saved before is kept: look at the disk, and start the same "
             "command again."
