@@ -422,7 +422,9 @@ def loader(bench, tried):
 
 def worker_of(pid):
     """The child of a process that makes its batches."""
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = [
+        child for task in pathlib.Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
     for child in children:
         if b"spawn_main" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
             return int(child)
