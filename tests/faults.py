@@ -10,6 +10,7 @@ import argparse
 import collections
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -66,6 +67,7 @@ class Bench:
 
     def __init__(self, place, options):
         self.place, self.options, self.draw, self.made = pathlib.Path(place), options, random.Random(options.seed), 0
+        self.started = []
 
     def folder(self):
         self.made += 1
@@ -89,6 +91,7 @@ class Bench:
                 command, cwd=ROOT, env=environment, stdout=file, stderr=file, preexec_fn=limit if limits else None
             )
         process.log = log
+        self.started.append(process)
         return process
 
     def finish(self, folder, *more, **settings):
@@ -428,7 +431,7 @@ def worker_of(pid):
     for child in children:
         if b"spawn_main" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
             return int(child)
-    raise AssertionError(f"no worker among {children}")
+    raise AssertionError(f"process {pid} has no worker")
 
 
 @fault("the loss not finite at the first step", "a paragraph: step 1, its examples, and that there is no checkpoint yet")
@@ -518,6 +521,9 @@ def main(argv):
                 function(bench, tried)
             except Exception as error:  # the table is worth having without it
                 tried.add(False, f"{type(error).__name__}", str(error))
+            for process in bench.started:
+                process.kill()
+            bench.started.clear()
             notes = ", ".join(f"{note}: {count}" if count else note for note, count in tried.notes.items())
             rows.append(f"| `{name}` | {title} | {expected} | {tried.right} of {tried.tried} | {notes} |")
             print(f"{rows[-1]} {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
