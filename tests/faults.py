@@ -425,10 +425,8 @@ def loader(bench, tried):
 
 def worker_of(pid):
     """The child of a process that makes its batches."""
-    children = [
-        child for task in pathlib.Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
-    for child in children:
+    tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
+    for child in itertools.chain.from_iterable(task.read_text().split() for task in tasks):
         if b"spawn_main" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
             return int(child)
     raise AssertionError(f"process {pid} has no worker")
