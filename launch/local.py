@@ -39,7 +39,7 @@ def parse(argv):
     )
     parser.add_argument("--all", action="store_true", help="show what every process prints, not process 0 alone")
     parser.add_argument(
-        "--grace", type=float, default=10.0, metavar="S", help="seconds from a failure to SIGTERM, and to SIGKILL (default 10)"
+        "--grace", type=float, default=15.0, metavar="S", help="seconds from a failure to SIGTERM, and to SIGKILL (default 15)"
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would be started, and start nothing")
     split = argv.index("--") if "--" in argv else len(argv)

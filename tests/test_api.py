@@ -12,7 +12,7 @@ from xmodal_jax.data.sources.scenes import Scenes
 from xmodal_jax.errors import UserError
 from xmodal_jax.systems import recipe, restore
 from xmodal_jax.systems.restore import newest
-from xmodal_jax.train.workdir import claim_workdir, run_config
+from xmodal_jax.train.workdir import run_config, write_config
 
 small = pretrain_config
 
@@ -83,7 +83,7 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_named(run, tmp_path):
         api.load(str(tmp_path))
     with pytest.raises(UserError, match="holds no run"):
         api.load(str(tmp_path / "missing"))
-    claim_workdir(run_config(run[0]), str(tmp_path))
+    write_config(run_config(run[0]), str(tmp_path))
     with pytest.raises(UserError, match="holds no checkpoint yet"):
         api.load(str(tmp_path))
     with pytest.raises(UserError, match="step 5 .*cannot be read"):

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ from xmodal_jax.__main__ import main as one_command
 from xmodal_jax.config import load_config
 from xmodal_jax.errors import UserError
 from xmodal_jax.systems import recipe
-from xmodal_jax.train.workdir import claim_workdir, run_config
+from xmodal_jax.train.workdir import run_config, write_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PRETRAIN = ROOT / "configs" / "pretrain.py"
@@ -132,6 +133,19 @@ def test_a_full_disk_is_explained_and_what_it_leaves():
         assert paragraph.startswith("No space is left on the disk") and "--workdir" in paragraph and "\n" not in paragraph
 
 
+def test_ctrl_c_before_a_run_begins_is_no_traceback(monkeypatch, capsys):
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    ended = []
+    monkeypatch.setattr(cli.app, "run", interrupted)
+    monkeypatch.setattr(cli.malloc, "restart", lambda: None)
+    monkeypatch.setattr(cli.stopping, "end_by", ended.append)
+    monkeypatch.setattr("sys.argv", ["main"])
+    cli.run(lambda: None, "usage")
+    assert ended == [signal.SIGINT] and capsys.readouterr().err == "\nStopped by Ctrl-C.\n"
+
+
 def test_our_own_errors_are_not_explained_away():
     for error in (ValueError("no"), KeyError("name"), AttributeError("x"), OSError(errno.EACCES, "no")):
         assert cli.explain(error) is None
@@ -161,7 +175,7 @@ def test_the_folder_of_another_config(tmp_path):
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", flag_values=values)
     values(["test", f"--config={PRETRAIN}:debug"])
-    claim_workdir(values.config, str(tmp_path))
+    write_config(values.config, str(tmp_path))
     paragraph = told(*command(f"--config={PRETRAIN}:debug", f"--workdir={tmp_path}", "--config.seed=7"))
     assert "holds a run of another config (" in paragraph and "seed: 0 there, 7 now)" in paragraph
 

@@ -148,8 +148,9 @@ def test_what_it_leaves_is_a_run_like_every_other(done, tmp_path, command):
     size = (tmp_path / "whole" / "model.safetensors").stat().st_size
     assert size < 4 * results["compress/parameters"] + 20_000
     command("evaluate", f"--workdir={folder}/compressed")
-    with open(f"{folder}/compressed/results.json", encoding="utf-8") as file:
-        again = json.load(file)
+    (written,) = (tmp_path / "run" / "compressed" / "evaluations").glob("val-step*/results.json")
+    again = json.loads(written.read_text())
+    assert again["split"] == "val" and f"step{again['step']}" in str(written) and again["examples"] > 0
     for name in ("retrieval/mean_recall", "retrieval/gap"):
         assert again[name] == pytest.approx(results[name], abs=1e-3), name
     config = run_config(f"{folder}/compressed")

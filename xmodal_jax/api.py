@@ -21,11 +21,12 @@ import os
 from xmodal_jax.systems import restore, training
 
 
-def train(config, workdir):
+def train(config, workdir, strict=False):
     """Train a config, or go on with the run in `workdir`; returns its last evaluation, a flat dictionary, or None where SIGTERM
-    stopped it. Raises UserError for a config that cannot run, and for the folder of another one.
+    or Ctrl-C stopped it. Raises UserError for a config that cannot run, for the folder of another one or one in use, and, with
+    `strict`, where the training data are not those that the run began with.
     """
-    return training.train(config, os.fspath(workdir))
+    return training.train(config, os.fspath(workdir), strict=strict)
 
 
 def load(place, step=None):

@@ -4,13 +4,16 @@ import errno
 import functools
 import logging as stdlib_logging
 import os
+import signal
+import socket
 import sys
+import time
 import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from xmodal_jax import malloc
+from xmodal_jax import malloc, stopping
 from xmodal_jax.config import find_config
 from xmodal_jax.errors import UserError, tell
 
@@ -51,15 +54,26 @@ def run(main, usage, config=None, words=False):
         if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
             logging.info("config: %s", config_flags.get_config_filename(flags.FLAGS["config"]))
         main(*argv[1:])
+        leave_others(None)
 
     flags.FLAGS.set_gnu_getopt(words)  # flags may stand behind words
     try:
         app.run(start, flags_parser=functools.partial(parse, config=config))
     except SystemExit:
+        leave_others(None)
         raise
+    except KeyboardInterrupt:
+        if "--traceback" in sys.argv:
+            raise
+        print("\nStopped by Ctrl-C.", file=sys.stderr)
+        stopping.end_by(signal.SIGINT)
     except BaseException as error:
         paragraph = explain(error)
+        leave_others(paragraph or f"{type(error).__name__}: {error}"[:300], is_lost(error))
         if paragraph is None or "--traceback" in sys.argv:
+            if is_joined():  # JAX would wait for the others at the end of this process
+                traceback.print_exc()
+                os._exit(1)
             raise
         tell(paragraph)
         # On a full disk, what closes files at the end of a process fails too.
@@ -91,9 +105,37 @@ def with_config(argv, default=None):
 
 
 def no_space(error):
-    """Whether a disk is full."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "No space left on device" in str(error)
+    """Whether a disk is full, or a file may not grow further."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return full or any(sign in str(error) for sign in ("No space left on device", "File too large", "Disk quota exceeded"))
+
+
+def no_memory(error):
+    """Whether memory ran out, of the machine or of an accelerator."""
+    return isinstance(error, MemoryError) or any(
+        sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "bad_alloc", "Out of memory", "Cannot allocate memory")
+    )
+
+
+def is_lost(error):
+    """Whether an error tells that another process of this run cannot be reached."""
+    signs = ("Gloo", "Connection reset by peer", "Connection closed by peer", "coordination service", "NCCL", "UNAVAILABLE")
+    return is_joined() and any(sign in str(error) for sign in signs)
+
+
+def leave_others(reason, wait=False):
+    """Where this is one of several processes, tell the others why it ends, or None: as it should.
+
+    wait: another one was lost; it will be named in a moment, and then this process ends where it waits.
+    """
+    if not is_joined():
+        return
+    from xmodal_jax.train import alive
+
+    if alive.here is not None:
+        if wait:
+            time.sleep(alive.SILENCE + 3 * alive.BEAT)
+        alive.here.leave(reason)
 
 
 def explain(error):
@@ -105,6 +147,17 @@ def explain(error):
         return (
             f"No space is left on the disk ({text.splitlines()[0][:300]}). What was saved before is kept: free some space, or "
             "choose another --workdir, and start the same command again."
+        )
+    if no_memory(error):
+        return (
+            f"There is not enough memory ({(text or type(error).__name__).splitlines()[0][:300]}). What was saved before is "
+            "kept. A smaller config.batch_size, config.accumulate=2 or more, and the config.model.remat of some models need "
+            "less."
+        )
+    if any(os.strerror(number) in text for number in (errno.EIO, errno.EROFS, errno.ESTALE)):  # tensorstore tells no number
+        return (
+            f"The disk cannot be used now ({text[:300]}). What was saved before is kept: look at the disk, and start the same "
+            "command again."
         )
     if isinstance(error, OSError) and "failure to load" in text:  # ml_collections, when the config is first looked at
         return "The config file cannot be loaded: " + " ".join(text.split("Attempted", 1)[-1].split())
@@ -126,14 +179,36 @@ def join_processes():
         count, index = (
             int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
         )
-        jax.distributed.initialize(num_processes=count, process_id=index)
+        address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+        jax.distributed.initialize(num_processes=count, process_id=index, coordinator_bind_address=door(address))
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"The processes of this run do not find each other ({str(error).splitlines()[0][:300]}): set "
             "JAX_COORDINATOR_ADDRESS (HOST:PORT), JAX_NUM_PROCESSES and JAX_PROCESS_ID for each, or use the scripts in launch/."
         ) from error
+    from xmodal_jax.train import alive
+
+    alive.start()
     if jax.process_index():
         logging.set_verbosity(logging.WARNING)
+
+
+def door(address):
+    """HOST:PORT that the first process listens at: the address that it is given, where that is one of this machine's own.
+
+    None leaves it to JAX, which takes JAX_COORDINATOR_BIND_ADDRESS or, without it, every interface.
+    """
+    if not address or "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
+        return None
+    host, _, port = address.rpartition(":")
+    try:
+        for family, kind, _, _, place in socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind) as probe:
+                probe.bind((place[0], 0))
+            return f"[{place[0]}]:{port}" if family == socket.AF_INET6 else f"{place[0]}:{port}"
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def is_joined():

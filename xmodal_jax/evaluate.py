@@ -1,7 +1,9 @@
 """Evaluate a checkpoint: `python -m xmodal_jax.evaluate --workdir=DIR [--config=FILE] [--split=val|test] [--step=N]`.
 
-Without --config the run's own is used. Writes results.json and report.html of the run anew. --submission=FILE, of a run of
-configs/vqa.py, instead answers every question of the split and writes the JSON that the VQA evaluation servers take.
+Without --config the run's own is used. What it finds is written beside the run's own results, into
+DIR/evaluations/SPLIT-stepN/: results.json (with split, step and number of examples), samples.jsonl, report.html.
+--submission=FILE, of a run of configs/vqa.py, instead answers every question of the split and writes the JSON that the VQA
+evaluation servers take.
 """
 
 import json
@@ -41,7 +43,10 @@ def main():
         replace_text(SUBMISSION.value, json.dumps(submission(predictor, parts.held_out)) + "\n")
         return
     results, samples = loop.evaluate(evaluators.make(parts), params, step)
-    report.finish(parts, WORKDIR.value, results, samples, {"evaluated": f"step {step}, {SPLIT.value} split"})
+    about = {"split": SPLIT.value, "step": step, "examples": len(parts.held_out)}
+    facts = {"evaluated": f"step {step}, {SPLIT.value} split, {len(parts.held_out)} examples"}
+    folder = os.path.join(WORKDIR.value, "evaluations", f"{SPLIT.value}-step{step}")
+    report.finish(parts, WORKDIR.value, results, samples, facts, folder=folder, about=about)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,17 @@
-"""Files that are written as a whole or not at all."""
+"""Files and folders that are written as a whole or not at all, and are on the disk once they have their name."""
 
 import contextlib
 import os
+import re
+import shutil
+import uuid
+
+TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp$")  # what a killed process leaves behind ends so
+
+
+def temporary(path):
+    """A name beside `path` that no other process takes, on whichever host."""
+    return f"{path}.{uuid.uuid4().hex[:12]}.tmp"
 
 
 @contextlib.contextmanager
@@ -10,16 +20,17 @@ def replacing(path, mode="w", **kwargs):
     the old one. Makes the folder where there is none; mode and kwargs as those of `open`."""
     path = os.path.abspath(os.fspath(path))
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
+    part = temporary(path)
     try:
-        with open(temporary, mode, **kwargs) as file:
+        with open(part, mode, **kwargs) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(part, path)
+        sync_folder(os.path.dirname(path))
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
+            os.remove(part)
 
 
 def replace_text(path, text):
@@ -27,3 +38,57 @@ def replace_text(path, text):
     # Half a character of a generated text must not cost the page.
     with replacing(path, encoding="utf-8", errors="replace") as file:
         file.write(text)
+
+
+@contextlib.contextmanager
+def making(folder):
+    """A folder to be filled: it becomes `folder`, new or empty before, once it is whole; otherwise nothing is left of it."""
+    folder = os.path.abspath(os.fspath(folder))
+    part = temporary(folder)
+    os.makedirs(part)
+    try:
+        yield part
+        for place, _, names in os.walk(part):
+            for name in names:
+                with open(os.path.join(place, name), "rb") as file:
+                    os.fsync(file.fileno())
+            sync_folder(place)
+        os.replace(part, folder)
+        sync_folder(os.path.dirname(folder))
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def adding(folder):
+    """A folder to be filled, whose files then take their names in `folder`, a new one or one that holds others."""
+    folder = os.path.abspath(os.fspath(folder))
+    if not os.path.isdir(folder):
+        with making(folder) as part:
+            yield part
+        return
+    part = temporary(os.path.join(folder, "files"))
+    with making(part) as filled:
+        yield filled
+    for name in sorted(os.listdir(part)):
+        os.replace(os.path.join(part, name), os.path.join(folder, name))
+    os.rmdir(part)
+    sync_folder(folder)
+
+
+def sync_folder(folder):
+    """Have a folder's names on the disk, where the file system can do so."""
+    with contextlib.suppress(OSError):
+        place = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
+
+
+def tidy(folder):
+    """Remove what processes that were killed have left of files and folders they wrote into `folder`."""
+    for name in os.listdir(folder):
+        if TEMPORARY.search(name):
+            place = os.path.join(folder, name)
+            shutil.rmtree(place, ignore_errors=True) if os.path.isdir(place) else os.remove(place)

@@ -16,6 +16,8 @@ WORKDIR = flags.DEFINE_string(
     "Folder of the run: a new one is made, an old one is gone on with. Default: a new folder under runs/.",
 )
 
+STRICT = flags.DEFINE_bool("strict", False, "Refuse to go on with a run whose training data have changed.")
+
 
 def main():
     import jax  # after the flags: --help answers at once
@@ -26,7 +28,7 @@ def main():
         raise UserError("Which config? For example: python -m xmodal_jax.main --config=configs/pretrain.py")
     if jax.process_count() > 1 and not WORKDIR.value:
         raise UserError("Several processes need one folder in common: give --workdir=DIR, on a disk that all of them share.")
-    train(CONFIG.value, WORKDIR.value or os.path.join("runs", time.strftime("%Y-%m-%d-%H%M%S")))
+    train(CONFIG.value, WORKDIR.value or os.path.join("runs", time.strftime("%Y-%m-%d-%H%M%S")), STRICT.value)
 
 
 if __name__ == "__main__":

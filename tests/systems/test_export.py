@@ -29,7 +29,7 @@ from xmodal_jax.systems.restore import open_run
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.mesh import make_mesh
 from xmodal_jax.train.program import state_maker
-from xmodal_jax.train.workdir import claim_workdir
+from xmodal_jax.train.workdir import write_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 BLOCKS = dict(width=16, heads=2, layers=2)
@@ -218,7 +218,7 @@ def run(tmp_path):
         shapes = state_maker(parts, mesh)[1]
     rng = np.random.default_rng(fresh_seed())
     state = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
-    claim_workdir(config, folder)
+    write_config(config, folder)
     checkpoints = Checkpoints(f"{folder}/checkpoints")
     checkpoints.save(2, state, {"next_step": 2})
     checkpoints.close()

@@ -21,7 +21,7 @@ from xmodal_jax.systems.export import export
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.mesh import make_mesh
 from xmodal_jax.train.program import state_maker
-from xmodal_jax.train.workdir import claim_workdir
+from xmodal_jax.train.workdir import write_config
 
 BLOCKS = {"width": 16, "layers": 1, "heads": 2}
 NOUNS = ("bat", "boat", "pear", "tree", "dog")
@@ -79,7 +79,7 @@ def made(request, places, tmp_path_factory):
     config.evaluators = {}
     folder = str(tmp_path_factory.mktemp(request.param) / "run")
     parts, mesh = recipe.make(config, folder), make_mesh(config.mesh)
-    claim_workdir(config, folder)
+    write_config(config, folder)
     parts.keep(folder)
     with jax.set_mesh(mesh):
         shapes = state_maker(parts, mesh)[1]

@@ -134,6 +134,20 @@ def test_sigterm_to_one_process_stops_all_at_one_step_saved(tmp_path):
     assert os.path.isdir(f"{folder}/checkpoints/{last}") and f"stopped at step {last}, saved" in tell(folder)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_is_named_by_the_other_and_the_run_goes_on(small_alone, tmp_path, victim):
+    folder = str(tmp_path / "run")
+    running = start(2, folder, settings=SMALL)
+    wait_for(running, folder, 2)
+    running[victim].kill()
+    assert running[1 - victim].wait(timeout=60) == 2
+    told = " ".join(pathlib.Path(f"{folder}.log-{1 - victim}").read_text().split())
+    assert f"Error: Process {victim} of 2 of this run" in told and "was lost" in told and "Traceback" not in told
+    finish(start(2, folder, settings=SMALL), folder)
+    same_run(folder, small_alone)
+
+
 def test_several_processes_need_a_common_folder():
     env = {**os.environ, "JAX_COORDINATOR_ADDRESS": "127.0.0.1:1", "JAX_NUM_PROCESSES": "nonsense", "JAX_PROCESS_ID": "0"}
     command = [sys.executable, "-m", "xmodal_jax.main", *SMALL]

@@ -94,7 +94,7 @@ def test_truncated_newest_checkpoint_is_set_aside(whole_run, tmp_path, monkeypat
     loop.train(recipe.make(small_config()), str(tmp_path))
     assert losses(tmp_path) == losses(whole_run[0])
     assert (tmp_path / "broken-6").is_dir()
-    assert any("step 6 cannot be read" in record.getMessage() for record in caplog.records)
+    assert any("step 6 is damaged" in record.getMessage() for record in caplog.records)
 
 
 def test_one_truncated_file_at_a_time_is_noticed(whole_run, tmp_path, monkeypatch):
@@ -112,7 +112,7 @@ def test_all_checkpoints_broken_is_a_clear_error(tmp_path, monkeypatch):
     for file in (tmp_path / "checkpoints").rglob("*"):
         if file.is_file():
             os.truncate(file, 0)
-    with pytest.raises(UserError, match="No checkpoint .* can be read"):
+    with pytest.raises(UserError, match="All checkpoints .* are damaged"):
         loop.train(recipe.make(small_config()), str(tmp_path))
 
 
@@ -158,7 +158,7 @@ def test_nan_guard_names_step_and_examples_and_keeps_the_last_good_checkpoint(wh
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "compile_step", poisoned)
-        with pytest.raises(UserError, match=rf"not finite at step {bad};") as caught:
+        with pytest.raises(UserError, match=rf"not finite at step {bad + 1};") as caught:
             loop.train(recipe.make(small_config()), str(tmp_path))
     assert (tmp_path / "checkpoints" / "3").is_dir(), "what was begun is finished"
     parts = recipe.make(small_config())

@@ -5,6 +5,7 @@ the next step, and neither worker nor process count is part of it.
 """
 
 import dataclasses
+import signal
 
 import grain
 import jax
@@ -16,12 +17,15 @@ from xmodal_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class LoaderConfig:
-    """threads: read-ahead threads; workers: processes (0: none); prefetch: batches made ahead; shuffle: per-epoch order."""
+    """threads: read-ahead threads; workers: processes (0: none); prefetch: batches made ahead; shuffle: per-epoch order.
+    patience: seconds without a batch or a step after which the log names what stands still (0: never).
+    """
 
     threads: int = 1
     workers: int = 0
     prefetch: int = 4
     shuffle: bool = True
+    patience: int = 120
 
 
 class Batches:
@@ -57,8 +61,26 @@ class Batches:
         if config.workers:
             if not flags.FLAGS.is_parsed():  # grain asks absl's flags, which a notebook never parses
                 flags.FLAGS.mark_as_parsed()
-            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
-        return iter(dataset)
+            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers), worker_init_fn=leave_ctrl_c)
+        return explained(dataset)
+
+
+def leave_ctrl_c(index, count):
+    """In a worker: Ctrl-C in a terminal reaches it too, and is the run's own to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def explained(dataset):
+    """What a data set gives; a UserError where one of its worker processes was lost."""
+    try:
+        yield from dataset
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):
+            raise
+        raise UserError(
+            f"A worker process of the loader was lost ({str(error).split('. ')[0][:200]}): the machine may be short of memory. "
+            "The same command goes on from the last checkpoint; config.loader.workers sets how many there are."
+        ) from error
 
 
 def to_device(iterator, sharding, ahead=2):

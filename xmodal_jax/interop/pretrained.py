@@ -18,6 +18,7 @@ import numpy as np
 
 from xmodal_jax.config import choose, fields_of
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import adding
 from xmodal_jax.interop import (
     beit,
     bert,
@@ -282,11 +283,11 @@ def save_pretrained(folder, module, params, settings):
                 tensors[name] = np.asarray(entry.layout.write(view), order="C")
     if flat:
         raise UserError(f"These parameters have no place in a {settings.config.model_type} checkpoint: {', '.join(flat)}.")
-    os.makedirs(folder, exist_ok=True)
     config = copy.deepcopy(settings.config)
     config.dtype = str(next(iter(tensors.values())).dtype)  # transformers casts to it
-    config.save_pretrained(folder)
-    save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+    with adding(folder) as part:
+        config.save_pretrained(part)
+        save_file(tensors, os.path.join(part, "model.safetensors"), metadata={"format": "pt"})
 
 
 def fetch(name_or_folder):

@@ -68,7 +68,7 @@ def conclude(parts, params, workdir):
         results, table = compare(parts, small, before, jax.device_get(compression.used(params)), compact)
     shares = {"kept": kept_share(structure, compression.pair)} | given_up(structure, compression.pair)
     results |= {name: float(share) for name, share in shares.items()} | accuracy_before(parts)
-    metrics = progress.read_jsonl(os.path.join(workdir, "metrics.jsonl"))
+    metrics = progress.read_metrics(workdir)
     drawings = [draw_structure(compression.pair, structure), draw_size(metrics, compression.config.keep)]
     logging.info("the compressed model is the run %s", folder)
     return {f"compress/{name}": value for name, value in results.items()}, (table,), [one for one in drawings if one]
@@ -106,7 +106,7 @@ def state_of(parts, compact):
 def save(state, folder):
     """Write it as a checkpoint: all processes together, as Orbax wants it."""
     checkpoints, step = Checkpoints(os.path.join(folder, "checkpoints"), asynchronous=False), int(state.step)
-    if step not in checkpoints.manager.all_steps():
+    if step not in checkpoints.steps():
         checkpoints.save(step, state, {"next_step": step, "seconds": 0.0})
     checkpoints.close()
 

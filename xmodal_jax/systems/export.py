@@ -1,5 +1,6 @@
 """One tower of a trained run as a folder that PyTorch loads, with what prepares its inputs."""
 
+import contextlib
 import copy
 import dataclasses
 import os
@@ -10,6 +11,7 @@ from PIL import Image
 from xmodal_jax.config import choose
 from xmodal_jax.data.captioning import CaptionMaker
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import making
 from xmodal_jax.interop import bert
 from xmodal_jax.interop.pretrained import save_pretrained, settings_of
 from xmodal_jax.interop.processing import parse
@@ -40,20 +42,22 @@ def export(predictor, towers, name, folder):
         first, *_, last = marks_of(maker)
         config.bos_token_id, config.eos_token_id, config.pad_token_id = first, last, last
         config.is_decoder = True  # asked by transformers' EncoderDecoderModels
-    make_new(folder)
-    save_pretrained(folder, module, params, dataclasses.replace(settings, config=config))
-    if name == "image":
-        processor_of(predictor).to_folder(folder)
-    else:
-        tokenizer_of(maker, marked=name == "text").save_pretrained(folder)
+    with new_folder(folder) as part:
+        save_pretrained(part, module, params, dataclasses.replace(settings, config=config))
+        if name == "image":
+            processor_of(predictor).to_folder(part)
+        else:
+            tokenizer_of(maker, marked=name == "text").save_pretrained(part)
     return config.model_type
 
 
-def make_new(folder):
-    """Make a folder; raise a UserError where one holds something."""
+@contextlib.contextmanager
+def new_folder(folder):
+    """A folder to be filled, which takes its name once it is whole; a UserError where one of that name holds something."""
     if os.path.exists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
         raise UserError(f"{folder} holds something already: name a new folder.")
-    os.makedirs(folder, exist_ok=True)
+    with making(folder) as part:
+        yield part
 
 
 def counts_by_ids(module, maker):

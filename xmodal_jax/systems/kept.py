@@ -5,11 +5,11 @@ use it, and what is corrected in them later changes nothing of it.
 """
 
 import os
-import shutil
 
 import jax
 
 from xmodal_jax.compress import materialise
+from xmodal_jax.files import making
 from xmodal_jax.interop.pretrained import save_settings
 
 FOLDER = "model"
@@ -25,13 +25,8 @@ def keep(built, workdir):
     """Write what a run keeps, whole or not at all; a run that has kept it is left as it is."""
     if kept_of(workdir) or jax.process_index():
         return
-    part = os.path.join(workdir, f"{FOLDER}.{os.getpid()}.tmp")
-    os.makedirs(part, exist_ok=True)
-    try:
+    with making(os.path.join(workdir, FOLDER)) as part:
         write(built, part)
-        os.replace(part, os.path.join(workdir, FOLDER))
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def write(built, folder):

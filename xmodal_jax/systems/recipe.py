@@ -72,6 +72,10 @@ class Recipe(Built):
         """Write what using the model takes into the folder of the run, once."""
         kept.keep(self, workdir)
 
+    def kept_in(self, workdir):
+        """The folder of what `keep` has written, or None."""
+        return kept.kept_of(workdir)
+
 
 def make(config, workdir=None, split="val", open_scorer=None):
     """Build every part; each mistake in the config is a UserError that names the key.

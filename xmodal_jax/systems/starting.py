@@ -10,7 +10,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.interop.trees import leaves, nest
 from xmodal_jax.systems import kept, whole
 from xmodal_jax.systems.model import build_model
-from xmodal_jax.train import checkpoints
+from xmodal_jax.train import checkpoints, checksums
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train.step import init_params
 from xmodal_jax.train.workdir import run_config
@@ -36,6 +36,12 @@ def parameters(built, workdir, step=None):
     if found is None:
         raise UserError(f"{workdir} holds no checkpoint yet: train first, or give the folder of a run that has saved one.")
     state, meta = found
+    own = kept.kept_of(workdir)
+    if own and meta.get("kept") not in (None, checksums.digest(own)):
+        raise UserError(
+            f"{own} is not what it was when the checkpoint of step {meta['next_step']} was saved: the model would read other "
+            "words. Put it back as it was."
+        )
     return built.used(state[part]), meta["next_step"]
 
 

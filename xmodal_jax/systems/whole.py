@@ -15,7 +15,7 @@ from xmodal_jax.interop.processing import read_json
 from xmodal_jax.interop.trees import leaves, nest
 from xmodal_jax.systems import kept
 from xmodal_jax.systems.card import model_card
-from xmodal_jax.systems.export import make_new, processor_of
+from xmodal_jax.systems.export import new_folder, processor_of
 from xmodal_jax.systems.model import build_model
 
 WEIGHTS = {"float32": False, "int8": True}  # whether matrices are stored in eight bits
@@ -38,9 +38,14 @@ def write(built, params, step, folder, place, weights="float32"):
 
     place: where it comes from, a run's folder. weights: how matrices are stored, of WEIGHTS.
     """
+    with new_folder(folder) as part:
+        fill(built, params, step, part, place, weights)
+
+
+def fill(built, params, step, folder, place, weights):
+    """The same into a folder that there is."""
     from safetensors.numpy import save_file
 
-    make_new(folder)
     kept.write(built, folder)
     config = json.loads(to_json(built.config))
     config = without_places({name: config[name] for name in PARTS})

@@ -16,8 +16,8 @@ from xmodal_jax.draw.report import write_report
 from xmodal_jax.files import replace_text
 from xmodal_jax.systems.training import train
 from xmodal_jax.train import progress
-from xmodal_jax.train.loop import stop_on_sigterm
 from xmodal_jax.train.report import SAMPLES
+from xmodal_jax.train.signals import stop_by_signals
 from xmodal_jax.train.workdir import check_workdir
 
 FIRST = 0  # seed whose samples are shown
@@ -37,7 +37,7 @@ def run(grid, config, workdir, seeds, chosen=(), make=None):
         choose(cells, name, "--cells")
     cells = {name: changes for name, changes in cells.items() if not chosen or name in chosen}
     values = {cell: {} for cell in cells}
-    with stop_on_sigterm() as is_stopped:  # of the whole table: noticed between cells too
+    with stop_by_signals() as is_stopped:  # of the whole table: noticed between cells too
         for seed, (cell, changes) in itertools.product(range(seeds), cells.items()):
             if seed and cell in grid.once:
                 continue

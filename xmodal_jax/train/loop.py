@@ -7,8 +7,6 @@ started again in the same folder it goes on from its newest checkpoint, and ever
 import collections
 import contextlib
 import os
-import signal
-import threading
 import time
 
 import jax
@@ -18,32 +16,44 @@ from jax.experimental import multihost_utils
 from xmodal_jax import evaluators
 from xmodal_jax.data.loader import to_device
 from xmodal_jax.errors import UserError
+from xmodal_jax.train import alive, checksums, fingerprint, peers, progress, report
 from xmodal_jax.train import mesh as layout
-from xmodal_jax.train import progress, report
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.program import compile_step, state_maker
+from xmodal_jax.train.signals import Stop, Stopped, stop_by_signals
 from xmodal_jax.train.step import averaged
-from xmodal_jax.train.workdir import claim_workdir
+from xmodal_jax.train.watchdog import Watchdog
+from xmodal_jax.train.workdir import claimed, differences, settings
 
 
-def train(parts, workdir, is_stopped=None):
+def train(parts, workdir, is_stopped=None, strict=False):
     """Train (or go on training) in `workdir`; returns the last evaluation, a flat dictionary, or None where it was stopped.
 
-    parts: `systems.recipe.Recipe`. is_stopped: step -> whether to save and end there. Default: on SIGTERM.
-    Raises UserError for a config that cannot run, a folder of another config, a loss that is not finite.
+    parts: `systems.recipe.Recipe`. is_stopped: step -> whether to save and end there. Default: on SIGTERM and Ctrl-C. strict:
+    data that have changed since the run began are refused.
+    Raises UserError for a config that cannot run, a folder of another config or in use, a loss that is not finite.
     """
-    config = parts.config
-    claim_workdir(config, workdir)
-    parts.keep(workdir)
-    mesh = layout.make_mesh(config.mesh)
-    stopping = stop_on_sigterm() if is_stopped is None else contextlib.nullcontext(is_stopped)
-    with jax.set_mesh(mesh), stopping as is_stopped:
+    told = is_stopped if isinstance(is_stopped, Stop) or is_stopped is None else Stop(is_stopped)
+    with claimed(parts.config, workdir), stop_by_signals() if told is None else contextlib.nullcontext(told) as stop:
+        parts.keep(workdir)
+        peers.first_says("comparing the data", lambda: fingerprint.check(parts.train, workdir, strict))
+        return run(parts, workdir, stop)
+
+
+def run(parts, workdir, stop):
+    """The same in a folder that is this run's alone."""
+    peers.meet()
+    alive.running()
+    config, mesh = parts.config, layout.make_mesh(parts.config.mesh)
+    with jax.set_mesh(mesh):
         batch_sharding, rows = layout.batch_sharding(mesh), layout.local_rows(mesh, config.batch_size)
         make_state, shapes = state_maker(parts, mesh)
         step, flops, facts = compile_step(parts, mesh, shapes)
         checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), config.keep_checkpoints)
         restored = checkpoints.restore(shapes)
         state, meta = restored or (make_state(), {"next_step": 0, "seconds": 0.0})
+        origin = {"config": settings(config), "kept": checksums.digest(parts.kept_in(workdir))}
+        check_origin(meta, origin, workdir)
         first = meta["next_step"]
         logging.info(
             "%s step %d of %d in %s", "going on from" if restored else "starting at", first, config.total_steps, workdir
@@ -52,7 +62,7 @@ def train(parts, workdir, is_stopped=None):
         board = progress.Progress(workdir, config.total_steps, first)
         batches = to_device(parts.batches.iterate(first, parts.loader, rows), batch_sharding)
         clock = Clock(first, meta["seconds"], flops, config.batch_size, parts.tokens_per_example())
-        judge = evaluators.make(parts)
+        judge, watchdog = evaluators.make(parts), Watchdog(parts.loader.patience)
         in_flight, pending, saved = collections.deque(), None, first if restored else None
 
         def write(step_number, values):
@@ -66,54 +76,87 @@ def train(parts, workdir, is_stopped=None):
         def save(step_number):
             if int(jax.device_get(state.bad_step)) >= 0:
                 stop_at_bad_step(parts, int(state.bad_step), workdir, checkpoints)
-            checkpoints.save(step_number, state, {"next_step": step_number, "seconds": clock.seconds()})
+            board.sync()
+            checkpoints.save(step_number, state, {"next_step": step_number, "seconds": clock.seconds(), **origin})
 
-        if config.eval_at_start and not restored:
-            with clock.paused():
-                board.write(0, evaluate(judge, parts.used(averaged(state)), 0)[0])
-        for number in range(first, config.total_steps):
-            stopped = is_stopped(number)
-            if config.eval_every and number > first and number % config.eval_every == 0:
-                with clock.paused():
-                    board.write(number, evaluate(judge, parts.used(averaged(state)), number)[0])
-            if number and number != saved and (number % config.checkpoint_every == 0 or stopped):
-                if pending:  # a run that goes on from here has all its lines up to here
+        def evaluated(step_number):
+            with clock.paused(), stop.breaking():
+                board.write(step_number, evaluate(judge, parts.used(averaged(state)), step_number)[0])
+
+        def is_due(number):
+            if not config.eval_every or number % config.eval_every:
+                return False
+            return number > first or bool(restored) and number > 0 and board.lacks_evaluation(number)
+
+        number = first
+        try:
+            if config.eval_at_start and not restored:
+                evaluated(0)
+            for number in range(first, config.total_steps):
+                stopped = stop(number)
+                if not stopped and is_due(number):
+                    try:
+                        evaluated(number)
+                    except Stopped:
+                        stopped = True
+                if number and number != saved and (number % config.checkpoint_every == 0 or stopped):
+                    if pending:  # a run that goes on from here has all its lines up to here
+                        write(*pending)
+                        pending = None
+                    save(number)
+                if stopped:
+                    raise Stopped
+                with clock.waiting(), watchdog.over("batch", f"the batch of step {number + 1}"):
+                    batch = next(batches)
+                state, values = step(state, batch, number)
+                if pending:
                     write(*pending)
                     pending = None
+                if (number + 1) % config.log_every == 0 or number + 1 == config.total_steps:
+                    jax.tree.map(lambda value: value.copy_to_host_async(), values)
+                    pending = number + 1, values
+                in_flight.append(values["loss"])
+                if len(in_flight) > 2:  # never more than two steps ahead of the device, so that batches do not pile up there
+                    with watchdog.over("step", f"the end of step {number - 1}"):
+                        in_flight.popleft().block_until_ready()
+                checkpoints.check()
+            number = config.total_steps
+            if pending:
+                write(*pending)
+            if number != saved:
                 save(number)
-            if stopped:
-                break
-            with clock.waiting():
-                batch = next(batches)
-            state, values = step(state, batch, number)
-            if pending:
-                write(*pending)
-                pending = None
-            if (number + 1) % config.log_every == 0 or number + 1 == config.total_steps:
-                jax.tree.map(lambda value: value.copy_to_host_async(), values)
-                pending = number + 1, values
-            in_flight.append(values["loss"])
-            if len(in_flight) > 2:  # never more than two steps ahead of the device, so that batches do not pile up there
-                in_flight.popleft().block_until_ready()
-        else:
-            if pending:
-                write(*pending)
-            if config.total_steps != saved:
-                save(config.total_steps)
-            results, samples = evaluate(judge, parts.used(averaged(state)), config.total_steps)
-            board.write(config.total_steps, results)
-            results |= progress.before(workdir, ("retrieval/gap",))
-            more, *shown = parts.conclude(averaged(state), workdir)
-            board.close()
+            with stop.breaking():
+                results, samples = evaluate(judge, parts.used(averaged(state)), number)
+                board.write(number, results)
+                results |= progress.before(workdir, ("retrieval/gap",))
+                more, *shown = parts.conclude(averaged(state), workdir)
+        except Stopped:
             checkpoints.close()
-            return report.finish(parts, workdir, results | more, samples, facts, *shown)
-        board.close()
+            saying = "stopped at step %d, saved: the same command with --workdir=%s goes on from here."
+            if not number:
+                saying = "stopped at step %d, before the first step, nothing saved: the same command with --workdir=%s starts."
+            logging.info(saying, number, workdir)
+            return None
+        finally:
+            watchdog.close()
+            board.close()
         checkpoints.close()
-        if number:
-            logging.info("stopped at step %d, saved: the same command with --workdir=%s goes on from here.", number, workdir)
-        else:
-            logging.info("stopped before the first step, nothing saved: the same command with --workdir=%s starts.", workdir)
-        return None
+        return report.finish(parts, workdir, results | more, samples, facts, *shown)
+
+
+def check_origin(meta, origin, workdir):
+    """Raise a UserError where a checkpoint comes of another config, or of another vocabulary than the run's folder holds.
+
+    Both are {"config": `workdir.settings`, "kept": digest of what the run keeps}; checkpoints from before lack them.
+    """
+    wrong = differences(meta["config"], origin["config"]) if "config" in meta else []
+    if meta.get("kept") not in (None, origin["kept"]):
+        wrong.append("what the run keeps of its model (model/) has changed")
+    if wrong:
+        raise UserError(
+            f"The newest checkpoint in {workdir} is not of this run: {'; '.join(wrong)}. It is left as it is: put the folder "
+            "back as it was, or give a new --workdir to start afresh."
+        )
 
 
 def evaluate(judge, params, step):
@@ -131,35 +174,19 @@ def evaluate(judge, params, step):
     return results, samples
 
 
-def stop_at_bad_step(parts, step, workdir, checkpoints):
-    """The NaN guard's end, the same in all processes: the last checkpoint is finished, the step and its examples are named."""
-    checkpoints.close()
-    ids = [parts.train[int(i)]["id"] for i in parts.batches.indices(step)]
-    raise UserError(
-        f"The loss or its gradient is not finite at step {step}; the parameters were left as they were before it and the last "
-        f"checkpoint in {workdir} is good. The batch of that step: {', '.join(ids)}. A lower "
-        "config.optimizer.learning_rate or a look at these examples may help."
-    )
+def stop_at_bad_step(parts, index, workdir, checkpoints):
+    """The NaN guard's end, the same in all processes: the last checkpoint is finished, the step and its examples are named.
 
-
-@contextlib.contextmanager
-def stop_on_sigterm():
-    """step -> whether to save and end cleanly there, as pre-emptible machines ask for by SIGTERM.
-
-    With several processes JAX agrees on one step for all of them, whichever was told first.
+    index: of the step's batch; steps are counted from 1.
     """
-    if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda step: False
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    try:
-        yield lambda step: stopped.is_set()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    checkpoints.close()
+    ids = [parts.train[int(i)]["id"] for i in parts.batches.indices(index)]
+    good = f"the last checkpoint in {workdir} is good" if checkpoints.steps() else f"there is no checkpoint in {workdir} yet"
+    raise UserError(
+        f"The loss or its gradient is not finite at step {index + 1}; the parameters were left as they were before it and "
+        f"{good}. The batch of that step: {', '.join(ids)}. A lower config.optimizer.learning_rate or a look at these examples "
+        "may help."
+    )
 
 
 class Clock:

@@ -9,13 +9,14 @@ import numpy as np
 from absl import logging
 
 from xmodal_jax.files import replace_text
+from xmodal_jax.train import peers
 from xmodal_jax.train.mesh import path_of
 
 
 class Progress:
     """Writes metrics as they arrive; on resume, lines of steps that will be run again are dropped first.
 
-    Only the first process writes files.
+    Only the first process writes files. Lines that cannot be read are kept aside, in metrics.unreadable.
     """
 
     def __init__(self, workdir, total_steps, first_step, tensorboard=True):
@@ -25,8 +26,15 @@ class Progress:
         self.board = None
         if not self.writes:
             return
-        kept = [line for line in read_jsonl(self.path) if first_step and line["step"] <= first_step]
-        replace_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        if first_step and not os.path.exists(self.path):
+            logging.warning("%s is missing: the figures up to step %d are lost, the run itself is not.", self.path, first_step)
+        rows, unreadable = lines_of(self.path)
+        if unreadable:
+            with open(os.path.join(workdir, "metrics.unreadable"), "ab") as file:
+                file.writelines(line + b"\n" for line in unreadable)
+            logging.warning("what could not be read of it is kept as metrics.unreadable")
+        self.kept = [row for row in rows if first_step and is_metrics(row) and row["step"] <= first_step]
+        replace_text(self.path, "".join(json.dumps(row) + "\n" for row in self.kept))
         self.file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  closed by close()
         if tensorboard:
             from tensorboardX import SummaryWriter  # here: its import takes half a second
@@ -42,6 +50,19 @@ class Progress:
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(name, np.nan if value is None else value, step)
+
+    def lacks_evaluation(self, step):
+        """Whether no line of an evaluation of the state at `step` was kept; all processes ask, and are told the same."""
+        return peers.first_says(
+            "reading metrics.jsonl",
+            lambda: not any(row["step"] == step and "train/loss" not in row for row in self.kept),
+        )
+
+    def sync(self):
+        """Have on the disk what was written: before a checkpoint that relies on it."""
+        if self.writes:
+            self.file.flush()
+            os.fsync(self.file.fileno())
 
     def line(self, step, values, losses):
         """The console line of a log step."""
@@ -61,21 +82,51 @@ class Progress:
 
 def before(workdir, names):
     """{NAME_before: figure} of the metrics of an evaluation before step 1, where the run had one."""
-    first = next(iter(read_jsonl(os.path.join(workdir, "metrics.jsonl"))), {"step": None})
+    first = next(iter(read_metrics(workdir)), {"step": None})
     return {f"{name}_before": first[name] for name in names if first["step"] == 0 and name in first}
 
 
+def read_metrics(workdir):
+    """The lines of a run's metrics.jsonl."""
+    return [row for row in read_jsonl(os.path.join(workdir, "metrics.jsonl")) if is_metrics(row)]
+
+
+def is_metrics(row):
+    """Whether a line says what was measured at which step."""
+    return type(row.get("step")) is int
+
+
 def read_jsonl(path):
-    """Lines of a JSONL file that is still being written: a last line cut off by a kill is left out."""
-    lines = []
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                try:
-                    lines.append(json.loads(line))
-                except json.JSONDecodeError:
-                    logging.warning("%s: a line cut short is dropped.", path)
-    return lines
+    """Objects of a JSONL file that is still being written; lines that hold none are left out, and said."""
+    return lines_of(path)[0]
+
+
+def lines_of(path):
+    """(objects of the lines of a JSONL file, lines that hold none, as bytes); none of either where there is no file.
+
+    A last line cut off by a kill is dropped.
+    """
+    try:
+        with open(path, "rb") as file:
+            *lines, last = file.read().split(b"\n")
+    except FileNotFoundError:
+        return [], []
+    rows, unreadable = [], []
+    for number, line in enumerate([*lines, last], 1):
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            row = None
+        if number > len(lines) and row is None:
+            if line:
+                logging.warning("%s: a line cut short is dropped.", path)
+        elif isinstance(row, dict):
+            rows.append(row)
+        else:
+            if not unreadable:
+                logging.warning("%s:%d cannot be read, and is left out, as are others like it.", path, number)
+            unreadable.append(line)
+    return rows, unreadable
 
 
 def round_off(value):

@@ -54,22 +54,25 @@ CONDITIONS = (
 )
 
 
-def finish(parts, workdir, results, samples, facts, tables=(), drawings=()):
+def finish(parts, workdir, results, samples, facts, tables=(), drawings=(), folder=None, about=None):
     """Write results.json, samples.jsonl and report.html (first process alone) and say where they are; returns the results.
 
-    tables, drawings: what else the report shows, `draw.blocks.Table`s and SVG texts.
+    tables, drawings: what else the report shows, `draw.blocks.Table`s and SVG texts. folder: where they are written, if not in
+    the run's own; about: {name: value} that results.json says of the results beside them.
     """
     if jax.process_index() == 0:
-        replace_text(os.path.join(workdir, "results.json"), json.dumps(results, indent=2, sort_keys=True) + "\n")
+        folder = folder or workdir
+        said = json.dumps(results | (about or {}), indent=2, sort_keys=True) + "\n"
+        replace_text(os.path.join(folder, "results.json"), said)
         lines = [json.dumps(told(sample), ensure_ascii=False) + "\n" for sample in samples]
-        replace_text(os.path.join(workdir, SAMPLES), "".join(lines))
-        path = os.path.abspath(os.path.join(workdir, "report.html"))
+        replace_text(os.path.join(folder, SAMPLES), "".join(lines))
+        path = os.path.abspath(os.path.join(folder, "report.html"))
         write_report(
             path,
             title=parts.system.title,
             summary=headlines(results),
             results=results,
-            metrics=progress.read_jsonl(os.path.join(workdir, "metrics.jsonl")),
+            metrics=progress.read_metrics(workdir),
             config=parts.config.to_dict(),
             samples=samples,
             ablation=ablation(results),

@@ -99,6 +99,11 @@ class Emoji:
         captions = self._captions(row, lang)
         return [text for text, _ in captions], [mentions for _, mentions in captions], lang
 
+    def record(self, i: int) -> tuple[list, list[str]]:
+        """As of `ImageTextSource`."""
+        row, lang = self._at(i)
+        return [row["image"], lang, row["lang"][lang]["name"], row["words"][lang]], [str(self.path / row["image"])]
+
     def _captions(self, row: dict, lang: str) -> list[tuple[str, list[tuple[int, int, str]]]]:
         name, keywords = row["lang"][lang]["name"], row["words"][lang][1:]
         senses = self._senses[lang]

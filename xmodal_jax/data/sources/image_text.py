@@ -60,6 +60,11 @@ class ImageTextSource:
     def captions(self, i: int) -> tuple[list[str], None, str]:
         return list(self._rows[i].captions), None, self.lang
 
+    def record(self, i: int) -> tuple[list, list[str]]:
+        """(name and texts of example i, the files that it is read from): what `train.fingerprint` compares."""
+        row = self._rows[i]
+        return [row.name, list(row.captions), row.extra], [row.file]
+
     def names(self) -> list[str]:
         """What the pictures are called in the data set."""
         return [row.name for row in self._rows]

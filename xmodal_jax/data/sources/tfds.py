@@ -77,10 +77,14 @@ class TFDS(ImageTextSource):
         if not rows:
             raise UserError(f"{name}: split {split!r} is empty ({len(self._data)} records in {only or found[split]!r}).")
         super().__init__(rows, builder.info.name, **reading)
-        self.split = split
+        self.split, self._version = split, str(builder.info.version)
 
     def captions(self, i: int) -> tuple[list[str], None, str]:
         return self._texts(self._data[self._rows[i]]), None, self.lang
+
+    def record(self, i: int) -> tuple[list, list[str]]:
+        """Prepared data are known by name and version; their texts are not read for it."""
+        return [self.name, self.split, self._version, self._rows[i]], []
 
     def _load(self, i: int) -> dict:
         record = self._data[self._rows[i]]

@@ -1,0 +1,533 @@
+"""What a run withstands, tried: every fault is injected into small runs on this machine; a table says how often it went right.
+
+    python -m tests.faults [--quick] [--kills=N] [--flips=N] [--seed=N] [--keep=FOLDER] [NAME ...]
+
+NAME: of FAULTS; default: all. --quick: 10 kills, 60 flips (else 100 and 500). It prints the table of docs/reliability.md.
+Not a test of the suite: minutes to an hour. What should be exact is compared number by number with a run that nobody disturbed.
+"""
+
+import argparse
+import collections
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+STEPS = 12
+SMALL = [
+    "--config=tests/train/small_config.py", f"--config.total_steps={STEPS}", "--config.checkpoint_every=3",
+    "--config.eval_every=6",
+]  # fmt: skip
+BOUND = 30  # seconds that the others of a lost process may take
+FAULTS = {}
+
+
+@dataclasses.dataclass
+class Tried:
+    """right of tried, what else there is to say; wrong: what was seen instead, for the log."""
+
+    right: int = 0
+    tried: int = 0
+    notes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+    def add(self, is_right, note, seen=""):
+        self.tried, self.right = self.tried + 1, self.right + bool(is_right)
+        self.notes[note] += 1
+        if not is_right:
+            print(f"WRONG: {note}: {seen[-1500:]}", file=sys.stderr, flush=True)
+
+
+def fault(title, expected):
+    """Adds a function (bench, tried) to FAULTS."""
+
+    def add(function):
+        FAULTS[function.__name__] = title, expected, function
+        return function
+
+    return add
+
+
+class Bench:
+    """Runs in folders of their own below `place`, and one that nobody disturbs."""
+
+    seconds = 0.0  # that an undisturbed run takes, once it is compiled
+
+    def __init__(self, place, options):
+        self.place, self.options, self.draw, self.made = pathlib.Path(place), options, random.Random(options.seed), 0
+        self.started = []
+
+    def folder(self):
+        self.made += 1
+        place = self.place / f"run{self.made}"
+        return self.folder() if place.exists() else place
+
+    def start(self, folder, *more, module="main", limits=(), env=(), settings=SMALL):
+        """-> Popen with `log`, a path: of what it prints."""
+        log = pathlib.Path(f"{folder}.log")
+        command = [sys.executable, "-m", f"xmodal_jax.{module}", *settings, f"--workdir={folder}", *more]
+        environment = os.environ | {
+            "JAX_PLATFORMS": "cpu", "XMODAL_MALLOC": "keep", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **dict(env),
+        }  # fmt: skip
+
+        def limit():
+            for kind, value in limits:
+                resource.setrlimit(kind, (value, value))
+
+        with open(log, "a") as file:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=file, stderr=file, preexec_fn=limit if limits else None
+            )
+        process.log = log
+        self.started.append(process)
+        return process
+
+    def finish(self, folder, *more, **settings):
+        """(exit status, what was printed) of a command that is left alone."""
+        before = pathlib.Path(f"{folder}.log")
+        skip = before.stat().st_size if before.exists() else 0
+        process = self.start(folder, *more, **settings)
+        status = process.wait(1200)
+        return status, process.log.read_bytes()[skip:].decode(errors="replace")
+
+    @functools.cached_property
+    def whole(self):
+        """The folder of the undisturbed run."""
+        folder, again, about = self.place / "whole", self.place / "again", self.place / "seconds"
+        if not about.exists():  # else --keep names a folder of before
+            status, text = self.finish(folder)
+            assert status == 0, text
+            begin = time.monotonic()  # once more, compiled
+            assert self.finish(again)[0] == 0
+            about.write_text(str(time.monotonic() - begin))
+        assert figures(again) == figures(folder), "two undisturbed runs differ"
+        self.seconds = float(about.read_text())
+        return folder
+
+    def copy(self):
+        """A copy of the finished run."""
+        return pathlib.Path(shutil.copytree(self.whole, self.folder()))
+
+    def cut(self):
+        """A copy of the run as it was at step 9: with the checkpoints of steps 6 and 9."""
+        if not (self.place / "cut").exists():
+            place = self.place / "cut"
+            process = self.start(place, "--config.keep_checkpoints=9")
+            waited_for(lambda: (place / "checkpoints" / "9").is_dir(), process)
+            process.kill()
+            process.wait()
+            shutil.rmtree(place / "checkpoints" / str(STEPS), ignore_errors=True)
+            shutil.rmtree(place / "results.json", ignore_errors=True)
+        return pathlib.Path(shutil.copytree(self.place / "cut", self.folder()))
+
+    def is_exact(self, folder):
+        return figures(folder) == figures(self.whole)
+
+
+def figures(folder):
+    """(losses by step, results) of a run; times are not among them."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
+    evaluated = {line["step"]: {k: v for k, v in line.items() if "/" in k} for line in lines if "train/loss" not in line}
+    return losses, evaluated, json.loads((folder / "results.json").read_text())
+
+
+def waited_for(is_there, process, seconds=1200):
+    end = time.monotonic() + seconds
+    while not is_there():
+        if process.poll() is not None or time.monotonic() > end:
+            raise AssertionError(f"waited too long, or ended with {process.poll()}: {process.log.read_text()[-2000:]}")
+        time.sleep(0.05)
+
+
+def step_of(folder):
+    """The last step whose figures are written."""
+    try:
+        steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines() if line.endswith("}")]
+    except (FileNotFoundError, ValueError):
+        return -1
+    return max(steps, default=-1)
+
+
+def is_paragraph(status, text, *words):
+    """Whether a command ended as bad input should: status 2, one paragraph with these words, no traceback."""
+    told = " ".join(text.rpartition("Error: ")[2].split())
+    return status == 2 and "Traceback" not in text and all(re.search(word, told) for word in words)
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@fault("SIGKILL at random moments, from start-up to the report", "the next start goes on; all losses and results exact")
+def kills(bench, tried):
+    bench.whole  # noqa: B018
+    folder, since = bench.folder(), 0
+    while tried.tried < bench.options.kills:
+        process, begin, moment = bench.start(folder), time.monotonic(), bench.draw.uniform(0, bench.seconds)
+        while process.poll() is None and time.monotonic() < begin + moment:
+            time.sleep(0.01)
+        if process.poll() is None:
+            where = f"after step {step_of(folder)}" if step_of(folder) > 0 else "before step 1"
+            process.kill()
+            process.wait()
+            since += 1
+            tried.notes[where] += 1
+            if since < 5:
+                continue
+        status, text = (process.returncode, "") if process.returncode == 0 else bench.finish(folder)
+        exact = status == 0 and bench.is_exact(folder)
+        for _ in range(since):
+            tried.add(exact, "killed runs that were finished", text)
+        folder, since = bench.folder(), 0
+
+
+def damaged(bench, tried, change, count):
+    """Change one file of the newest checkpoint, restore, compare with what was saved; then undo it."""
+    import jax
+
+    from xmodal_jax.train import checkpoints
+    from xmodal_jax.train import mesh as layout
+
+    run = bench.cut()
+    place = jax.sharding.NamedSharding(layout.make_mesh({}), jax.sharding.PartitionSpec())
+    newest = run / "checkpoints" / "9"
+    held = checkpoints.written(checkpoints.epath.Path(newest / "state"), checkpoints.ocp.PyTreeCheckpointHandler())
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), held)
+    saved = {step: jax.device_get(checkpoints.read(run / "checkpoints", target, step)) for step in (6, 9)}
+    files = [path for path in sorted(newest.rglob("*")) if path.is_file() and path.stat().st_size]
+    sizes = [path.stat().st_size for path in files]
+    for number in range(count):
+        path = files[number % len(files)] if number < len(files) else bench.draw.choices(files, sizes)[0]
+        whole = path.read_bytes()
+        path.write_bytes(change(whole, bench.draw))
+        state, meta = jax.device_get(checkpoints.read(run / "checkpoints", target))
+        step = meta["next_step"]
+        same = jax.tree.all(jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), (state,), (saved[step][0],)))
+        note = {9: "harmless", 6: "detected"}[step] if same else "silent"
+        tried.add(same, note, str(path))
+        path.write_bytes(whole)
+
+
+def flipped(data, draw):
+    bit = draw.randrange(8 * len(data))
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
+
+
+@fault("one flipped bit in a file of the newest checkpoint", "detected, or harmless; what is restored is exact")
+def flips(bench, tried):
+    damaged(bench, tried, flipped, bench.options.flips)
+
+
+@fault("a file of the newest checkpoint cut short or emptied", "detected, or harmless; what is restored is exact")
+def cuts(bench, tried):
+    damaged(bench, tried, lambda data, draw: data[: draw.choice((0, draw.randrange(len(data))))], bench.options.flips // 4)
+
+
+@fault("damage found when a run goes on, twice of the same step", "set aside under a new name, the one before taken, exact")
+def damage(bench, tried):
+    folder = bench.cut()
+    for name in ("broken-9", "broken-9-2"):
+        again = bench.cut()
+        if name != "broken-9":
+            shutil.rmtree(folder / "checkpoints")
+            shutil.copytree(again / "checkpoints", folder / "checkpoints")
+        largest = max((folder / "checkpoints" / "9").rglob("d/*"), key=lambda path: path.stat().st_size)
+        largest.write_bytes(flipped(largest.read_bytes(), bench.draw))
+        status, text = bench.finish(folder)
+        tried.add(status == 0 and (folder / name).is_dir() and bench.is_exact(folder), "exact", text)
+
+
+@fault("all checkpoints damaged", "a paragraph; nothing begins anew beside broken-*, however often it is started")
+def all_damaged(bench, tried):
+    folder = bench.cut()
+    for path in (folder / "checkpoints").rglob("*"):
+        if path.is_file():
+            os.truncate(path, 0)
+    for _ in range(2):
+        before = (folder / "metrics.jsonl").read_bytes()
+        status, text = bench.finish(folder)
+        told = is_paragraph(status, text, "are damaged; they are kept as broken-.*broken-9. Nothing was begun anew")
+        tried.add(told and (folder / "metrics.jsonl").read_bytes() == before, "refused", text)
+
+
+@fault("too little memory (RLIMIT_AS) for a start", "a paragraph or a native end; every checkpoint and figure stays")
+def memory(bench, tried):
+    for size in (2.0, 1.2, 0.9):
+        folder = bench.cut()
+        before = tree(folder)
+        status, text = bench.finish(folder, limits=[(resource.RLIMIT_AS, int(size * 2**30))])
+        after = tree(folder)
+        kept = all(after.get(name) == data for name, data in before.items() if name.startswith(("checkpoints/", "model/")))
+        tried.add(kept, "all kept" + (", a paragraph" if is_paragraph(status, text, "memory|cannot be read now") else ""), text)
+
+
+@fault("evaluate, load and export of a finished run, also when every read fails", "the run is byte for byte what it was")
+def readers(bench, tried):
+    from xmodal_jax import api
+    from xmodal_jax.errors import UserError
+    from xmodal_jax.train import checksums
+
+    folder = bench.copy()
+    before = tree(folder)
+
+    def is_same():
+        return {name: data for name, data in tree(folder).items() if not name.startswith("evaluations/")} == before
+
+    status, text = bench.finish(folder, module="evaluate", settings=[])
+    tried.add(status == 0 and is_same(), "evaluate", text)
+    api.load(folder)
+    tried.add(is_same(), "load")
+    right = checksums.checksum
+
+    def failing(path):
+        raise OSError(5, "Input/output error", path)
+
+    try:
+        checksums.checksum = failing
+        api.load(folder)
+        told = False
+    except UserError as error:
+        told = "cannot be read now" in str(error)
+    finally:
+        checksums.checksum = right
+    tried.add(told and is_same(), "load, every read fails")
+
+
+def signalled(bench, tried, number):
+    for word, told in list(MOMENTS.items())[:: 2 if bench.options.quick else 1]:
+        folder = bench.folder()
+        process = bench.start(folder)
+        waited_for(lambda: word in process.log.read_text(), process)  # noqa: B023
+        process.send_signal(number)
+        begin, status = time.monotonic(), process.wait(120)
+        text, seconds = process.log.read_text(), time.monotonic() - begin
+        saved = max((int(name) for name in os.listdir(folder / "checkpoints") if name.isdigit()), default=0)
+        right = status == 0 and "Traceback" not in text and (f"stopped at step {saved}" in text or step_of(folder) == STEPS)
+        status, more = bench.finish(folder)
+        tried.add(right and status == 0 and bench.is_exact(folder), told, text + more)
+        tried.notes[f"ended after {seconds:.0f} s at most"] += 0
+
+
+MOMENTS = {
+    "step  4/": "in the loop",
+    "total  ": "while compiling",
+    "evaluation at step 6": "after an evaluation",
+    "step 12/": "late",
+}
+
+
+@fault("SIGTERM while compiling, in the loop, after an evaluation, late", "saved, status 0; goes on exactly")
+def sigterm(bench, tried):
+    signalled(bench, tried, signal.SIGTERM)
+
+
+@fault("Ctrl-C at the same moments", "the same")
+def ctrl_c(bench, tried):
+    signalled(bench, tried, signal.SIGINT)
+
+
+@fault("a second command on the folder of a living run", "refused by a paragraph that names the first; the first is exact")
+def second(bench, tried):
+    folder = bench.folder()
+    first = bench.start(folder)
+    waited_for(lambda: step_of(folder) >= 1, first)
+    first.send_signal(signal.SIGSTOP)
+    other = pathlib.Path(f"{folder}-link")
+    other.symlink_to(folder)
+    status, text = bench.finish(other)
+    first.send_signal(signal.SIGCONT)
+    tried.add(is_paragraph(status, text, rf"is in use: process {first.pid} on"), "refused", text)
+    tried.add(first.wait(300) == 0 and bench.is_exact(folder), "the first one")
+
+
+@fault("workdir a file, below a file, read-only; config.json empty, [], cut short", "one paragraph, status 2")
+def folders(bench, tried):
+    file = bench.folder()
+    file.write_text("")
+    for place, words in ((file, "is a file"), (file / "run", "cannot be used"), ("/proc/run", "cannot be used")):
+        status, text = at(bench, place)
+        tried.add(is_paragraph(status, text, words), words, text)
+    for broken in ("", "[]", '{"model": '):
+        folder = bench.cut()
+        (folder / "config.json").write_text(broken)
+        status, text = bench.finish(folder)
+        tried.add(is_paragraph(status, text, "config.json is not what a run writes there"), "config.json", text)
+
+
+def at(bench, place):
+    """(status, text) of a start in a place that can hold no log beside it."""
+    log = bench.folder()
+    process = bench.start(log, f"--workdir={place}")  # the last --workdir counts
+    return process.wait(300), process.log.read_text()
+
+
+@fault("a file may not grow (RLIMIT_FSIZE 64 KiB), as on a full disk", "one paragraph; goes on exactly once it may")
+def no_space(bench, tried):
+    folder = bench.folder()
+    status, text = bench.finish(folder, limits=[(resource.RLIMIT_FSIZE, 64 * 1024)])
+    tried.add(is_paragraph(status, text, "No space is left|cannot"), "told", text)
+    status, text = bench.finish(folder)
+    tried.add(status == 0 and bench.is_exact(folder), "goes on", text)
+
+
+@fault("metrics.jsonl with bytes that are no text, a line `5`, and missing", "said, kept aside; the run goes on exactly")
+def metrics(bench, tried):
+    folder = bench.cut()
+    with open(folder / "metrics.jsonl", "ab") as file:
+        file.write(b'5\n{"step": \xff}\n')
+    status, text = bench.finish(folder)
+    kept = (folder / "metrics.unreadable").exists() and "cannot be read" in text
+    tried.add(status == 0 and kept and bench.is_exact(folder), "bad lines", text)
+    folder = bench.cut()
+    os.remove(folder / "metrics.jsonl")
+    status, text = bench.finish(folder)
+    same = figures(folder)[2] == figures(bench.whole)[2]
+    tried.add(status == 0 and "metrics.jsonl is missing" in text and same, "missing", text)
+
+
+@fault("a worker process of the loader killed, and stopped", "a paragraph; the log names the worker")
+def loader(bench, tried):
+    for number in (signal.SIGKILL, signal.SIGSTOP):
+        folder = bench.folder()
+        more = ["--config.loader.workers=1", "--config.loader.patience=3", "--config.total_steps=100000"]
+        process = bench.start(folder, *more, "--config.eval_every=0", "--config.checkpoint_every=100000")
+        waited_for(lambda: step_of(folder) >= 2, process)  # noqa: B023
+        worker = worker_of(process.pid)
+        os.kill(worker, number)
+        if number == signal.SIGKILL:
+            status = process.wait(120)
+            text = process.log.read_text()
+            tried.add(is_paragraph(status, text, "worker process of the loader was lost"), "killed", text)
+            continue
+        named = f"process {worker}: stopped by a signal"
+        try:
+            waited_for(lambda: named in process.log.read_text(), process, 120)  # noqa: B023
+            tried.add(True, "stopped")
+        except AssertionError as error:
+            tried.add(False, "stopped", str(error))
+        os.kill(worker, signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+
+def worker_of(pid):
+    """The child of a process that makes its batches."""
+    tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
+    for child in itertools.chain.from_iterable(task.read_text().split() for task in tasks):
+        if b"spawn_main" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
+    raise AssertionError(f"process {pid} has no worker")
+
+
+@fault("the loss not finite at the first step", "a paragraph: step 1, its examples, and that there is no checkpoint yet")
+def not_finite(bench, tried):
+    folder = bench.folder()
+    status, text = bench.finish(
+        folder, "--config.optimizer.learning_rate=1e38", "--config.optimizer.clip=0.0", "--config.optimizer.warmup=0.0"
+    )
+    words = ("not finite at step [12];", "there is no checkpoint in .* yet", "scenes/train/")
+    tried.add(is_paragraph(status, text, *words), "told", text)
+
+
+def start_together(bench, count, folder, *more):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    started = []
+    for index in range(count):
+        env = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(index)}
+        process = bench.start(f"{folder}-{index}", f"--workdir={folder}", *more, env=env)
+        started.append(process)
+    return started
+
+
+def together(bench, tried, count, victim, number, when):
+    """One of several processes is lost; the others end; started again, all figures are those of one process to 1e-5."""
+    folder = bench.folder()
+    running = start_together(bench, count, folder)
+    waited_for(lambda: when(folder), running[0])
+    running[victim].send_signal(number)
+    begin, ended = time.monotonic(), []
+    for index, process in enumerate(running):
+        if index == victim:
+            continue
+        try:
+            ended.append((process.wait(2 * BOUND), process.log.read_text()))
+        except subprocess.TimeoutExpired:
+            ended.append((None, "hangs: " + process.log.read_text()))
+            process.kill()
+    seconds = time.monotonic() - begin
+    running[victim].kill()
+    running[victim].wait()
+    lost = rf"Process {victim} of {count} of this run(, which the others meet at,)? was lost"
+    named = all(is_paragraph(status, text, lost) for status, text in ended)
+    again = start_together(bench, count, folder)
+    codes = [process.wait(600) for process in again]
+    losses, whole = figures(folder)[0], figures(bench.whole)[0]
+    same = losses.keys() == whole.keys() and all(abs(losses[step] - whole[step]) <= 1e-5 * abs(whole[step]) for step in whole)
+    seen = "".join(text[-700:] for _, text in ended) + again[0].log.read_text()[-700:]
+    how = f"{count} processes, {victim} {'killed' if number == signal.SIGKILL else 'stopped'}"
+    tried.add(named and seconds <= BOUND and not any(codes) and same, how, f"{seconds:.0f} s, {codes}, same {same}: {seen}")
+    print(f"{how}: the others ended after {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+@fault("one of 2 and of 4 processes killed, stopped, in the loop", f"named in the others, which end within {BOUND} s; goes on")
+def processes(bench, tried):
+    def in_loop(folder):
+        return step_of(folder) >= 4
+
+    for count, victim in ((2, 1), (2, 0)) if bench.options.quick else ((2, 1), (2, 0), (4, 2), (4, 0)):
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            together(bench, tried, count, victim, number, in_loop)
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FAULTS))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--kills", type=int)
+    parser.add_argument("--flips", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", help="folder in which the runs are left")
+    options = parser.parse_args(argv)
+    if unknown := set(options.names) - set(FAULTS):
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}")
+    options.kills = options.kills or (10 if options.quick else 100)
+    options.flips = options.flips or (60 if options.quick else 500)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.chdir(ROOT)
+    with tempfile.TemporaryDirectory() as place:
+        bench, rows = Bench(options.keep or place, options), []
+        bench.place.mkdir(parents=True, exist_ok=True)
+        for name in options.names or FAULTS:
+            title, expected, function = FAULTS[name]
+            tried, begin = Tried(), time.monotonic()
+            try:
+                function(bench, tried)
+            except Exception as error:  # the table is worth having without it
+                tried.add(False, f"{type(error).__name__}", str(error))
+            for process in bench.started:
+                process.kill()
+            bench.started.clear()
+            notes = ", ".join(f"{note}: {count}" if count else note for note, count in tried.notes.items())
+            rows.append(f"| `{name}` | {title} | {expected} | {tried.right} of {tried.tried} | {notes} |")
+            print(f"{rows[-1]} {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+    print("| name | fault | what should be | right | |\n| --- | --- | --- | --- | --- |", *rows, sep="\n")
+    return all(row.split("|")[4].split()[0] == row.split("|")[4].split()[2] for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(sys.argv[1:]) else 1)
