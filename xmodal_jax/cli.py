@@ -70,9 +70,21 @@ def parse(argv, config=None):
     """absl's own parser, but for how a mistake is told and where config files are looked for; config: the default one."""
     try:
         argv = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)]
-        return flags.FLAGS(with_config(argv, config) if "config" in flags.FLAGS else argv)
+        words = flags.FLAGS(with_config(argv, config) if "config" in flags.FLAGS else argv)
+        expand_home()
+        return words
     except flags.Error as error:
         raise UserError(f"{error}. Settings are given as --config.NAME=VALUE (see --help).") from None
+
+
+def expand_home():
+    """~/... in the values of flags is the home folder: of --workdir=~/runs the shell leaves it as it is."""
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        if isinstance(value, str) and value.startswith("~/"):
+            flags.FLAGS[name].value = os.path.expanduser(value)
+        elif isinstance(value, list) and any(isinstance(one, str) and one.startswith("~/") for one in value):
+            flags.FLAGS[name].value = [os.path.expanduser(one) if isinstance(one, str) else one for one in value]
 
 
 def with_config(argv, default=None):

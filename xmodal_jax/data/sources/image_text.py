@@ -10,7 +10,8 @@ import numpy as np
 from absl import logging
 
 from xmodal_jax.data.images import MODES, ImageError, decode_image
-from xmodal_jax.errors import UserError
+from xmodal_jax.data.sources.places import read_regular
+from xmodal_jax.errors import UserError, printable
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ class ImageTextSource:
 
     def _read(self, row: Row) -> bytes:
         try:
-            return Path(row.file).read_bytes()
+            return read_regular(row.file)
         except OSError as error:
             raise ImageError(f"Image {row.file}: {error.strerror or error}.") from None
 
@@ -122,7 +123,7 @@ class ImageTextSource:
         if i in self.bad:
             return
         self.bad[i] = str(error)
-        logging.warning("%s: example skipped (%d so far). %s", self.name, len(self.bad), error)
+        logging.warning("%s: example skipped (%d so far). %s", self.name, len(self.bad), printable(error))
         # Bad files often stand together: of the first few touched, assume that some more had been good.
         floor = min(len(self._rows), round(3 / self.max_bad_fraction) if self.max_bad_fraction else len(self._rows))
         too_many(self.name, len(self.bad), max(sum(self._touched), floor), self.max_bad_fraction, self.bad.values())

@@ -1,0 +1,32 @@
+"""Captions as a field holds them: a text, a list of texts, or a list that a table holds as a text."""
+
+from __future__ import annotations
+
+import ast
+import json
+
+from xmodal_jax.data.sources.records import is_nothing
+from xmodal_jax.errors import UserError
+
+
+def texts_of(value, at: str, example: str) -> tuple[list[str], int]:
+    """(captions, number of those that say nothing and are left out). UserError for what is no text."""
+    values = value if isinstance(value, list) else [value]
+    if len(values) == 1 and isinstance(values[0], str) and values[0].lstrip()[:1] == "[":
+        values = _written_list(values[0]) or values
+    if not all(isinstance(text, str) or is_nothing(text) for text in values):
+        raise UserError(f"{at}: captions must be a text or a list of texts, as in {example}")
+    kept = [" ".join(text.split()) for text in values if not is_nothing(text)]
+    return kept, max(len(values), 1) - len(kept)
+
+
+def _written_list(text: str) -> list | None:
+    """The texts of a list as JSON or pandas writes it into a cell; None where it is only a text in brackets."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            values = read(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(values, list) and all(isinstance(one, str) or one is None for one in values):
+            return values
+    return None
