@@ -33,8 +33,8 @@ _LINE = "NAME.jpg#0<tab>caption"
 class Flickr(ListedPictures):
     """path: a folder with `Flickr8k.token.txt`, `results_20130124.token`, `results.csv` or `captions.txt` (lines
     `NAME.jpg#0<tab>caption`, `NAME.jpg| 0| caption`, or a table with the header `image,caption`), or that file; the pictures
-    lie in it or in a folder below. Lists such as `Flickr_8k.trainImages.txt` or `train.txt` give the splits, of training pictures
-    a share `val_fraction` is val where there is no list of it; without lists a hash of the place splits them.
+    lie in it or in a folder below. Lists such as `Flickr_8k.trainImages.txt` or `train.txt` give the splits, of training
+    pictures a share `val_fraction` is val where there is no list of it; without lists a hash of the place splits them.
 
     Karpathy's dataset_flickr8k.json and dataset_flickr30k.json are read by data=coco. The rest: see `ImageTextSource`.
     """

@@ -24,7 +24,7 @@ class Row:
     file: str
     split: str | None
     at: str | Path
-    captions: list[str] = field(default_factory=list)
+    captions: list[str] | tuple[str, ...] = field(default_factory=list)  # a tuple once they are read
     extra: dict = field(default_factory=dict)
 
 

@@ -80,6 +80,8 @@ class ListedPictures(ImageTextSource):
                 f"{' '.join(missing[:20]) or 'Give pictures this split in the list, or the split a larger share.'}"
             )
         rows = self._chosen(rows)
+        for row in rows:
+            row.captions = tuple(row.captions)
         super().__init__(rows, name, max_bad_fraction=max_bad_fraction, **reading)
         self.missing = len(missing)
 
