@@ -52,10 +52,12 @@ def caption_files(path: Path, example: str, allow_outside: bool = False) -> Capt
         what = "this is neither a folder nor a regular file" if path.exists() else "there is no such folder"
         raise UserError(f"{path}: {what}. Expected: a folder of pictures with {looked_for(example)}.")
     names = _names_below(path)
-    lists = _lists(path, names, (*LINES, *TABLES)) or _lists(path, names, WHOLE)
-    if not lists and is_table(path / "captions.txt"):
-        lists = [path / "captions.txt"]
+    lists, others = _lists(path, names)
     texts = [] if lists else _texts(path, names)
+    if others and (lists or texts):
+        logging.info("%s: not taken for captions: %s.", printable(path), printable(", ".join(map(str, others[:_SHOWN]))))
+    elif others:
+        lists = others  # what is wrong with them is told where they are read
     for file in (*lists, *(text for text, _ in texts if text.is_symlink())):
         check_list(file, path, allow_outside)
     if not lists and not texts:
@@ -73,33 +75,35 @@ def _names_below(path: Path) -> dict[Path, list[str]]:
     return found
 
 
-def _lists(path: Path, names: dict[Path, list[str]], suffixes: tuple[str, ...]) -> list[Path]:
-    """The lists of captions in a folder, or else in those in it."""
-    for folders in ([path], [folder for folder in names if folder.parent == path]):
-        found = [
-            folder / name
-            for folder in folders
-            for name in names[folder]
-            if os.path.splitext(name)[1].lower() in suffixes and (folder / name).is_file()
-        ]
-        if suffixes == WHOLE:  # beside pictures stand the records of a downloader
-            stems = {folder: _stems_of_pictures(names[folder]) for folder in folders}
-            found = [file for file in found if file.stem not in stems[file.parent] and lists_captions(file)]
-        elif len(found) > 1:
-            kept = [file for file in found if lists_captions(file)] or found
-            left = [file.name for file in found if file not in kept]
-            if left:
-                logging.info("%s: not taken for captions: %s.", printable(path), printable(", ".join(left[:_SHOWN])))
-            found = kept
-        if found:
-            return found
-    return []
+def _lists(path: Path, names: dict[Path, list[str]]) -> tuple[list[Path], list[Path]]:
+    """(lists of captions, other lists) of a folder, or else of those in it, or else of those below."""
+    inner = [folder for folder in names if folder.parent == path]
+    others: list[Path] = []
+    for folders in ([path], inner, [folder for folder in names if folder != path and folder not in inner]):
+        for suffixes in ((*LINES, *TABLES), (*WHOLE, ".txt")):
+            found = [file for folder in folders for file in _of_suffix(folder, names[folder], suffixes)]
+            kept = [file for file in found if lists_captions(file)]
+            if kept:
+                return kept, [file for file in found if file not in kept]
+            others += [file for file in found if file.suffix.lower() in (*LINES, *TABLES)]
+    return [], others
+
+
+def _of_suffix(folder: Path, names: list[str], suffixes: tuple[str, ...]) -> list[Path]:
+    """Files that may be lists; beside pictures stand their own texts and the records of a downloader."""
+    found = [name for name in names if os.path.splitext(name)[1].lower() in suffixes]
+    if found and not {*LINES, *TABLES} & set(suffixes):
+        own = {stem for stem, suffix in map(os.path.splitext, names) if is_picture(suffix)}
+        found = [name for name in found if os.path.splitext(name)[0] not in own]
+    return [folder / name for name in found if (folder / name).is_file()]
 
 
 def lists_captions(file: Path) -> bool:
     """Whether the first record of a file names a picture and something that may be its captions, or cannot be read although the
     name of the file is that of a list.
     """
+    if file.suffix.lower() == ".txt":
+        return is_table(file)
     try:
         first = next(iter(records(file, "")), (0, {}))[1]
     except UserError:
@@ -144,7 +148,3 @@ def _texts(path: Path, names: dict[Path, list[str]], only: Path | None = None) -
             printable(path), len(lone), printable(", ".join(lone[:_SHOWN])),
         )  # fmt: skip
     return texts
-
-
-def _stems_of_pictures(names: list[str]) -> set[str]:
-    return {stem for stem, suffix in map(os.path.splitext, names) if is_picture(suffix)}

@@ -24,7 +24,7 @@ from xmodal_jax.data.sources.splits import (
     check_val_fraction,
     split_of_name,
 )
-from xmodal_jax.data.sources.tables import LINES, plain
+from xmodal_jax.data.sources.tables import LINE_ENDS, plain
 from xmodal_jax.data.sources.texts import texts_of
 from xmodal_jax.errors import UserError, printable
 
@@ -76,7 +76,7 @@ class Captions(ListedPictures):
         """Texts beside their pictures, a caption a line, as rows."""
         rows = []
         for text, pictures in found.texts:
-            lines = [line for line in LINES.split(read_text(text)) if line.strip()]
+            lines = [line for line in LINE_ENDS.split(read_text(text)) if line.strip()]
             captions, without = texts_of(lines, str(text), _EXAMPLE)
             self.without += without
             split = _folder_split(text, found.root)

@@ -21,7 +21,7 @@ from xmodal_jax.data.sources.splits import (
     check_split,
     check_val_fraction,
 )
-from xmodal_jax.data.sources.tables import LINES, table_rows
+from xmodal_jax.data.sources.tables import LINE_ENDS, table_rows
 from xmodal_jax.errors import UserError, printable
 
 TOKENS = ("*.token", "*.token.txt", "results.csv", "captions.txt")
@@ -108,7 +108,7 @@ def _tabled(file: Path):
 
 def _numbered(file: Path):
     """(line, picture, caption) of lines that begin with the picture; a header passes."""
-    for number, line in enumerate(LINES.split(read_text(file)), 1):
+    for number, line in enumerate(LINE_ENDS.split(read_text(file)), 1):
         match = NUMBERED.match(line)
         if match:
             yield f"{file}:{number}", match["name"].strip(), match["caption"]
@@ -128,7 +128,7 @@ def split_lists(root: Path, captions: dict) -> dict[str, str]:
         if split is None or ".token" in file.name or not file.is_file():
             continue
         with utf8(file):
-            lines = [line.strip() for line in LINES.split(read_text(file))]
+            lines = [line.strip() for line in LINE_ENDS.split(read_text(file))]
         names = [(number, name if name in captions else stems.get(name)) for number, name in enumerate(lines, 1) if name]
         known = [(number, name) for number, name in names if name is not None]
         if 2 * len(known) <= len(names):

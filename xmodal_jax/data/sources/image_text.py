@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,6 +143,8 @@ def too_many(name: str, bad: int, touched: int, fraction: float, messages) -> No
 def numbers_of(path: str, at: str | Path) -> np.ndarray:
     """The numbers of a .npy, or of a .csv row by row: float32 [n]. at: what names the file."""
     try:
+        if not os.path.isfile(path):
+            raise OSError("there is no such regular file")
         if path.endswith(".npy"):
             return np.load(path, allow_pickle=False).astype(np.float32).ravel()
         return np.loadtxt(path, np.float32, delimiter=",", ndmin=1).ravel()

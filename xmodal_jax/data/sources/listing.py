@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -70,7 +71,10 @@ class ListedPictures(ImageTextSource):
         ]
         if missing:
             logging.warning(
-                "%s: %d listed pictures are missing and skipped. %s", printable(at), len(missing), " ".join(missing[:20])
+                "%s: %d listed pictures are missing and skipped. %s",
+                printable(at),
+                len(missing),
+                printable(" ".join(missing[:20])),
             )
             too_many(str(at), len(missing), len(of_split), max_bad_fraction, missing)
         if not rows:
@@ -144,7 +148,7 @@ def _beside(row: Row, places: Places, bases: tuple[Base, ...]) -> str:
     found: Place = places.find(row.extra["series_file"], bases)
     if found.is_outside:
         raise UserError(f"{row.at}: the series {printable(row.extra['series_file'])} {found.why}. {ADVICE}")
-    return found.file or found.place
+    return found.file or os.path.join(places.real, found.place)
 
 
 def _give_splits(merged: dict[str, Row], fractions, share: float) -> None:

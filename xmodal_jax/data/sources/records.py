@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from xmodal_jax.data.sources.places import read_regular
-from xmodal_jax.data.sources.tables import plain, table_rows
+from xmodal_jax.data.sources.tables import LINE_ENDS, plain, table_rows
 from xmodal_jax.errors import UserError
 
 IMAGE_FIELDS = ("image", "file_name", "filename", "file", "filepath", "image_path", "path", "img", "image_name")
@@ -34,7 +34,7 @@ def records(file: Path, example: str, is_table: bool = False) -> Iterator[tuple[
     elif text.lstrip()[:1] == "[" or file.suffix.lower() in WHOLE and not _are_lines(text):
         yield from _whole(text, file, example)
     else:
-        for number, line in enumerate(text.split("\n"), 1):
+        for number, line in enumerate(LINE_ENDS.split(text), 1):
             if line.strip():
                 yield number, _json_object(line, f"{file}:{number}", example)
 

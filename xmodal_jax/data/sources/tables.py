@@ -12,7 +12,7 @@ from xmodal_jax.errors import UserError, printable
 
 SEPARATORS = {".csv": ",;\t|", ".tsv": "\t,;|", ".txt": ",;\t|"}
 _DECLARED = re.compile(r"sep=(.)(?:\r\n|\n|\r)")  # the first line that Excel writes where it is told to
-LINES = re.compile(r"\r\n|\n|\r")  # separators of lines that only Unicode knows belong to a text
+LINE_ENDS = re.compile(r"\r\n|\n|\r")  # separators of lines that only Unicode knows belong to a text
 
 
 def table_rows(text: str, file: Path, known: frozenset[str]) -> Iterator[tuple[int, dict]]:
@@ -48,7 +48,7 @@ def plain(name: str) -> str:
 
 def separator_of(text: str, file: Path, known: frozenset[str]) -> str:
     """What parts the header into most `known` names, the usual one of the file's kind first."""
-    head = LINES.split(text.lstrip("\r\n"), maxsplit=1)[0]
+    head = LINE_ENDS.split(text.lstrip("\r\n"), maxsplit=1)[0]
 
     def fitness(separator):
         cells = next(csv.reader([head], delimiter=separator, skipinitialspace=True), [])
@@ -65,7 +65,7 @@ def _parsed(text: str, file: Path, separator: str, first: int) -> list[tuple[int
     """(line number, cells): by the rules of CSV, or line by line where tabs part texts whose quotes are only characters."""
     by_line, widths = [], set()
     if separator == "\t" and '"' in text:
-        by_line = [(number, line.split("\t")) for number, line in enumerate(LINES.split(text), first) if line.strip()]
+        by_line = [(number, line.split("\t")) for number, line in enumerate(LINE_ENDS.split(text), first) if line.strip()]
         widths = {len(cells) for _, cells in by_line}
     try:
         quoted = _quoted(text, separator, first)
