@@ -74,6 +74,7 @@ def token_file(path: Path, allow_outside: bool = False) -> Path:
         return path
     for pattern in TOKENS:
         found = [file for depth in ("", "*/") for file in sorted(path.glob(depth + pattern)) if file.is_file()]
+        found = [file for file in found if "lemma" not in file.name] or found  # Flickr8k's has words cut to their stems
         if found:
             check_list(found[0], path, allow_outside)
             return found[0]

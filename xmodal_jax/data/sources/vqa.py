@@ -32,8 +32,10 @@ class OfficialQuestions(QuestionSource):
         check_split(split)
         root = given_path(path)
         root = root.parent if root.is_file() else root
-        file = official_file(root, self.names(split))
-        rows = by_picture(self.read(root, file, split), file, split)
+        files = official_files(root, self.names(split))
+        file = files[0]
+        asked = (pair for one in files for pair in self.read(root, one, split))
+        rows = by_picture(asked, file, split)
         pictures = given_path(images) if images else root
         listing = Listing(rows, picture_bases(pictures, self.part(file), self.spellings))
         super().__init__([listing], pictures, split, file, root.name, **reading)
@@ -78,8 +80,8 @@ class VQA2(OfficialQuestions):
 
 class GQA(OfficialQuestions):
     """GQA: `train_balanced_questions.json`, `val_...` and `testdev_...` (our test), pictures ID.jpg. balanced=False:
-    `train_all_questions.json`, as one file, and so on. "type" is types.structural ("query", "verify", "logical", "choose",
-    "compare") where given.
+    `train_all_questions.json`, as one file or as a folder of parts, and so on. "type" is types.structural ("query", "verify",
+    "logical", "choose", "compare") where given.
     """
 
     def __init__(self, *, balanced: bool = True, **rest):
@@ -104,6 +106,20 @@ def folders(root: Path) -> list[Path]:
         raise UserError(f"{root}: there is no such folder. Expected: the data set's folder (path), its pictures' (images).")
     with os.scandir(root) as entries:
         return [root, *sorted(Path(entry.path) for entry in entries if entry.is_dir())]
+
+
+def official_files(root: Path, names: list[str]) -> list[Path]:
+    """The first of these files, or the parts in a folder of its name: `train_all_questions/train_all_questions_0.json`."""
+    try:
+        return [official_file(root, names)]
+    except UserError:
+        for name in names:
+            stem = name.removesuffix(".json")
+            for folder in folders(root):
+                parts = [file for file in (folder / stem).glob(f"{stem}_*.json") if file.is_file()]
+                if parts:
+                    return sorted(parts, key=lambda file: (len(file.name), file.name))
+        raise
 
 
 def official_file(root: Path, names: list[str]) -> Path:
