@@ -293,7 +293,8 @@ def blip_vqa(root):
 
 MINIATURES = (
     coco_2014, coco_2017, coco_2017_by_the_folder_of_train, coco_2017_by_the_file_of_val,
-    coco_2014_by_the_folder_of_annotations, coco_2014_train_alone, coco_2014_limits, karpathy_coco, karpathy_coco_in_one_folder, karpathy_flickr8k, karpathy_flickr30k,
+    coco_2014_by_the_folder_of_annotations, coco_2014_train_alone, coco_2014_limits, karpathy_coco,
+    karpathy_coco_in_one_folder, karpathy_flickr8k, karpathy_flickr30k,
     karpathy_rsicd, blip_coco, blip_coco_by_its_file, blip_flickr30k, flickr8k, flickr8k_table, flickr30k, flickr30k_bars,
     flickr30k_hub, vizwiz, vqa_v2, vqa_v1, gqa, gqa_all, blip_vqa,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from xmodal_jax.data.sources.caption_files import CaptionFiles, caption_files
 from xmodal_jax.data.sources.image_text import Row
 from xmodal_jax.data.sources.listing import ListedPictures, Listing, picture_name, stated_split
 from xmodal_jax.data.sources.places import Base, given_path
-from xmodal_jax.data.sources.records import CAPTION_FIELDS, IMAGE_FIELDS, is_nothing, read_text, records
+from xmodal_jax.data.sources.records import IMAGE_FIELDS, is_nothing, read_text, records
 from xmodal_jax.data.sources.splits import (
     FRACTIONS,
     SHARE,
@@ -25,7 +25,7 @@ from xmodal_jax.data.sources.splits import (
     split_of_name,
 )
 from xmodal_jax.data.sources.tables import LINE_ENDS, plain
-from xmodal_jax.data.sources.texts import texts_of
+from xmodal_jax.data.sources.texts import caption_fields, texts_of
 from xmodal_jax.errors import UserError, printable
 
 _EXAMPLE = '{"image": "images/1.jpg", "captions": ["a dog runs"]}'
@@ -92,7 +92,7 @@ class Captions(ListedPictures):
         for number, line in records(file, _EXAMPLE, is_table=file.suffix.lower() == ".txt"):
             at = f"{file}:{number}"
             if fields is None or caption_field is None and not any(field in line for field in fields):
-                fields = _caption_fields(line, lang, caption_field, at)
+                fields = caption_fields(line, lang, caption_field, at)
             name, captions = picture_name(line), next((line[field] for field in fields if field in line), None)
             if name is None:
                 raise UserError(
@@ -126,24 +126,6 @@ def _folder_split(file: Path, root: Path) -> str | None:
 
 def _names(line: dict) -> str:
     return printable(", ".join(map(str, line)))[:200] or "no field"
-
-
-def _caption_fields(row: dict, lang: str, caption_field: str | None, at: str) -> tuple[str, ...]:
-    """The fields to look for captions in, by the language; decided at a file's first line."""
-    if caption_field is not None:
-        return (plain(caption_field),)
-    own = tuple(f"{field}_{lang}" for field in CAPTION_FIELDS)
-    if any(field in row for field in own):
-        return own
-    others = sorted(
-        key for key in row for field in CAPTION_FIELDS if key.startswith(f"{field}_") and len(key) == len(field) + 3
-    )
-    if lang != "en" and others:
-        raise UserError(
-            f"{at}: no captions in {lang!r}: looked for captions_{lang}, found {', '.join(others)}. Give the lang of "
-            "one of these, or caption_field."
-        )
-    return CAPTION_FIELDS
 
 
 def _objects(row: dict, at: str) -> list[dict]:

@@ -52,16 +52,7 @@ class ListedPictures(ImageTextSource):
         **reading,
     ):
         merged = _merged(listings, Places(root, allow_outside))
-        silent = [place for place, row in merged.items() if not (row.captions or row.extra.get("questions"))]
-        if silent:
-            logging.info("%s: %d pictures without a caption are left out.", printable(at), len(silent))
-        for place in silent:
-            del merged[place]
-        _give_splits(merged, fractions, share)
-        nowhere = [row for row in merged.values() if row.split is None]
-        if nowhere:
-            logging.info("%s: %d pictures are in no list of a split and left out.", printable(at), len(nowhere))
-        counts = Counter(row.split for row in merged.values())
+        counts = in_splits(merged, at, fractions, share)
         of_split = [row for row in merged.values() if row.split == split]
         rows = [row for row in of_split if row.file is not None]
         missing = [
@@ -78,11 +69,7 @@ class ListedPictures(ImageTextSource):
             )
             too_many(str(at), len(missing), len(of_split), max_bad_fraction, missing)
         if not rows:
-            there = ", ".join(f"{key} ({counts[key]})" for key in SPLITS if counts[key]) or "no picture at all"
-            raise UserError(
-                f"{at}: no example in split {split!r}; listed there: {there}. "
-                f"{' '.join(missing[:20]) or 'Give pictures this split in the list, or the split a larger share.'}"
-            )
+            raise none_in(split, at, counts, " ".join(missing[:20]))
         rows = self._chosen(rows)
         for row in rows:
             row.captions = tuple(row.captions)
@@ -92,6 +79,29 @@ class ListedPictures(ImageTextSource):
     def _chosen(self, rows: list[Row]) -> list[Row]:
         """Those of the split's rows that are taken."""
         return rows
+
+
+def in_splits(rows: dict[str, Row], at: Path, fractions, share: float) -> Counter:
+    """{split: number of its rows}: of {place: row} those without a caption or question are left out, others get a split."""
+    silent = [place for place, row in rows.items() if not (row.captions or row.extra.get("questions"))]
+    if silent:
+        logging.info("%s: %d pictures without a caption are left out.", printable(at), len(silent))
+    for place in silent:
+        del rows[place]
+    _give_splits(rows, fractions, share)
+    counts = Counter(row.split for row in rows.values())
+    if counts[None]:
+        logging.info("%s: %d pictures are in no list of a split and left out.", printable(at), counts[None])
+    return counts
+
+
+def none_in(split: str, at: Path, counts: Counter, why: str = "") -> UserError:
+    """The error where a split has no example."""
+    there = ", ".join(f"{key} ({counts[key]})" for key in SPLITS if counts[key]) or "no picture at all"
+    return UserError(
+        f"{at}: no example in split {split!r}; listed there: {there}. "
+        f"{why or 'Give pictures this split in the list, or the split a larger share.'}"
+    )
 
 
 def _merged(listings: Iterable[Listing], places: Places) -> dict[str, Row]:

@@ -5,8 +5,27 @@ from __future__ import annotations
 import ast
 import json
 
-from xmodal_jax.data.sources.records import is_nothing
+from xmodal_jax.data.sources.records import CAPTION_FIELDS, is_nothing
+from xmodal_jax.data.sources.tables import plain
 from xmodal_jax.errors import UserError
+
+
+def caption_fields(row: dict, lang: str, caption_field: str | None, at: str) -> tuple[str, ...]:
+    """The fields to look for captions in, by the language; decided at a file's first line."""
+    if caption_field is not None:
+        return (plain(caption_field),)
+    own = tuple(f"{field}_{lang}" for field in CAPTION_FIELDS)
+    if any(field in row for field in own):
+        return own
+    others = sorted(
+        key for key in row for field in CAPTION_FIELDS if key.startswith(f"{field}_") and len(key) == len(field) + 3
+    )
+    if lang != "en" and others:
+        raise UserError(
+            f"{at}: no captions in {lang!r}: looked for captions_{lang}, found {', '.join(others)}. Give the lang of "
+            "one of these, or caption_field."
+        )
+    return CAPTION_FIELDS
 
 
 def texts_of(value, at: str, example: str) -> tuple[list[str], int]:
