@@ -85,7 +85,7 @@ def test_tar_shards(tmp_path, form):
 
 
 def test_members_of_a_shard(tmp_path):
-    """Texts of several lines, of other suffixes, before the picture; keys without picture or caption; folders, links, devices."""
+    """Texts of several lines, of other suffixes, before the picture; keys without a picture or caption; links, devices."""
     members = [
         ("a.txt", b"one\ntwo\n"), ("a.jpg", encoded(10, "JPEG")), ("a.seg.png", encoded(99)),
         ("b.PNG", encoded(20)), ("b.caption", b"b b"), ("b.cls", b"3"),
@@ -267,11 +267,11 @@ def test_what_is_not_installed_says_how(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "processes"),
-    [("tar", 4), ("parquet", 2)]
-    + [pytest.param(kind, n, marks=pytest.mark.slow) for kind in ("tar", "parquet", "arrow") for n in (1, 2, 4)],
+    ("kind", "processes", "with_loader"),
+    [("tar", 4, False), ("parquet", 2, False)]
+    + [pytest.param(kind, n, True, marks=pytest.mark.slow) for kind in ("tar", "parquet", "arrow") for n in (1, 2, 4)],
 )
-def test_order_is_that_of_seed_epoch_and_index_whoever_asks(tmp_path, kind, processes):
+def test_order_is_that_of_seed_epoch_and_index_whoever_asks(tmp_path, kind, processes, with_loader):
     if kind == "tar":
         for part in range(3):
             tar(tmp_path / f"{part}.tar", [m for i in range(7) for m in sample(10 * part + i)])
@@ -295,7 +295,8 @@ def test_order_is_that_of_seed_epoch_and_index_whoever_asks(tmp_path, kind, proc
     rows = np.split(np.arange(8), processes)
     for first in (0, 4):  # from the beginning, and gone on with by a new process
         again = Batches(pickle.loads(pickle.dumps(source)), make, 8, seed=3)
-        parts = [again.iterate(first, rows=own) for own in rows]
+        loaded = [again.iterate(first, rows=own) for own in rows] if with_loader else []
         for step in range(first, 9):
-            joined = [shade for part in parts for shade in shades([next(part)])[0]]
+            parts = [next(part) for part in loaded] or [again.assemble(again.order[step], step, own) for own in rows]
+            joined = [shade for part in shades(parts) for shade in part]
             assert joined == wanted[step]

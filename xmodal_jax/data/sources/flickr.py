@@ -12,7 +12,7 @@ from xmodal_jax.data.sources.caption_files import is_table
 from xmodal_jax.data.sources.image_text import Row
 from xmodal_jax.data.sources.listing import ListedPictures, Listing, picture_name
 from xmodal_jax.data.sources.places import Base, check_list, given_path
-from xmodal_jax.data.sources.records import CAPTION_FIELDS, KNOWN, read_text, utf8
+from xmodal_jax.data.sources.records import CAPTION_FIELDS, KNOWN, is_nothing, read_text, utf8
 from xmodal_jax.data.sources.splits import (
     FRACTIONS,
     SHARE,
@@ -86,11 +86,13 @@ def read_captions(file: Path) -> dict[str, tuple[str, list[str]]]:
     captions: dict[str, tuple[str, list[str]]] = {}
     empty = 0
     for at, name, caption in _tabled(file) if is_table(file) else _numbered(file):
-        caption = " ".join(caption.split())
-        empty += not caption
-        captions.setdefault(name, (at, []))[1].extend([caption] * bool(caption))
+        own = captions.setdefault(name, (at, []))[1]
+        if is_nothing(caption):
+            empty += 1
+        else:
+            own.append(" ".join(caption.split()))
     if empty:
-        logging.info("%s: %d empty captions are left out.", printable(file), empty)
+        logging.info("%s: %d empty captions (null, NaN, blank) are left out.", printable(file), empty)
     return captions
 
 

@@ -87,13 +87,25 @@ def _parsed(text: str, file: Path, separator: str, first: int) -> list[tuple[int
 
 
 def _quoted(text: str, separator: str, first: int) -> list[tuple[int, list[str]]]:
-    usual = {"delimiter": separator, "skipinitialspace": separator != "\t", "strict": True}
-    try:
-        return _rows(text, first, **usual)
-    except csv.Error:
-        if '\\"' not in text:
-            raise
-        return _rows(text, first, **usual, escapechar="\\", doublequote=False)
+    """By the rules of CSV; else where blanks behind separators belong to no text, else where backslashes escape quotes."""
+    usual = {"delimiter": separator, "strict": True}
+    others = [{"skipinitialspace": True}] if separator != "\t" else []
+    others += [{"escapechar": "\\", "doublequote": False}] if '\\"' in text else []
+    if separator != "\t" and re.search(re.escape(separator) + " ", LINE_ENDS.split(text.lstrip("\r\n"), maxsplit=1)[0]):
+        usual, others = usual | others[0], others[1:]  # as in the header
+    failed, rows = None, []
+    for more in ({}, *others):
+        try:
+            read = _rows(text, first, **usual, **more)
+        except csv.Error as error:
+            failed = failed or error
+            continue
+        rows = rows or read
+        if not read or max(len(row) for _, row in read) <= len(read[0][1]):
+            return read
+    if not rows:
+        raise failed
+    return rows
 
 
 def _rows(text: str, first: int, **dialect) -> list[tuple[int, list[str]]]:
