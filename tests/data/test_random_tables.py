@@ -101,6 +101,8 @@ def as_csv(rng, folder, table):
 
 
 def as_plain_tsv(rng, folder, table):
+    for _, captions in table:  # a text that is in quotes from end to end may as well be quoted
+        captions[:] = ["x" if text is not None and '"' in (text[:1], text[-1:]) else text for text in captions]
     rows = [f"{name}\t{'' if text is None else text}" for name, text in pairs(table)]
     if any(row.count("\t") != 1 or "\n" in row or "\r" in row for row in rows):  # such a file cannot say it
         rows = [f"{name}\tx" for name, _ in pairs(table)]
@@ -158,7 +160,7 @@ def as_texts(rng, folder, table):
             file = folder / unicodedata.normalize(form, name)
             text = file.with_suffix(".txt") if file.exists() else text
         text.parent.mkdir(parents=True, exist_ok=True)
-        lines = ["x" if t is None or "\n" in t or "\r" in t else t for t in captions]
+        lines = ["x" if t is None or "\n" in t or "\r" in t or t[:1] == "\ufeff" else t for t in captions]
         text.write_bytes("\n".join(lines).encode("utf-8"))
         captions[:] = lines
     return lambda: Captions(path=folder, **SETTINGS)

@@ -21,12 +21,15 @@ from xmodal_jax.data.sources.splits import (
     check_split,
     check_val_fraction,
 )
-from xmodal_jax.data.sources.tables import LINE_ENDS, table_rows
+from xmodal_jax.data.sources.tables import LINE_ENDS, plain, table_rows
 from xmodal_jax.errors import UserError, printable
 
 TOKENS = ("*.token", "*.token.txt", "results.csv", "captions.txt")
 # "NAME#0<tab>caption", "NAME| 0| caption" (one line of Flickr30k's lacks the second bar), "NAME,caption".
-NUMBERED = re.compile(r"^(?P<name>[^#|,\t]+?\.\w+)\s*(?:#\d+\s*\t|\|\s*\d+\s*\||\|\s*\d+\s+(?=\w)|,)\s*(?P<caption>.*)$")
+NUMBERED = [
+    re.compile(r"^(?P<name>.+?\.\w+)\s*#\d+\s*\t(?P<caption>.*)$"),
+    re.compile(r"^(?P<name>[^#|,\t]+?\.\w+)\s*(?:\|\s*\d+\s*\||\|\s*\d+\s+(?=\w)|,)\s*(?P<caption>.*)$"),
+]
 _LINE = "NAME.jpg#0<tab>caption"
 
 
@@ -112,10 +115,10 @@ def _tabled(file: Path):
 def _numbered(file: Path):
     """(line, picture, caption) of lines that begin with the picture; a header passes."""
     for number, line in enumerate(LINE_ENDS.split(read_text(file)), 1):
-        match = NUMBERED.match(line)
+        match = next(filter(None, (form.match(line) for form in NUMBERED)), None)
         if match:
             yield f"{file}:{number}", match["name"].strip(), match["caption"]
-        elif line.strip() and number > 1:
+        elif line.strip() and not (number == 1 and KNOWN & set(map(plain, re.split(r"[,|\t]", line)))):
             raise UserError(f"{file}:{number}: {printable(line[:60])!r} is no line of the form {_LINE}.")
 
 

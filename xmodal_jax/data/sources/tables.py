@@ -68,7 +68,7 @@ def _parsed(text: str, file: Path, separator: str, first: int) -> list[tuple[int
         by_line = [(number, line.split("\t")) for number, line in enumerate(LINE_ENDS.split(text), first) if line.strip()]
         widths = {len(cells) for _, cells in by_line}
     try:
-        quoted = _quoted(text, separator, first)
+        quoted = _quoted(text, separator, first, may_escape=len(widths) != 1)
     except csv.Error as error:
         if len(widths) == 1:
             return by_line
@@ -76,7 +76,7 @@ def _parsed(text: str, file: Path, separator: str, first: int) -> list[tuple[int
             f"{file}:{first + _lines_read(text, separator)}: this is no readable table ({error}). A text with "
             f"{_named(separator)} is put in double quotes, and a double quote in it is written twice."
         ) from None
-    if len(widths) == 1 and len(quoted) != len(by_line):
+    if len(widths) == 1 and len(quoted) != len(by_line) and _name_files(by_line):
         return by_line
     # A quote that is left open takes the next lines in: one of them begins with the name of a file.
     swallowed = re.compile(r"[\n\r]\"?[^\n\r{0}]*\.\w{{2,5}}\"?\s*{0}".format(re.escape(separator)))
@@ -86,11 +86,16 @@ def _parsed(text: str, file: Path, separator: str, first: int) -> list[tuple[int
     return quoted
 
 
-def _quoted(text: str, separator: str, first: int) -> list[tuple[int, list[str]]]:
+def _name_files(rows: list[tuple[int, list[str]]]) -> bool:
+    """Whether one column of a table names a file in every row."""
+    return any(all(re.search(r"\.\w{2,5}\s*$", row[at]) for _, row in rows[1:]) for at in range(len(rows[0][1])))
+
+
+def _quoted(text: str, separator: str, first: int, may_escape: bool) -> list[tuple[int, list[str]]]:
     """By the rules of CSV; else where blanks behind separators belong to no text, else where backslashes escape quotes."""
     usual = {"delimiter": separator, "strict": True}
     others = [{"skipinitialspace": True}] if separator != "\t" else []
-    others += [{"escapechar": "\\", "doublequote": False}] if '\\"' in text else []
+    others += [{"escapechar": "\\", "doublequote": False}] if may_escape and '\\"' in text else []
     if separator != "\t" and re.search(re.escape(separator) + " ", LINE_ENDS.split(text.lstrip("\r\n"), maxsplit=1)[0]):
         usual, others = usual | others[0], others[1:]  # as in the header
     failed, rows = None, []
