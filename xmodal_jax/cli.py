@@ -12,7 +12,7 @@ from ml_collections import config_flags
 
 from xmodal_jax import malloc
 from xmodal_jax.config import find_config
-from xmodal_jax.errors import UserError, tell
+from xmodal_jax.errors import UserError, printable, tell
 
 flags.DEFINE_bool(
     "distributed",
@@ -37,6 +37,7 @@ def run(main, usage, config=None, words=False):
     logging.set_stderrthreshold("info")
     handler = logging.get_absl_handler()
     handler.setFormatter(None)
+    handler.addFilter(as_printable)
     handler.addFilter(  # of orbax neither chatter nor the tracebacks of its threads: the error itself is raised
         lambda record: "orbax" not in record.pathname or (record.levelno > stdlib_logging.INFO and not record.exc_info)
     )
@@ -64,6 +65,12 @@ def run(main, usage, config=None, words=False):
         tell(paragraph)
         # On a full disk, what closes files at the end of a process fails too.
         os._exit(2) if is_joined() or no_space(error) else sys.exit(2)
+
+
+def as_printable(record):
+    """A log record without the control characters that names of files and texts bring into it."""
+    record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+    return True
 
 
 def parse(argv, config=None):

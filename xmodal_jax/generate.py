@@ -66,7 +66,7 @@ def main():
                 written = model.caption(pictures, LANG.value, seed=SEED.value + first, **settings)
             for (file, _), texts in zip(batch, written, strict=True):
                 for text in [texts] if isinstance(texts, str) else texts:
-                    print(f"{printable(file)}\t{text}", flush=True)
+                    print(f"{printable(file)}\t{printable(text)}", flush=True)
         done = min(first + BATCH.value, len(files))
         rate = done / (time.monotonic() - start)
         logging.info("%d of %d pictures, %.1f a second, %.0f s left", done, len(files), rate, (len(files) - done) / rate)

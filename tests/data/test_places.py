@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 
 from tests.data.written import dump, lines, picture
+from xmodal_jax import cli
 from xmodal_jax.data.sources.captions import Captions
 from xmodal_jax.data.sources.coco import CocoCaptions
 from xmodal_jax.data.sources.places import Base, Places, given_path, pictures_of, read_regular
@@ -254,6 +255,11 @@ def test_control_characters_do_not_reach_the_log(tmp_path, caplog, capsys):
     tell(str(error.value))
     assert not {"\x1b", "\x07", "\u202e"} & set(capsys.readouterr().err)
     assert str(UserError("a\tb\n\x00c\udce9")) == "a\tb\n\\x00c\\xe9" and printable("한 🎉 é") == "한 🎉 é"
+
+
+def test_no_record_of_a_log_carries_them():
+    record = logging.LogRecord("absl", logging.INFO, "x.py", 1, "read %s of %d\n\tdone", ("a\x1b]0;x\x07.png", 3), None)
+    assert cli.as_printable(record) and record.getMessage() == "read a\\x1b]0;x\\x07.png of 3\n\tdone"
 
 
 def test_home_and_pictures_of_a_command(tmp_path, monkeypatch, caplog):
