@@ -59,21 +59,22 @@ class Places:
     """
 
     def __init__(self, root: Path, allow_outside: bool = False):
-        self.root, self.real, self.allow_outside = root, os.path.realpath(root), allow_outside
+        self.root, self.real, self.allow_outside = os.path.abspath(root), os.path.realpath(root), allow_outside
         parts = self.real.split(os.sep)
         kept = parts.index("snapshots") if "snapshots" in parts else 0
         self.blobs = os.sep.join([*parts[:kept], "blobs"]) if kept else None
         self._listed: dict[str, dict[str, str]] = {}
         self._alike: dict[str, dict[str, str | None]] = {}
         self._folders: dict[str, str | None] = {}
+        self._resolved: dict[str, tuple[str | None, str]] = {}
 
     def find(self, name: str, bases: tuple[Base, ...]) -> Place:
         """The place of a listed name, from the first of the bases that has it."""
         first = None
         for base in bases:
             spelled = base.spell(name) if base.spell else name
-            for spelling in dict.fromkeys((spelled, spelled.replace("\\", "/"))):
-                for path in self._paths(base.folder, spelling):
+            for spelling in (spelled, spelled.replace("\\", "/")) if "\\" in spelled else (spelled,):
+                for path in self._paths(os.path.abspath(base.folder), spelling):
                     place = self._at(path)
                     if place.file is not None:
                         return place
@@ -81,9 +82,8 @@ class Places:
                         first = place
         return first
 
-    def _paths(self, folder: Path, name: str):
+    def _paths(self, folder: str, name: str):
         """Where a name may be meant: below a folder, or beside it where the name begins with the folder's own."""
-        folder = os.path.abspath(folder)
         yield os.path.normpath(os.path.join(folder, name))
         parts, own = name.split("/"), folder.split(os.sep)
         for count in range(1, min(len(parts), len(own))):
@@ -92,47 +92,52 @@ class Places:
 
     def _at(self, path: str) -> Place:
         folder, name = os.path.split(path)
-        if not self.inside(path):
-            if not self.allow_outside:
-                return Place(path, why=f"lies outside of {self.root}", is_outside=True)
-            real = os.path.realpath(folder) if "\0" not in folder else None
-        else:
-            real = self._folder(self._below(folder))
-        nominal = self._nominal(path)
-        if real is None:
-            return Place(nominal)
-        if not (self.allow_outside or self.is_within(real)):
-            return Place(nominal, why=f"is behind a link out of {self.root}", is_outside=True)
-        name = self._entry(real, name)
-        if name is None:
-            return Place(nominal)
-        kind, file = self._names(real)[name], os.path.join(real, name)
-        place = self._nominal(file)
+        if folder not in self._resolved:
+            self._resolved[folder] = self._resolve(folder)
+        real, why = self._resolved[folder]
+        if why or path == self.root:
+            return Place(self._below(path), why=why or "is a folder", is_outside=bool(why))
+        entry = None if real is None else self._entry(real, name)
+        if entry is None:
+            return Place(self._below(path))
+        kind, file = self._names(real)[entry], os.path.join(real, entry)
+        place = self._below(file)
         if kind == _LINK:
             target = os.path.realpath(file)
             if not (self.allow_outside or self.is_within(target)):
                 return Place(place, why=f"is a link out of {self.root}", is_outside=True)
             kind = _FILE if os.path.isfile(target) else _ODD
-            place = self._nominal(target) if _is_in(self.real, target) else place
+            place = self._below(target) if _is_in(self.real, target) else place
         if kind == _FOLDER:
             return Place(place, why="is a folder")
         return Place(place, file) if kind == _FILE else Place(place, why="is no regular file")
 
-    def inside(self, path: str) -> bool:
-        """Whether a path is below the root as it is written."""
-        return _is_in(os.path.abspath(self.root), path) or _is_in(self.real, path)
+    def _resolve(self, folder: str) -> tuple[str | None, str]:
+        """(the folder without links, None where there is none; why nothing in it may be read, "" else)."""
+        if _is_in(self.root, folder) or _is_in(self.real, folder):
+            real = self._folder(self._cut(folder) or ".")
+        elif not self.allow_outside:
+            return None, f"lies outside of {self.root}"
+        else:
+            real = os.path.realpath(folder) if "\0" not in folder else None
+        is_free = real is None or self.allow_outside or self.is_within(real)
+        return real, "" if is_free else f"is behind a link out of {self.root}"
 
     def is_within(self, real: str) -> bool:
         """Whether a path without links is below the root, or among the blobs of its hub cache."""
         return _is_in(self.real, real) or self.blobs is not None and _is_in(self.blobs, real)
 
-    def _below(self, path: str) -> str:
-        root = os.path.abspath(self.root)
-        return os.path.relpath(path, root if _is_in(root, path) else self.real)
+    def _cut(self, path: str) -> str:
+        """A path below the root from there on, another as it is."""
+        for top in (self.root, self.real):
+            if _is_in(top, path):
+                return path[len(top.rstrip(os.sep)) + 1 :]
+        return path
 
-    def _nominal(self, path: str) -> str:
-        below = self._below(path) if self.inside(path) else path
-        return unicodedata.normalize("NFC", below.replace(os.sep, posixpath.sep))
+    def _below(self, path: str) -> str:
+        below = self._cut(path)
+        below = below if below.isascii() else unicodedata.normalize("NFC", below)
+        return below.replace(os.sep, posixpath.sep)
 
     def _folder(self, below: str) -> str | None:
         """The folder at a path below the root without links, its parts found as names of files are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ def table_rows(text: str, file: Path, known: frozenset[str]) -> Iterator[tuple[i
         yield number, dict(zip(header, row, strict=False))
 
 
+@functools.lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """A name of a column as it is looked for: " Image Name" is image_name."""
     return re.sub(r"[\s-]+", "_", name.strip().lower())
