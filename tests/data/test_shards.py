@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.data.written import picture
 from xmodal_jax.data.loader import Batches
+from xmodal_jax.data.sources.captions import Captions
 from xmodal_jax.data.sources.columns import Parquet
 from xmodal_jax.data.sources.contained import shards
 from xmodal_jax.data.sources.hub import Hub
@@ -261,6 +262,14 @@ def test_what_is_not_installed_says_how(tmp_path):
     os.remove(tmp_path / "hub" / "datasets--Some--Other-pairs" / "blobs" / "validation")
     with pytest.raises(UserError, match="no tables"):
         Hub(name="Some/Other-pairs", path=tmp_path)
+
+
+def test_a_folder_of_shards_names_the_source_that_reads_it(tmp_path):
+    tar(tmp_path / "a" / "0.tar", sample(1))
+    write(tmp_path / "b" / "0.parquet", table([(1, "x")]))
+    for folder, source in (("a", "webdataset"), ("b", "parquet")):
+        with pytest.raises(UserError, match=f"no captions file .* files are read by data={source}"):
+            Captions(path=tmp_path / folder)
 
 
 # ---- order, processes, resuming

@@ -16,6 +16,7 @@ from xmodal_jax.errors import UserError, printable
 
 BESIDE = (".txt", ".caption")  # of a text beside its picture, the better first
 _SHOWN = 10
+_OTHERS = {".tar": ("Tar", "webdataset"), ".parquet": ("Parquet", "parquet"), ".arrow": ("Arrow", "parquet")}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ def caption_files(path: Path, example: str, allow_outside: bool = False) -> Capt
         check_list(file, path, allow_outside)
     if not lists and not texts:
         what = "the folder is empty" if not any(names.values()) else "no captions file was found in this folder"
-        raise UserError(f"{path}: {what}. Looked for: {looked_for(example)}.")
+        kept = {os.path.splitext(name)[1].lower() for inside in names.values() for name in inside}
+        other = next((source for suffix, source in _OTHERS.items() if suffix in kept), None)
+        hint = f" {other[0]} files are read by data={other[1]}." if other else ""
+        raise UserError(f"{path}: {what}. Looked for: {looked_for(example)}.{hint}")
     return CaptionFiles(path, lists, texts)
 
 

@@ -55,7 +55,7 @@ def utf8(file: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeError:
-        raise UserError(f"{file}: this file is not UTF-8; save it as UTF-8.") from None
+        raise UserError(f"{file}: this file is not UTF-8; save it as UTF-8 (a spreadsheet calls it CSV UTF-8).") from None
 
 
 def is_nothing(value) -> bool:
