@@ -11,6 +11,7 @@ from xmodal_jax.data.sources.captions import Captions
 from xmodal_jax.data.sources.coco import CocoCaptions
 from xmodal_jax.data.sources.questions import Questions
 from xmodal_jax.data.sources.records import load_json
+from xmodal_jax.data.sources.splits import hashed_split, parted
 from xmodal_jax.errors import UserError
 
 ALL = {"split_fractions": (1, 0, 0)}
@@ -121,8 +122,10 @@ def test_captions_of_nothing_are_left_out_and_counted(folder, form, value, caplo
 
 
 def test_a_list_in_a_table_is_a_list_and_brackets_are_brackets(folder):
-    (folder / "a.csv").write_text("image,caption\n0.png,[a dog] runs\n1.png,[not a list\n2.png,\"['one', None]\"\n3.png,[]\n")
-    assert read(folder) == {"0.png": ["[a dog] runs"], "1.png": ["[not a list"], "2.png": ["one"], "3.png": ["[]"]}
+    cells = ["[a dog] runs", "[not a list", "\"['one', None]\"", "[]", "\"['a b' 'c'\n 'd']\"", "[1]"]  # 4: of numpy
+    (folder / "a.csv").write_text("image,caption\n" + "".join(f"{n}.png,{cell}\n" for n, cell in enumerate(cells)))
+    texts = [["[a dog] runs"], ["[not a list"], ["one"], ["[]"], ["a b", "c", "d"], ["[1]"]]
+    assert read(folder) == {f"{n}.png": own for n, own in enumerate(texts)}
 
 
 @pytest.mark.parametrize(
@@ -254,3 +257,14 @@ def test_what_is_held_out_does_not_depend_on_the_others_nor_is_it_where_there_is
         {"image": f"{i}.png", "caption": "x", "split": "dev" if i == 7 else "train"} for i in range(120)
     ])  # fmt: skip
     assert len(Captions(path=tmp_path / "b")) == 119 and len(Captions(path=tmp_path / "b", split="val")) == 1
+
+
+def test_from_ten_pictures_on_one_at_least_is_val():
+    shares = (0.95, 0.05, 0)
+    drawn = [[f"{n}/{i}.png" for i in range(10)] for n in range(50)]
+    by_chance = [sum(hashed_split(key, shares) == "val" for key in keys) for keys in drawn]
+    assert by_chance.count(0) > 10
+    for keys, count in zip(drawn, by_chance, strict=True):
+        assert parted(keys, shares).count("val") == max(count, 1)
+        assert parted(keys[:9], shares) == [hashed_split(key, shares) for key in keys[:9]]
+    assert set(parted(drawn[0], (1, 0, 0))) == {"train"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
+import tokenize
 
 from xmodal_jax.data.sources.records import CAPTION_FIELDS, is_nothing
 from xmodal_jax.data.sources.tables import plain
@@ -40,12 +42,19 @@ def texts_of(value, at: str, example: str) -> tuple[list[str], int]:
 
 
 def _written_list(text: str) -> list | None:
-    """The texts of a list as JSON or pandas writes it into a cell; None where it is only a text in brackets."""
-    for read in (json.loads, ast.literal_eval):
+    """The texts of a list as JSON, Python or numpy (without commas) writes it into a cell; None where it is but a text."""
+    text = text.strip()
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
         try:
-            values = read(text.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(values, list) and all(isinstance(one, str) or one is None for one in values):
-            return values
-    return None
+            values = ast.literal_eval(text)
+            strings = [
+                one.string for one in tokenize.generate_tokens(io.StringIO(text).readline) if one.type == tokenize.STRING
+            ]
+            joined = isinstance(values, list) and len(strings) > sum(isinstance(one, str) for one in values)
+            values = [ast.literal_eval(one) for one in strings] if joined else values
+        except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
+            return None
+    is_list = isinstance(values, list) and all(isinstance(one, str) or one is None for one in values)
+    return values if is_list else None
