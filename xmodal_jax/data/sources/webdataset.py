@@ -87,18 +87,9 @@ class WebDataset(ContainedPictures):
                 offset, size, name = picture
                 at = f"{file}: {printable(key)}"
                 texts, split = self._texts(sample, text, at, lang, caption_field)
-                rows.append(
-                    TarRow(
-                        f"{shard}/{key}",
-                        f"{file}: {name}",
-                        split or by_shard,
-                        at,
-                        texts,
-                        shard=str(file),
-                        offset=offset,
-                        size=size,
-                    )
-                )
+                row = TarRow(f"{shard}/{key}", f"{file}: {name}", split or by_shard, at, texts)
+                row.shard, row.offset, row.size = str(file), offset, size
+                rows.append(row)
         return rows
 
     def _texts(self, sample: _Sample, text, at: str, lang: str, caption_field: str | None) -> tuple[list[str], str | None]:
