@@ -108,18 +108,18 @@ def _plain_fields(row: dict) -> dict:
     return made if len(made) == len(row) else made | {name: value for name, value in row.items() if plain(name) == name}
 
 
-def parse_json(text: str, at: str, expected: str, hook: Callable | None = None):
+def parse_json(text: str, at: str, expected: str, hook: Callable | None = None, what: str = "this"):
     """The value of a JSON text; UserError where it is none, or nested deeper than can be read."""
     try:
         return json.loads(text, object_hook=hook)
     except ValueError as error:
-        raise UserError(f"{at}: this is not JSON ({error}). Expected: {expected}") from None
+        raise UserError(f"{at}: {what} is not JSON ({error}). Expected: {expected}") from None
     except RecursionError:
-        raise UserError(f"{at}: this JSON is nested too deeply. Expected: {expected}") from None
+        raise UserError(f"{at}: {what} is JSON nested too deeply. Expected: {expected}") from None
 
 
 def _json_object(line: str, at: str, example: str) -> dict:
-    row = parse_json(line, at, example)
+    row = parse_json(line, at, example, what="this line")
     if not isinstance(row, dict):
         raise UserError(f"{at}: this line is not a JSON object. Expected: {example}")
     return _plain_fields(row)
