@@ -81,8 +81,9 @@ class CocoCaptions(ListedPictures):
         super().__init__(listings, root, where, path, path.stem, fractions, share, mode=mode, **reading)
 
     def _chosen(self, rows: list[Row]) -> list[Row]:
-        limits = dict(zip(SPLITS, self.limits, strict=True))
-        rows = hash_order(rows, lambda row: row.name) if any(self.limits[1:]) or limits[self._asked] else rows
+        if not any(self.limits):
+            return rows
+        limits, rows = dict(zip(SPLITS, self.limits, strict=True)), hash_order(rows, lambda row: row.name)
         if self._is_rest:
             rows = rows[len(_first_pairs(rows, limits["val"])) :]
         return _first_pairs(rows, limits[self._asked])
