@@ -247,6 +247,19 @@ def test_an_installed_data_set_by_name(tmp_path, name, given, monkeypatch):
         assert len(source) == 12 and shades == list(range(first, first + 12)) and source[0]["captions"] == [f"caption {first}"]
 
 
+def test_pictures_that_a_prepared_table_names_lie_in_the_cache(tmp_path):
+    kept, outside = picture(tmp_path / "cache" / "hub" / "downloads" / "1.png", 7), picture(tmp_path / "2.png", 8)
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for name, file in (("in", kept), ("out", outside)):
+        images = pa.array([{"bytes": None, "path": str(file)}], kind)
+        made = tmp_path / "cache" / "datasets" / f"a___{name}" / "default" / "0.0.0" / "abc" / "train.arrow"
+        write(made, pa.table({"image": images, "text": ["x"]}))
+    assert (Hub(name="a/in", path=tmp_path / "cache", size=4)[0]["image"] == 7).all()
+    with pytest.raises(UserError, match="2.png lies outside of .*cache"):
+        Hub(name="a/out", path=tmp_path / "cache", size=4)[0]
+    assert (Hub(name="a/out", path=tmp_path / "cache", size=4, allow_outside=True)[0]["image"] == 8).all()
+
+
 def test_what_is_not_installed_says_how(tmp_path):
     with pytest.raises(UserError, match=r"a/b: no such data set is installed in .*there: none.*load_dataset\('a/b'\)"):
         Hub(name="a/b", path=tmp_path)

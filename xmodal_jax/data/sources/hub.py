@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from xmodal_jax.data.sources.columns import SUFFIXES, Parquet
-from xmodal_jax.data.sources.places import given_path
+from xmodal_jax.data.sources.places import Places, given_path
 from xmodal_jax.errors import UserError
 
 _INSTALL = (
@@ -23,7 +23,14 @@ class Hub(Parquet):
 
     def __init__(self, *, name: str, path: str | os.PathLike | None = None, **rest):
         super().__init__(path=installed(name, path), **rest)
+        # Prepared tables may name pictures that were downloaded to another folder of the cache.
+        self._places = Places(given_path(path) if path else home(), rest.get("allow_outside", False))
         self.name = name.rpartition("/")[2]
+
+
+def home() -> Path:
+    """The folder of both caches."""
+    return given_path(os.environ.get("HF_HOME") or "~/.cache/huggingface")
 
 
 def caches(path: str | os.PathLike | None = None) -> list[Path]:
@@ -31,8 +38,7 @@ def caches(path: str | os.PathLike | None = None) -> list[Path]:
     if path:
         given = given_path(path)
         return [given, given / "datasets", given / "hub"]
-    home = given_path(os.environ.get("HF_HOME") or "~/.cache/huggingface")
-    places = (os.environ.get("HF_DATASETS_CACHE") or home / "datasets", os.environ.get("HF_HUB_CACHE") or home / "hub")
+    places = (os.environ.get("HF_DATASETS_CACHE") or home() / "datasets", os.environ.get("HF_HUB_CACHE") or home() / "hub")
     return [given_path(place) for place in places]
 
 
