@@ -269,3 +269,15 @@ def small_disk(tmp_path):
 def test_a_disk_that_fills_up_during_a_run(small_disk):
     paragraph = told(*command(f"--config={PRETRAIN}:debug", f"--workdir={small_disk}/run"))
     assert "No space is left on the disk" in paragraph and "What was saved before is kept" in paragraph
+
+
+def test_home_in_the_values_of_flags(monkeypatch):
+    own = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "", flag_values=own)
+    flags.DEFINE_string("question", None, "", flag_values=own)
+    flags.DEFINE_list("beside", [], "", flag_values=own)
+    own(["x", "--workdir=~/runs/a b", "--question=~ what?", "--beside=~/a,b~"])
+    monkeypatch.setattr(cli.flags, "FLAGS", own)
+    monkeypatch.setenv("HOME", "/h")
+    cli.expand_home()
+    assert (own.workdir, own.question, own.beside) == ("/h/runs/a b", "~ what?", ["/h/a", "b~"])

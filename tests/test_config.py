@@ -34,6 +34,19 @@ def test_arguments_take_the_type_of_their_defaults():
     ] * 2
 
 
+def test_a_comma_may_belong_to_a_value(tmp_path, monkeypatch):
+    for quoted in ('path="cats, dogs"', "path='cats, dogs'", ' path="cats, dogs" '):
+        args = parse_arg(f"captions,{quoted},size=3,debug", **KNOWN)
+        assert args.to_dict() == KNOWN | {"data": "captions", "path": "cats, dogs", "size": 3, "debug": True}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("cats, dogs", "a,b=c,debug", "plain", "it's"):
+        (tmp_path / name).mkdir()
+        for written in (f"{tmp_path}/{name}", f"~/{name}"):
+            args = parse_arg(f"data=captions,path={written},size=3,debug", **KNOWN)
+            assert args.to_dict() == KNOWN | {"data": "captions", "path": written, "size": 3, "debug": True}
+    assert parse_arg(f"path={tmp_path}/plain,debug", **KNOWN).debug and parse_arg("path=,debug", **KNOWN).path == ""
+
+
 @pytest.mark.parametrize(
     ("arg", "told"),
     [("szie=3", "'szie'.*did you mean 'size'.*data, debug"), ("size=big", "size='big': must be of type int"),

@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from xmodal_jax import malloc, stopping
 from xmodal_jax.config import find_config
-from xmodal_jax.errors import UserError, tell
+from xmodal_jax.errors import UserError, printable, tell
 
 flags.DEFINE_bool(
     "distributed",
@@ -40,6 +40,7 @@ def run(main, usage, config=None, words=False):
     logging.set_stderrthreshold("info")
     handler = logging.get_absl_handler()
     handler.setFormatter(None)
+    handler.addFilter(as_printable)
     handler.addFilter(  # of orbax neither chatter nor the tracebacks of its threads: the error itself is raised
         lambda record: "orbax" not in record.pathname or (record.levelno > stdlib_logging.INFO and not record.exc_info)
     )
@@ -80,13 +81,31 @@ def run(main, usage, config=None, words=False):
         os._exit(2) if is_joined() or no_space(error) else sys.exit(2)
 
 
+def as_printable(record):
+    """A log record without the control characters that names of files and texts bring into it."""
+    record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+    return True
+
+
 def parse(argv, config=None):
     """absl's own parser, but for how a mistake is told and where config files are looked for; config: the default one."""
     try:
         argv = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)]
-        return flags.FLAGS(with_config(argv, config) if "config" in flags.FLAGS else argv)
+        words = flags.FLAGS(with_config(argv, config) if "config" in flags.FLAGS else argv)
+        expand_home()
+        return words
     except flags.Error as error:
         raise UserError(f"{error}. Settings are given as --config.NAME=VALUE (see --help).") from None
+
+
+def expand_home():
+    """~/... in the values of flags is the home folder: of --workdir=~/runs the shell leaves it as it is."""
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        if isinstance(value, str) and value.startswith("~/"):
+            flags.FLAGS[name].value = os.path.expanduser(value)
+        elif isinstance(value, list) and any(isinstance(one, str) and one.startswith("~/") for one in value):
+            flags.FLAGS[name].value = [os.path.expanduser(one) if isinstance(one, str) else one for one in value]
 
 
 def with_config(argv, default=None):

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 
 from ml_collections import ConfigDict
 
@@ -22,11 +23,12 @@ def fields_of(part):
 def parse_arg(arg, **known):
     """`"captions,path=DIR,size=base"` -> ConfigDict over `known` defaults; values take the type of their default.
 
-    A bare word sets the boolean of that name, else the first entry of `known` (`configs/pretrain.py:captions`).
+    A bare word sets the boolean of that name, else the first entry of `known` (`configs/pretrain.py:captions`). A comma is part
+    of a value in quotes (`path="cats, dogs"`), and of the name of something that is there.
     Raises UserError for an unknown name (with the nearest one) or a value of another type.
     """
     given = dict(known)
-    for part in filter(None, (part.strip() for part in arg.split(","))):
+    for part in _parts(arg):
         name, has_value, value = part.partition("=")
         if not has_value and name not in known:
             name, value = next(iter(known)), name
@@ -36,6 +38,22 @@ def parse_arg(arg, **known):
             raise UserError(unknown(f"config argument {name!r} (in {arg!r})", name, known))
         given[name] = _typed(name, value, known[name])
     return ConfigDict(given, convert_dict=False)
+
+
+def _parts(arg):
+    """What stands between the commas of an argument, those aside that belong to a value."""
+    parts = re.findall(r"""[^,=]*=\s*(?:"[^"]*"|'[^']*')\s*(?=,|$)|[^,]+""", arg)
+    while parts:
+        ends = range(len(parts), 1, -1) if "=" in parts[0] else ()
+        joined = (",".join(parts[:end]).strip() for end in ends)
+        whole = next((part for part in joined if os.path.exists(os.path.expanduser(part.partition("=")[2]))), None)
+        part = parts[0].strip() if whole is None else whole
+        parts = parts[1:] if whole is None else parts[part.count(",") - parts[0].count(",") + 1 :]
+        name, has_value, value = part.partition("=")
+        if value[:1] in ("'", '"') and value[-1:] == value[:1] and len(value) > 1:
+            part = name + has_value + value[1:-1]
+        if part:
+            yield part
 
 
 def _typed(name, value, default):

@@ -4,20 +4,20 @@
     python -m xmodal_jax.generate --workdir=DIR --images='photos/*.jpg' --beams=4 [--length_penalty=1] [--returned=3]
     python -m xmodal_jax.generate --workdir=DIR --images='photos/*.jpg' --sample --top_p=0.9 [--temperature=0.8] [--seed=1]
 
-Prints one line per text as it is done: file, tab, text. A file that is no picture is named and passed over. Questions and
-languages are for models of bytes, searches and sampling for captioners; one that the model does not have is refused.
+--images may be a pattern, a file of just this name, or a folder: the pictures in it and below. Prints one line per text as it
+is done: file, tab, text. A file that is no picture is named and passed over. Questions and languages are for models of bytes,
+searches and sampling for captioners; one that the model does not have is refused.
 """
 
-import glob
 import time
 
 from absl import flags, logging
 
 from xmodal_jax import cli
-from xmodal_jax.errors import UserError
+from xmodal_jax.errors import UserError, printable
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-IMAGES = flags.DEFINE_string("images", None, "Picture files, as a pattern in quotes.")
+IMAGES = flags.DEFINE_string("images", None, "Picture files: a pattern in quotes, a file, or a folder.")
 QUESTION = flags.DEFINE_string("question", None, "A question to be answered instead of a caption.")
 LANG = flags.DEFINE_string("lang", None, "Language of the captions.")
 SEED = flags.DEFINE_integer("seed", 0, "Of sampling.")
@@ -40,23 +40,24 @@ SEARCH = (
 
 def main():
     from xmodal_jax import api
+    from xmodal_jax.data.images import size_of
+    from xmodal_jax.data.sources.places import pictures_of
 
     if WORKDIR.value is None or IMAGES.value is None:
         raise UserError("Give --workdir=DIR (a trained run) and --images='PATTERN' (picture files).")
     if QUESTION.value and LANG.value:
         raise UserError(f"--lang={LANG.value} is of captions: a question is answered in its own language.")
-    files = sorted(glob.glob(IMAGES.value))
-    if not files:
-        raise UserError(f"--images={IMAGES.value!r}: no file matches.")
+    files = pictures_of(IMAGES.value)
     settings = {flag.name: flag.value for flag in SEARCH if flag.value is not None}
     model, done, start = api.load(WORKDIR.value), 0, time.monotonic()
     for first in range(0, len(files), BATCH.value):
         batch = []
         for file in files[first : first + BATCH.value]:
             try:
+                size_of(file)  # a model of bytes would read a file that is no picture too
                 batch.append((file, model.as_example(file)))
             except UserError as error:
-                logging.warning("passed over: %s", error)
+                logging.warning("passed over: %s", printable(error))
         if batch:
             pictures = [example for _, example in batch]
             if QUESTION.value:
@@ -65,7 +66,7 @@ def main():
                 written = model.caption(pictures, LANG.value, seed=SEED.value + first, **settings)
             for (file, _), texts in zip(batch, written, strict=True):
                 for text in [texts] if isinstance(texts, str) else texts:
-                    print(f"{file}\t{text}", flush=True)
+                    print(f"{printable(file)}\t{printable(text)}", flush=True)
         done = min(first + BATCH.value, len(files))
         rate = done / (time.monotonic() - start)
         logging.info("%d of %d pictures, %.1f a second, %.0f s left", done, len(files), rate, (len(files) - done) / rate)

@@ -158,7 +158,7 @@ def test_missing_and_odd_pictures(tmp_path):
     assert source[7]["questions"] == source.questions(8) and list(source.bad) == [7]
     for i in range(10, 16):
         (tmp_path / "images" / f"train{i}.png").unlink()
-    with pytest.raises(UserError, match=r"7 of 40 examples .* missing.*train.jsonl: the picture images/train5"):
+    with pytest.raises(UserError, match=r"7 of 40 examples .* missing.*train.jsonl:6: the picture images/train5"):
         Questions(path=tmp_path, val_fraction=0)
 
 

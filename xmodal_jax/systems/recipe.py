@@ -147,6 +147,12 @@ def open_source(data, examples, split):
             raise UserError(
                 f"data={data.source} needs {name}: --config=configs/pretrain.py:data={data.source},... (see docs/data.md)."
             )
-    wanted = {name: value for name, value in examples.wanted().items() if name in known}
+    wanted = examples.wanted()
+    if "captions" in wanted["fields"] and not getattr(kind, "is_captioned", True):
+        raise UserError(
+            f"data={data.source} gives questions and no captions, from which this model learns: take a source with captions "
+            "(see docs/data.md), or configs/vqa.py."
+        )
+    wanted = {name: value for name, value in wanted.items() if name in known}
     settings = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in settings.items()}
     return kind(split=split, **wanted | settings)

@@ -7,12 +7,15 @@ from ml_collections import config_dict
 from xmodal_jax.config import choose
 from xmodal_jax.data.sources.captions import Captions
 from xmodal_jax.data.sources.coco import CocoCaptions
+from xmodal_jax.data.sources.columns import Parquet
 from xmodal_jax.data.sources.emoji import Emoji
 from xmodal_jax.data.sources.flickr import Flickr
+from xmodal_jax.data.sources.hub import Hub
 from xmodal_jax.data.sources.questions import EasyVQA, Questions
 from xmodal_jax.data.sources.scenes import Scenes
 from xmodal_jax.data.sources.tfds import TFDS
 from xmodal_jax.data.sources.vqa import GQA, VQA2
+from xmodal_jax.data.sources.webdataset import WebDataset
 
 SOURCES = {
     "scenes": Scenes,
@@ -21,6 +24,9 @@ SOURCES = {
     "emoji": Emoji,
     "flickr": Flickr,
     "tfds": TFDS,
+    "webdataset": WebDataset,
+    "parquet": Parquet,
+    "hub": Hub,
     "vqa2": VQA2,
     "gqa": GQA,
     "questions": Questions,

@@ -1,29 +1,34 @@
-"""Your own pictures with captions: a folder with images and a .jsonl, .csv or .txt of captions. No data set class is
+"""Your own pictures with captions: a folder with images and a .jsonl, .csv, .json or .txt of captions. No data set class is
 needed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from absl import logging
 
-from xmodal_jax.data.images import SUFFIXES
 from xmodal_jax.data.sources.boxes import object_extras
+from xmodal_jax.data.sources.caption_files import CaptionFiles, caption_files
 from xmodal_jax.data.sources.image_text import Row
-from xmodal_jax.data.sources.listing import IMAGE_FIELDS, Folder, ListedPictures, picture_name, stated_split
-from xmodal_jax.data.sources.records import records, utf8
-from xmodal_jax.data.sources.splits import FRACTIONS, canonical_split, check_fractions, check_split, hashed_split
-from xmodal_jax.errors import UserError
-
-CAPTION_FIELDS = ("captions", "caption", "text", "texts", "sentences", "sentence", "title", "description", "alt")
-_EXAMPLE = '{"image": "images/1.jpg", "captions": ["a dog runs"]}'
-_LOOKED_FOR = (
-    "a *.jsonl file with lines such as " + _EXAMPLE + ", a *.csv or *.tsv file with a header such as image,caption, or a "
-    ".txt file beside each picture (1.jpg and 1.txt)"
+from xmodal_jax.data.sources.listing import ListedPictures, Listing, picture_name, stated_split
+from xmodal_jax.data.sources.places import Base, given_path
+from xmodal_jax.data.sources.records import IMAGE_FIELDS, is_nothing, read_text, records
+from xmodal_jax.data.sources.splits import (
+    FRACTIONS,
+    SHARE,
+    canonical_split,
+    check_fractions,
+    check_split,
+    check_val_fraction,
+    split_of_name,
 )
+from xmodal_jax.data.sources.tables import LINE_ENDS, plain
+from xmodal_jax.data.sources.texts import caption_fields, texts_of
+from xmodal_jax.errors import UserError, printable
+
+_EXAMPLE = '{"image": "images/1.jpg", "captions": ["a dog runs"]}'
 
 
 class Captions(ListedPictures):
@@ -31,10 +36,11 @@ class Captions(ListedPictures):
 
     path: folder or file. split: "train" | "val" | "test". A field `captions_<lang>` is preferred to `captions`;
     caption_field: the field or column to take instead. split_fractions: shares of train, val, test where the file has
-    no `split`, by a hash of the picture's name. group_field: a field that becomes `group`. The rest: see
-    `ImageTextSource`. Several lines of one picture are merged; a picture without a caption is left out; boxes
-    (`objects` with `category` and `xyxy` in pixels of `width` x `height`) become `objects` and `phrases`; a field `series`
-    names a .csv or .npy of numbers beside the file (`second=series`). Errors are UserErrors with file and line.
+    no `split`, by a hash of the picture's place. val_fraction: share of the training pictures that is val where splits are
+    given, and no val. group_field: a field that becomes `group`. The rest: see `ListedPictures`, `ImageTextSource`. Several
+    lines of one picture are merged; a picture without a caption is left out; boxes (`objects` with `category` and `xyxy` in
+    pixels of `width` x `height`) become `objects` and `phrases`; a field `series` names a .csv or .npy of numbers beside the
+    file (`second=series`). Errors are UserErrors with file and line.
     """
 
     def __init__(
@@ -46,136 +52,80 @@ class Captions(ListedPictures):
         lang: str = "en",
         caption_field: str | None = None,
         split_fractions: tuple[float, float, float] = FRACTIONS,
+        val_fraction: float = SHARE,
         group_field: str | None = None,
+        allow_outside: bool = False,
         **reading,
     ):
         check_split(split)
-        self.path = Path(path)
-        root, files = _caption_files(self.path)
-        fractions = check_fractions(split_fractions)
-        listed = _merge(files, lang, caption_field, group_field, mode, fractions)
-        captioned = [row for row in listed if row.captions]
-        if len(captioned) < len(listed):
-            logging.info("%s: %d pictures without a caption are left out.", self.path, len(listed) - len(captioned))
-        folder = Folder(*dict.fromkeys((root, *(file.parent for file in files if file.suffix != ".txt"))))
-        super().__init__(captioned, folder.find, split, self.path, root.name, mode=mode, lang=lang, **reading)
+        self.path = given_path(path)
+        found = caption_files(self.path, _EXAMPLE, allow_outside)
+        fractions, share = check_fractions(split_fractions), check_val_fraction(val_fraction)
+        self.without = 0  # captions that are left out since they say nothing
+        listings = [self._listing(file, found.root, lang, caption_field, group_field, mode) for file in found.lists]
+        if found.texts:
+            listings.append(self._texts(found))
+        if self.without:
+            logging.info("%s: %d empty captions (null, NaN, blank) are left out.", printable(self.path), self.without)
+        super().__init__(
+            listings, found.root, split, self.path, found.root.name, fractions, share,
+            mode=mode, lang=lang, allow_outside=allow_outside, **reading,
+        )  # fmt: skip
 
+    def _texts(self, found: CaptionFiles) -> Listing:
+        """Texts beside their pictures, a caption a line, as rows."""
+        rows = []
+        for text, pictures in found.texts:
+            lines = [line for line in LINE_ENDS.split(read_text(text)) if line.strip()]
+            captions, without = texts_of(lines, str(text), _EXAMPLE)
+            self.without += without
+            split = _folder_split(text, found.root)
+            for picture in pictures:
+                name = picture.relative_to(found.root).as_posix()
+                rows.append(Row(name, name, split, text, list(captions)))
+        return Listing(rows, [(Base(found.root),)])
 
-def _caption_files(path: Path) -> tuple[Path, list[Path]]:
-    """(root folder of the pictures, caption files) of a folder or of one file."""
-    if path.is_file():
-        if path.suffix.lower() not in (".jsonl", ".csv", ".tsv", ".txt"):
-            raise UserError(f"{path}: this is not a caption file. Expected: {_LOOKED_FOR}.")
-        return path.parent, [path]
-    if not path.is_dir():
-        raise UserError(f"{path}: there is no such folder. Expected: a folder of pictures with {_LOOKED_FOR}.")
-    tables = sorted(
-        file for pattern in ("*.jsonl", "*.csv", "*.tsv") for file in (*path.glob(pattern), *path.glob("*/" + pattern))
-    )
-    top = [file for file in tables if file.parent == path]
-    files = top or tables
-    if not files:
-        files = [path / "captions.txt"] if _is_table(path / "captions.txt") else _twins(path)
-    if not files:
-        what = "the folder is empty" if not any(path.iterdir()) else "no captions file was found in this folder"
-        raise UserError(f"{path}: {what}. Looked for: {_LOOKED_FOR}.")
-    return path, files
-
-
-def _is_table(path: Path) -> bool:
-    """True for a .txt with a header like "image,caption" (so Flickr8k is often handed on)."""
-    if not path.is_file():
-        return False
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header = [field.strip().lower() for field in file.readline().split(",")]
-    return any(field in IMAGE_FIELDS for field in header) and any(field in CAPTION_FIELDS for field in header)
-
-
-def _twins(path: Path) -> list[Path]:
-    """.txt files that stand beside a picture of the same name."""
-    texts = sorted((*path.glob("*.txt"), *path.glob("*/*.txt")))
-    return [text for text in texts if _picture_of(text)]
-
-
-def _picture_of(text: Path) -> Path | None:
-    for suffix in sorted(SUFFIXES):
-        for picture in (text.with_suffix(suffix), text.with_suffix(suffix.upper())):
-            if picture.is_file():
-                return picture
-    return None
-
-
-def _merge(files: list[Path], lang: str, caption_field: str | None, group_field: str | None, mode: str, fractions) -> list[Row]:
-    """A row a picture, in the order of first mention."""
-    merged: dict[str, Row] = {}
-    for file in files:
-        stated_by_file = canonical_split(file.stem) or (canonical_split(file.parent.name) if file.suffix != ".txt" else None)
-        fields = None
-        for number, line in _records(file):
+    def _listing(self, file: Path, root: Path, lang: str, caption_field, group_field, mode: str) -> Listing:
+        """The lines of a file as rows."""
+        stated_by_file = split_of_name(file.stem) or _folder_split(file, root)
+        fields, rows = None, []
+        for number, line in records(file, _EXAMPLE, is_table=file.suffix.lower() == ".txt"):
             at = f"{file}:{number}"
             if fields is None or caption_field is None and not any(field in line for field in fields):
-                fields = _caption_fields(line, lang, caption_field, at)
+                fields = caption_fields(line, lang, caption_field, at)
             name, captions = picture_name(line), next((line[field] for field in fields if field in line), None)
             if name is None:
                 raise UserError(
                     f"{at}: this line names no picture. One of the fields {', '.join(IMAGE_FIELDS)} is expected, as in "
-                    f"{_EXAMPLE}"
+                    f"{_EXAMPLE}; it has {_names(line)}."
                 )
-            if captions is None:
+            if captions is None and not any(field in line for field in fields):
                 raise UserError(
-                    f"{at}: this line has no caption. The field {' or '.join(fields)} is expected, as in {_EXAMPLE}"
+                    f"{at}: this line has no caption. The field {' or '.join(fields)} is expected, as in {_EXAMPLE}; it has "
+                    f"{_names(line)}."
                 )
-            captions = _texts(captions, at)
-            split = stated_split(line, at) or stated_by_file
-            if name in merged:
-                merged[name].captions.extend(captions)
-                continue
+            captions, without = texts_of(captions, at, _EXAMPLE)
+            self.without += without
             extra = object_extras(_objects(line, at), mode) if isinstance(line.get("objects"), list) else {}
-            if isinstance(line.get("series"), str) and line["series"]:
-                extra["series_file"] = str(file.parent / line["series"])
+            if isinstance(line.get("series"), str) and not is_nothing(line["series"]):
+                extra["series_file"] = line["series"]
             if group_field is not None:
-                if group_field not in line:
+                if plain(group_field) not in line:
                     raise UserError(f"{at}: this line has no field {group_field!r} (group_field).")
-                extra["group"] = str(line[group_field])
-            merged[name] = Row(name, name, split or hashed_split(Path(name).name, fractions), at, captions, extra)
-    return list(merged.values())
+                extra["group"] = str(line[plain(group_field)])
+            rows.append(Row(name, name, stated_split(line, at) or stated_by_file, at, captions, extra))
+        own, above = ((Base(folder), Base(folder / "images")) for folder in (file.parent, root))
+        return Listing(rows, [own] if file.parent == root else [own, above])
 
 
-def _records(file: Path) -> Iterator[tuple[int, dict]]:
-    """(line number, fields) of a caption file; the .txt of one picture is one record."""
-    if file.suffix.lower() != ".txt" or _is_table(file):
-        yield from records(file, _EXAMPLE, "," if file.suffix.lower() == ".txt" else None)
-        return
-    picture = _picture_of(file)
-    if picture is None:
-        raise UserError(f"{file}: there is no picture of the same name beside this text. Expected: {_LOOKED_FOR}.")
-    with utf8(file):
-        yield 1, {"image": picture.name, "captions": file.read_text("utf-8-sig").splitlines()}
+def _folder_split(file: Path, root: Path) -> str | None:
+    """The split that the nearest folder of a file below the root is named after."""
+    folders = reversed(file.parent.relative_to(root).parts)
+    return next((split for split in map(canonical_split, folders) if split), None)
 
 
-def _caption_fields(row: dict, lang: str, caption_field: str | None, at: str) -> tuple[str, ...]:
-    """The fields to look for captions in, by the language; decided at a file's first line."""
-    if caption_field is not None:
-        return (caption_field,)
-    own = tuple(f"{field}_{lang}" for field in CAPTION_FIELDS)
-    if any(field in row for field in own):
-        return own
-    others = sorted(
-        key for key in row for field in CAPTION_FIELDS if key.startswith(f"{field}_") and len(key) == len(field) + 3
-    )
-    if lang != "en" and others:
-        raise UserError(
-            f"{at}: no captions in {lang!r}: looked for captions_{lang}, found {', '.join(others)}. Give the lang of "
-            "one of these, or caption_field."
-        )
-    return CAPTION_FIELDS
-
-
-def _texts(value, at: str) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(text, str) for text in values):
-        raise UserError(f"{at}: captions must be a text or a list of texts, as in {_EXAMPLE}")
-    return [" ".join(text.split()) for text in values if text.strip()]
+def _names(line: dict) -> str:
+    return printable(", ".join(map(str, line)))[:200] or "no field"
 
 
 def _objects(row: dict, at: str) -> list[dict]:

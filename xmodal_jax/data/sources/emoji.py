@@ -14,8 +14,11 @@ from xmodal_jax.data.images import ImageError, decode_image
 from xmodal_jax.data.senses.inventory import TableInventory
 from xmodal_jax.data.senses.words import UNSPACED, stop_words
 from xmodal_jax.data.sources import emoji_senses
+from xmodal_jax.data.sources.places import Base, Places, given_path, read_regular
+from xmodal_jax.data.sources.records import read_text
 from xmodal_jax.data.sources.splits import check_fractions, check_split, hashed_split
-from xmodal_jax.errors import UserError
+from xmodal_jax.data.sources.tables import LINE_ENDS
+from xmodal_jax.errors import UserError, printable
 
 _PERSON = {
     "1F468": "P",
@@ -69,7 +72,7 @@ class Emoji:
         check_split(split)
         if background not in ("white", "light"):
             raise UserError(f"background={background!r}: must be white or light.")
-        self.path, self.split, self.size, self.background = Path(path), split, size, background
+        self.path, self.split, self.size, self.background = given_path(path), split, size, background
         self.file_bytes = file_bytes
         self.langs = (lang,) if isinstance(lang, str) else tuple(lang)
         self._all = _read(self.path, self.langs)
@@ -168,7 +171,7 @@ class Emoji:
 
     def _file(self, row: dict) -> bytes:
         try:
-            return (self.path / row["image"]).read_bytes()
+            return read_regular(self.path / row["image"])
         except OSError as error:
             raise ImageError(f"Image {self.path / row['image']}: {error.strerror or error}.") from None
 
@@ -256,18 +259,21 @@ def _read(path: Path, langs: tuple[str, ...]) -> list[dict]:
     if not file.is_file():
         raise UserError(f"{file}: there is no such file. path must be the emoji pack's folder: annotations.jsonl and images/.")
     rows = []
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+    places = Places(path)
+    for number, line in enumerate(LINE_ENDS.split(read_text(file)), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
+            if (found := places.find(row["image"], (Base(path),))).is_outside:
+                raise UserError(f"{file}:{number}: the picture {printable(row['image'])} {found.why}.")
             row["family"] = family(row["codepoints"])
             known = sorted(row["lang"])
             row["words"] = {
                 lang: list(dict.fromkeys((entry["name"], *entry["keywords"]))) for lang, entry in row["lang"].items()
             }
             _ = row["image"], row["group"], row["subgroup"]  # a missing field is an error of this line
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{file}:{number}: not a line of the emoji pack ({type(error).__name__}: {error}). Expected: JSON with "
                 'image, codepoints, group, subgroup and lang: {"en": {"name", "keywords"}}.'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 from absl import logging
 
 from xmodal_jax.data.images import MODES, ImageError, decode_image
-from xmodal_jax.errors import UserError
+from xmodal_jax.data.sources.places import read_regular
+from xmodal_jax.errors import UserError, printable
 
 
 @dataclass(slots=True)
@@ -23,7 +25,7 @@ class Row:
     file: str
     split: str | None
     at: str | Path
-    captions: list[str] = field(default_factory=list)
+    captions: list[str] | tuple[str, ...] = field(default_factory=list)  # a tuple once they are read
     extra: dict = field(default_factory=dict)
 
 
@@ -118,7 +120,7 @@ class ImageTextSource:
 
     def _read(self, row: Row) -> bytes:
         try:
-            return Path(row.file).read_bytes()
+            return read_regular(row.file)
         except OSError as error:
             raise ImageError(f"Image {row.file}: {error.strerror or error}.") from None
 
@@ -127,7 +129,7 @@ class ImageTextSource:
         if i in self.bad:
             return
         self.bad[i] = str(error)
-        logging.warning("%s: example skipped (%d so far). %s", self.name, len(self.bad), error)
+        logging.warning("%s: example skipped (%d so far). %s", self.name, len(self.bad), printable(error))
         # Bad files often stand together: of the first few touched, assume that some more had been good.
         floor = min(len(self._rows), round(3 / self.max_bad_fraction) if self.max_bad_fraction else len(self._rows))
         too_many(self.name, len(self.bad), max(sum(self._touched), floor), self.max_bad_fraction, self.bad.values())
@@ -146,6 +148,8 @@ def too_many(name: str, bad: int, touched: int, fraction: float, messages) -> No
 def numbers_of(path: str, at: str | Path) -> np.ndarray:
     """The numbers of a .npy, or of a .csv row by row: float32 [n]. at: what names the file."""
     try:
+        if not os.path.isfile(path):
+            raise OSError("there is no such regular file")
         if path.endswith(".npy"):
             return np.load(path, allow_pickle=False).astype(np.float32).ravel()
         return np.loadtxt(path, np.float32, delimiter=",", ndmin=1).ravel()

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from xmodal_jax.data.sources.image_text import Row
-from xmodal_jax.data.sources.listing import Folder, ListedPictures, picture_name, stated_split
-from xmodal_jax.data.sources.records import load_json, records
-from xmodal_jax.data.sources.splits import FRACTIONS, SPLITS, canonical_split, check_fractions, check_split, hashed_split
+from xmodal_jax.data.sources.listing import ListedPictures, Listing, picture_name, stated_split
+from xmodal_jax.data.sources.places import Base, check_list, given_path
+from xmodal_jax.data.sources.records import LINES, TABLES, WHOLE, is_nothing, load_json, records
+from xmodal_jax.data.sources.splits import (
+    FRACTIONS,
+    SHARE,
+    canonical_split,
+    check_fractions,
+    check_split,
+    check_val_fraction,
+    split_of_name,
+)
 from xmodal_jax.errors import UserError
 from xmodal_jax.metrics.vqa import answer_kind
 
@@ -23,6 +32,8 @@ class QuestionSource(ListedPictures):
     """Listed pictures whose rows hold questions ({"question", "answers" [str, ...], "id", "type"}); a picture without a
     caption has `captions` [].
     """
+
+    is_captioned = False
 
     def questions(self, i: int) -> list[dict]:
         """The questions of example i; the picture is not read."""
@@ -37,7 +48,7 @@ class Questions(QuestionSource):
 
     A line is `{"image", "question", "answer" or "answers"[, "id", "type", "split"]}`; as .csv these are columns, several
     `answers` with | between them. Pictures are found from the folder. Without val.jsonl a share `val_fraction` of the
-    pictures of train.jsonl, by a hash of the name, is val and not train; questions.jsonl is split by its field `split`, or
+    pictures of train.jsonl, by a hash of the place, is val and not train; questions.jsonl is split by its field `split`, or
     so too, in `split_fractions`. Only lines of the test split may lack an answer. "type" is as given, or by the answers.
     Errors are UserErrors with file and line.
     """
@@ -48,29 +59,32 @@ class Questions(QuestionSource):
         path: str | os.PathLike,
         split: str = "train",
         split_fractions: tuple[float, float, float] = FRACTIONS,
-        val_fraction: float = 0.05,
+        val_fraction: float = SHARE,
+        allow_outside: bool = False,
         **reading,
     ):
         check_split(split)
         fractions, share = check_fractions(split_fractions), check_val_fraction(val_fraction)
-        root, files = question_files(Path(path))
-        if None in files:
-            file, place = files[None], lambda name: hashed_split(Path(name).name, fractions)
-        else:
-            file, place = files.get(split), lambda name: split
-            if "val" not in files and split != "test":
-                file, place = files.get("train"), lambda name: held_out(name, share)
-            if file is None:
-                raise UserError(f"{root}: no file for split {split!r}, only {', '.join(f.name for f in files.values())}.")
-        listed = read_lines(file, split, place, stated=None in files)
-        super().__init__(listed, Folder(root).find, split, file, root.name, **reading)
+        root, files = question_files(given_path(path), allow_outside)
+        stated = None if None in files else "train" if split == "val" and "val" not in files else split
+        file = files.get(stated)
+        if file is None:
+            raise UserError(f"{root}: no file for split {split!r}, only {', '.join(f.name for f in files.values())}.")
+        lacking: dict[int, str] = {}
+        listing = Listing(read_lines(file, stated, lacking), [(Base(root), Base(root / "images"))])
+        share = share if "val" not in files else 0.0
+        super().__init__([listing], root, split, file, root.name, fractions, share, allow_outside=allow_outside, **reading)
+        unanswered = (lacking.get(id(question)) for row in self._rows for question in row.extra["questions"])
+        without = None if split == "test" else next(filter(None, unanswered), None)
+        if without:
+            raise UserError(f"{without}: this line has no answer, and its split is {split}. Expected: {_LINE}")
 
 
 class EasyVQA(QuestionSource):
     """The form of the easy-VQA package. path: the folder with `data`, or that: `train/questions.json` with entries
     [question, answer, number], `train/images/NUMBER.png`, and the same of `test`.
 
-    A share `val_fraction` of the pictures of train, by a hash of the name, is val and not train. "type" is by the answer.
+    A share `val_fraction` of the pictures of train, by a hash of the place, is val and not train. "type" is by the answer.
     """
 
     def __init__(
@@ -79,11 +93,11 @@ class EasyVQA(QuestionSource):
         path: str | os.PathLike,
         split: str = "train",
         size: int | None = 64,
-        val_fraction: float = 0.05,
+        val_fraction: float = SHARE,
         **reading,
     ):
         check_split(split)
-        share, root = check_val_fraction(val_fraction), Path(path)
+        share, root = check_val_fraction(val_fraction), given_path(path)
         data = root / "data" if (root / "data").is_dir() else root
         official = "test" if split == "test" else "train"
         file, asked = data / official / "questions.json", []
@@ -95,8 +109,8 @@ class EasyVQA(QuestionSource):
             except (TypeError, ValueError, AttributeError):
                 raise UserError(f"{file}: entry {number}, {str(entry)[:80]}, is not of the form {_TRIPLE}.") from None
             asked.append((name, as_question(question, [answer], f"{official}/{number}")))
-        listed = by_picture(asked, file, lambda name: "test" if split == "test" else held_out(name, share))
-        super().__init__(listed, Folder(data).find, split, file, "easy_vqa", size=size, **reading)
+        listing = Listing(by_picture(asked, file, official), [(Base(data),)])
+        super().__init__([listing], data, split, file, "easy_vqa", None, share, size=size, **reading)
 
 
 def as_question(question: str, answers: list[str], key, kind: str | None = None) -> dict:
@@ -105,76 +119,66 @@ def as_question(question: str, answers: list[str], key, kind: str | None = None)
     return {"question": sys.intern(question), "answers": answers, "id": key, "type": kind}
 
 
-def by_picture(asked: Iterable[tuple[str, dict]], at: Path, place: Callable[[str], str]) -> list[Row]:
-    """(picture, question) pairs -> a row a picture, in the order of first mention. place: the split of a picture."""
+def by_picture(asked: Iterable[tuple[str, dict]], at: Path, split: str) -> list[Row]:
+    """(picture, question) pairs of one split -> a row a picture, in the order of first mention."""
     rows: dict[str, Row] = {}
     for name, question in asked:
         if name not in rows:
-            rows[name] = Row(name, name, place(name), at, extra={"questions": []})
+            rows[name] = Row(name, name, split, at, extra={"questions": []})
         rows[name].extra["questions"].append(question)
     return list(rows.values())
 
 
-def check_val_fraction(share: float) -> float:
-    if not 0 <= share < 1:
-        raise UserError(f"val_fraction={share!r}: a share of the training pictures, at least 0 and below 1, is expected.")
-    return share
-
-
-def held_out(name: str, share: float) -> str:
-    """ "train" or "val" for a picture of a training file without a validation file."""
-    return hashed_split(Path(name).name, (1 - share, share, 0))
-
-
-def question_files(path: Path) -> tuple[Path, dict[str | None, Path]]:
+def question_files(path: Path, allow_outside: bool = False) -> tuple[Path, dict[str | None, Path]]:
     """(folder of the pictures, {split: its file}, or {None: the one file of all splits})."""
     if path.is_file():
         return path.parent, {None: path}
     if not path.is_dir():
         raise UserError(f"{path}: there is no such folder. Expected: a folder of pictures with {_LOOKED_FOR}.")
-    files, everything = {}, {}
-    for file in sorted((*path.glob("*.jsonl"), *path.glob("*.csv"))):
-        split = canonical_split(file.stem)
-        if split in SPLITS or file.stem == "questions":
-            other = (files if split else everything).setdefault(split, file)
-            if other != file:
-                raise UserError(f"{path}: {other.name} and {file.name} are for the same questions; leave one of them.")
-    if not files and not everything:
+    files, everything, others = {}, {}, {}
+    for file in sorted(file for file in path.iterdir() if file.suffix.lower() in (*LINES, *TABLES, *WHOLE) and file.is_file()):
+        split, loosely = canonical_split(file.stem), split_of_name(file.stem)
+        if not (split or loosely or file.stem == "questions"):
+            continue
+        kind = files if split else everything if file.stem == "questions" else others
+        other = kind.setdefault(loosely, file)
+        if other != file and kind is not others:
+            raise UserError(f"{path}: {other.name} and {file.name} are for the same questions; leave one of them.")
+    chosen = files or everything or others
+    for file in chosen.values():
+        check_list(file, path, allow_outside)
+    if not chosen:
         raise UserError(f"{path}: no file of questions is in this folder. Looked for: {_LOOKED_FOR}.")
-    return path, files or everything
+    return path, chosen
 
 
-def read_lines(file: Path, split: str, place: Callable[[str], str], stated: bool) -> list[Row]:
-    """A row a picture. place: the split of a picture, unless its lines state one (where `stated`)."""
-    asked, splits, lacking = [], {}, {}
+def read_lines(file: Path, split: str | None, lacking: dict[int, str]) -> list[Row]:
+    """A row a question. split: of the whole file, or None: what its lines say. lacking: gets {id of a question: its line} of
+    those without an answer.
+    """
+    rows = []
     for number, line in records(file, _LINE):
         at = f"{file}:{number}"
-        if file.suffix.lower() in (".csv", ".tsv"):  # an empty cell is none
-            line = {key: value for key, value in line.items() if value}
+        if file.suffix.lower() in TABLES:  # an empty cell is none
+            line = {key: value for key, value in line.items() if value.strip()}
             line |= {"answers": line["answers"].split("|")} if "answers" in line else {}
         name, question = picture_name(line), line.get("question")
         if name is None or not isinstance(question, str) or not question.strip():
             raise UserError(f"{at}: this line has no image or no question (both are texts). Expected: {_LINE}")
-        where = stated_split(line, at) if stated else None
-        if where and splits.setdefault(name, where) != where:
-            raise UserError(f"{at}: the picture {name} is in split {where}, and above in {splits[name]}; give it one.")
         answers = read_answers(line, at)
-        if not answers:
-            lacking.setdefault(name, at)
         kind, key = line.get("type"), line.get("id")
         made = as_question(question.strip(), answers, f"{file.stem}/{number}" if key is None else key, kind and str(kind))
-        asked.append((name, made))
-    rows = by_picture(asked, file, lambda name: splits.get(name) or place(name))
-    without = next((lacking[row.name] for row in rows if row.split == split != "test" and row.name in lacking), None)
-    if without:
-        raise UserError(f"{without}: this line has no answer, and its split is {split}. Expected: {_LINE}")
+        if not answers:
+            lacking[id(made)] = at
+        rows.append(Row(name, name, split or stated_split(line, at), at, extra={"questions": [made]}))
     return rows
 
 
 def read_answers(row: dict, at: str) -> list[str]:
     """A line's answers; numbers become texts; [] without any."""
     value = row.get("answers", row.get("answer"))
-    values = [] if value is None else value if isinstance(value, list) else [value]
+    values = value if isinstance(value, list) else [value]
+    values = [one for one in values if isinstance(one, str) or not is_nothing(one)]  # "none" is an answer
     if not all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in values):
         raise UserError(f"{at}: an answer is a text, and answers are a list of texts. Expected: {_LINE}")
     return [sys.intern(" ".join(str(one).split())) for one in values if str(one).strip()]

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from xmodal_jax.data.sources.places import read_regular
+from xmodal_jax.data.sources.tables import LINE_ENDS, plain, table_rows
 from xmodal_jax.errors import UserError
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+IMAGE_FIELDS = ("image", "file_name", "filename", "file", "filepath", "image_path", "path", "img", "image_name")
+CAPTION_FIELDS = (
+    "captions", "caption", "text", "texts", "sentences", "sentence", "title", "description", "alt", "comment", "raw",
+)  # fmt: skip
+KNOWN = frozenset((*IMAGE_FIELDS, *CAPTION_FIELDS, "question", "answer", "answers", "split"))
+TABLES, LINES, WHOLE = (".csv", ".tsv"), (".jsonl", ".ndjson"), (".json",)
+_NOTHING = frozenset(("", "nan", "null", "none", "<na>", "n/a"))  # what is written for a cell without a value
+_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
-def records(file: Path, example: str, delimiter: str | None = None) -> Iterator[tuple[int, dict]]:
-    """(line number, fields) of a table with a header (.csv, .tsv, or where a delimiter is given) or of a file of JSON
-    objects, one a line; a UserError names a line that is neither, and shows the `example`.
+def records(file: Path, example: str, is_table: bool = False) -> Iterator[tuple[int, dict]]:
+    """(line number, fields) of a table with a header (.csv, .tsv, or where it `is_table`), of JSON objects one a line, or of a
+    JSON array (whose numbers are those of its entries); a UserError names what is neither, and shows the `example`.
+
+    Names of fields are made plain: lower case, without blanks.
     """
-    delimiter = delimiter or _DELIMITERS.get(file.suffix.lower())
-    with utf8(file), file.open(encoding="utf-8-sig", newline="") as lines:
-        if delimiter:
-            yield from _table(lines, file, delimiter)
-            return
-        for number, line in enumerate(lines, 1):
+    text = read_text(file)
+    if is_table or file.suffix.lower() in TABLES:
+        yield from table_rows(text, file, KNOWN)
+    elif text.lstrip()[:1] == "[" or file.suffix.lower() in WHOLE and not _are_lines(text):
+        yield from _whole(text, file, example)
+    else:
+        for number, line in enumerate(LINE_ENDS.split(text), 1):
             if line.strip():
                 yield number, _json_object(line, f"{file}:{number}", example)
+
+
+def read_text(file: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with its mark; UserError where it cannot be read."""
+    try:
+        data = read_regular(file)
+    except OSError as error:
+        raise UserError(f"{file}: this file cannot be read ({error.strerror or error}).") from None
+    with utf8(file):
+        return data.decode(next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8"))
 
 
 @contextlib.contextmanager
@@ -32,45 +54,84 @@ def utf8(file: Path) -> Iterator[None]:
     """What is read of the file inside raises a UserError where it is not UTF-8."""
     try:
         yield
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: this file is not UTF-8; save it as UTF-8.") from None
+    except UnicodeError:
+        raise UserError(f"{file}: this file is not UTF-8; save it as UTF-8 (a spreadsheet calls it CSV UTF-8).") from None
 
 
-def _table(lines: Iterable[str], file: Path, delimiter: str) -> Iterator[tuple[int, dict]]:
-    reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
+def is_nothing(value) -> bool:
+    """Whether a field holds no value: null, NaN, blank, or a word that is written for one."""
+    if isinstance(value, str):
+        return value.strip().lower() in _NOTHING
+    return value is None or isinstance(value, float) and math.isnan(value)
+
+
+def _are_lines(text: str) -> bool:
+    """Whether every one of the first lines is a JSON object, as in a .jsonl."""
+    some = [line for line in text.split("\n", 3)[:3] if line.strip()]
     try:
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        for row in reader:
-            if None in row:
-                raise UserError(
-                    f"{file}:{reader.line_num}: more fields than the header has; put texts with commas in double quotes."
-                )
-            yield reader.line_num, {key: value for key, value in row.items() if value is not None}
-    except csv.Error as error:
-        raise UserError(f"{file}: this is no readable table ({error}).") from None
+        return len(some) > 1 and all(isinstance(json.loads(line), dict) for line in some[:2])
+    except (ValueError, RecursionError):
+        return False
+
+
+def _whole(text: str, file: Path, example: str) -> Iterator[tuple[int, dict]]:
+    """Entries of a JSON array; of an object that holds one array, or {picture: its captions}, or pandas' columns."""
+    expected = f"an array of objects such as {example}"
+    data = parse_json(text, str(file), expected)
+    if isinstance(data, dict):
+        arrays = [value for value in data.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        values = list(data.values())
+        if len(arrays) == 1:
+            data = arrays[0]
+        elif values and all(isinstance(value, dict) for value in values) and KNOWN & set(map(plain, data)):
+            rows = dict.fromkeys(key for column in values for key in column)
+            data = [{name: column.get(key) for name, column in data.items()} for key in rows]
+        elif values and all(isinstance(value, str) or _is_texts(value) for value in values) and not set(data) <= KNOWN:
+            data = [{"image": key, "captions": value} for key, value in data.items()]
+        else:
+            data = [data]
+    if not isinstance(data, list):
+        raise UserError(f"{file}: this is not {expected}.")
+    for number, row in enumerate(data, 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{file}:{number}: this entry is not a JSON object. Expected: {example}")
+        yield number, _plain_fields(row)
+
+
+def _is_texts(value) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) or text is None for text in value)
+
+
+def _plain_fields(row: dict) -> dict:
+    """The fields with plain names; one that is written plainly goes before its like."""
+    made = {plain(name): value for name, value in row.items()}
+    return made if len(made) == len(row) else made | {name: value for name, value in row.items() if plain(name) == name}
+
+
+def parse_json(text: str, at: str, expected: str, hook: Callable | None = None, what: str = "this"):
+    """The value of a JSON text; UserError where it is none, or nested deeper than can be read."""
+    try:
+        return json.loads(text, object_hook=hook)
+    except ValueError as error:
+        raise UserError(f"{at}: {what} is not JSON ({error}). Expected: {expected}") from None
+    except RecursionError:
+        raise UserError(f"{at}: {what} is JSON nested too deeply. Expected: {expected}") from None
 
 
 def _json_object(line: str, at: str, example: str) -> dict:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{at}: this line is not JSON ({error}). Expected: {example}") from None
+    row = parse_json(line, at, example, what="this line")
     if not isinstance(row, dict):
         raise UserError(f"{at}: this line is not a JSON object. Expected: {example}")
-    return row
+    return _plain_fields(row)
 
 
-def load_json(file: Path, kind: type, expected: str, lists: tuple[str, ...] = (), hook: Callable | None = None):
+def load_json(file: Path, kind: type | tuple, expected: str, lists: tuple[str, ...] = (), hook: Callable | None = None):
     """A JSON file of this kind (list, or dict that has these `lists`), each object in it passed through `hook`; else a
     UserError that says what is expected.
     """
-    try:
-        with file.open(encoding="utf-8") as text:
-            data = json.load(text, object_hook=hook)
-    except FileNotFoundError:
-        raise UserError(f"{file}: there is no such file. Expected: {expected}.") from None
-    except ValueError as error:
-        raise UserError(f"{file}: this is not JSON ({error}). Expected: {expected}.") from None
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file. Expected: {expected}.")
+    data = parse_json(read_text(file), str(file), f"{expected}.", hook)
     if not isinstance(data, kind) or any(not isinstance(data.get(name), list) for name in lists):
         raise UserError(f"{file}: this is not {expected}.")
     return data

@@ -6,7 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from xmodal_jax.data.sources.listing import Folder
+from xmodal_jax.data.sources.listing import Listing
+from xmodal_jax.data.sources.places import Base, given_path
 from xmodal_jax.data.sources.questions import QuestionSource, as_question, by_picture
 from xmodal_jax.data.sources.records import each, load_json
 from xmodal_jax.data.sources.splits import check_split
@@ -29,13 +30,17 @@ class OfficialQuestions(QuestionSource):
 
     def __init__(self, *, path: str | os.PathLike, split: str = "train", images: str | os.PathLike | None = None, **reading):
         check_split(split)
-        root = Path(path)
-        file = official_file(root, self.names(split))
-        listed = by_picture(self.read(root, file, split), file, lambda name: split)
-        finder = picture_folder(root, images, self.part(file))
-        super().__init__(
-            listed, lambda name: finder.find(name) or finder.find(name.rsplit("_", 1)[-1]), split, file, root.name, **reading
-        )
+        root = given_path(path)
+        root = root.parent if root.is_file() else root
+        files = official_files(root, self.names(split))
+        file = files[0]
+        asked = (pair for one in files for pair in self.read(root, one, split))
+        rows = by_picture(asked, file, split)
+        pictures = given_path(images) if images else root
+        listing = Listing(rows, picture_bases(pictures, self.part(file), self.spellings))
+        super().__init__([listing], pictures, split, file, root.name, **reading)
+
+    spellings = (None,)
 
     def part(self, file: Path) -> str:
         """What the folder of the pictures may be called that a file asks about."""
@@ -50,6 +55,8 @@ class VQA2(OfficialQuestions):
     Split test is test2015, or else test-dev2015, whose questions have no answers here: `answers` []. "type" is the
     annotations' answer_type ("yes/no", "number", "other"), "id" the question_id.
     """
+
+    spellings = (None, lambda name: name.rsplit("_", 1)[-1])  # COCO of 2017 calls them by the number alone
 
     def names(self, split):
         return [f"{version}OpenEnded_mscoco_{part}_questions.json" for part in _VQA2[split] for version in ("v2_", "")]
@@ -73,8 +80,8 @@ class VQA2(OfficialQuestions):
 
 class GQA(OfficialQuestions):
     """GQA: `train_balanced_questions.json`, `val_...` and `testdev_...` (our test), pictures ID.jpg. balanced=False:
-    `train_all_questions.json`, as one file, and so on. "type" is types.structural ("query", "verify", "logical", "choose",
-    "compare") where given.
+    `train_all_questions.json`, as one file or as a folder of parts, and so on. "type" is types.structural ("query", "verify",
+    "logical", "choose", "compare") where given.
     """
 
     def __init__(self, *, balanced: bool = True, **rest):
@@ -101,6 +108,20 @@ def folders(root: Path) -> list[Path]:
         return [root, *sorted(Path(entry.path) for entry in entries if entry.is_dir())]
 
 
+def official_files(root: Path, names: list[str]) -> list[Path]:
+    """The first of these files, or the parts in a folder of its name: `train_all_questions/train_all_questions_0.json`."""
+    try:
+        return [official_file(root, names)]
+    except UserError:
+        for name in names:
+            stem = name.removesuffix(".json")
+            for folder in folders(root):
+                parts = [file for file in (folder / stem).glob(f"{stem}_*.json") if file.is_file()]
+                if parts:
+                    return sorted(parts, key=lambda file: (len(file.name), file.name))
+        raise
+
+
 def official_file(root: Path, names: list[str]) -> Path:
     """The first of these files that is in a folder or in one below it."""
     for name in names:
@@ -110,11 +131,14 @@ def official_file(root: Path, names: list[str]) -> Path:
     raise UserError(f"{root}: the file {' or '.join(names)} is not in this folder, nor in one in it.")
 
 
-def picture_folder(root: Path, images, first: str = "") -> Folder:
-    """Finds pictures under `images`, or else under the folder of the questions; in a folder `first` first."""
-    found = folders(Path(images) if images else root)
-    inner = found[0] / "images"
-    return Folder(found[0] / first, inner / first, *found, *(folders(inner)[1:] if inner in found else ()))
+def picture_bases(root: Path, part: str, spellings: tuple) -> list[tuple[Base, ...]]:
+    """Alternatives of where pictures may lie below a folder: in a folder `part`, else in any."""
+    found = folders(root)
+    inner = root / "images"
+    named = [folder for folder in (root / part, inner / part) if part and folder.is_dir()]
+    others = [*found, *(folders(inner)[1:] if inner in found else ())]
+    spelled = ([Base(folder, spell) for folder in some for spell in spellings] for some in (named, others) if some)
+    return [tuple(bases) for bases in spelled]
 
 
 def annotated(root: Path, file: Path, needed: bool) -> dict[int, tuple[list[str], str | None]] | None:

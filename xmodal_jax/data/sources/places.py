@@ -1,0 +1,246 @@
+"""What a picture is: its place below the folder of the data, however a list spells it."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import glob
+import os
+import posixpath
+import stat
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import logging
+from PIL import Image
+
+from xmodal_jax.data.images import SUFFIXES
+from xmodal_jax.errors import UserError, printable
+
+ADVICE = "Data stay below their folder: give the folder above as path, or allow it by --config.data.allow_outside=True."
+_FILE, _FOLDER, _LINK, _ODD = "file", "folder", "link", "odd"
+
+
+@dataclass(frozen=True)
+class Place:
+    """place: the path below the root, with slashes and without links, that tells pictures apart. file: None where there is
+    none, for a reason (`why`), such as that it `is_outside`.
+    """
+
+    place: str
+    file: str | None = None
+    why: str = ""
+    is_outside: bool = False
+
+
+@dataclass(frozen=True)
+class Base:
+    """A folder that names may start from, and how they are spelled there."""
+
+    folder: Path
+    spell: Callable[[str], str] | None = None
+
+
+def given_path(path: str | os.PathLike) -> Path:
+    """A path as a user gives it: ~ is the home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~NAME of nobody
+        return Path(path)
+
+
+class Places:
+    """Finds files by listings of folders: no stat per file, so that large folders open fast.
+
+    Names match in any Unicode normalisation. What lies outside of the root, by its path or by a link, is not found unless
+    `allow_outside`; links to the blobs of a hub cache are followed where the root is a snapshot in it. Regular files only.
+    """
+
+    def __init__(self, root: Path, allow_outside: bool = False):
+        self.root, self.real, self.allow_outside = os.path.abspath(root), os.path.realpath(root), allow_outside
+        parts = self.real.split(os.sep)
+        kept = parts.index("snapshots") if "snapshots" in parts else 0
+        self.blobs = os.sep.join([*parts[:kept], "blobs"]) if kept else None
+        self._listed: dict[str, dict[str, str]] = {}
+        self._alike: dict[str, dict[str, str | None]] = {}
+        self._folders: dict[str, str | None] = {}
+        self._resolved: dict[str, tuple[str | None, str]] = {}
+
+    def find(self, name: str, bases: tuple[Base, ...]) -> Place:
+        """The place of a listed name, from the first of the bases that has it."""
+        first = None
+        for base in bases:
+            spelled = base.spell(name) if base.spell else name
+            for spelling in (spelled, spelled.replace("\\", "/")) if "\\" in spelled else (spelled,):
+                for path in self._paths(os.path.abspath(base.folder), spelling):
+                    place = self._at(path)
+                    if place.file is not None:
+                        return place
+                    if first is None or place.why and not (first.why or place.is_outside):
+                        first = place
+        return first
+
+    def _paths(self, folder: str, name: str):
+        """Where a name may be meant: below a folder, or beside it where the name begins with the folder's own."""
+        yield os.path.normpath(os.path.join(folder, name))
+        parts, own = name.split("/"), folder.split(os.sep)
+        for count in range(1, min(len(parts), len(own))):
+            if parts[:count] == own[-count:]:
+                yield os.path.normpath(os.path.join(folder, *parts[count:]))
+
+    def _at(self, path: str) -> Place:
+        folder, name = os.path.split(path)
+        if folder not in self._resolved:
+            self._resolved[folder] = self._resolve(folder)
+        real, why = self._resolved[folder]
+        if why or path == self.root:
+            return Place(self._below(path), why=why or "is a folder", is_outside=bool(why))
+        entry = None if real is None else self._entry(real, name)
+        if entry is None:
+            return Place(self._below(path))
+        kind, file = self._names(real)[entry], os.path.join(real, entry)
+        place = self._below(file)
+        if kind == _LINK:
+            target = os.path.realpath(file)
+            if not (self.allow_outside or self.is_within(target)):
+                return Place(place, why=f"is a link out of {self.root}", is_outside=True)
+            kind = _FILE if os.path.isfile(target) else _ODD
+            place = self._below(target) if _is_in(self.real, target) else place
+        if kind == _FOLDER:
+            return Place(place, why="is a folder")
+        return Place(place, file) if kind == _FILE else Place(place, why="is no regular file")
+
+    def _resolve(self, folder: str) -> tuple[str | None, str]:
+        """(the folder without links, None where there is none; why nothing in it may be read, "" else)."""
+        if _is_in(self.root, folder) or _is_in(self.real, folder):
+            real = self._folder(self._cut(folder) or ".")
+        elif not self.allow_outside:
+            return None, f"lies outside of {self.root}"
+        else:
+            real = os.path.realpath(folder) if "\0" not in folder else None
+        is_free = real is None or self.allow_outside or self.is_within(real)
+        return real, "" if is_free else f"is behind a link out of {self.root}"
+
+    def is_within(self, real: str) -> bool:
+        """Whether a path without links is below the root, or among the blobs of its hub cache."""
+        return _is_in(self.real, real) or self.blobs is not None and _is_in(self.blobs, real)
+
+    def _cut(self, path: str) -> str:
+        """A path below the root from there on, another as it is."""
+        for top in (self.root, self.real):
+            if _is_in(top, path):
+                return path[len(top.rstrip(os.sep)) + 1 :]
+        return path
+
+    def _below(self, path: str) -> str:
+        below = self._cut(path)
+        below = below if below.isascii() else unicodedata.normalize("NFC", below)
+        return below.replace(os.sep, posixpath.sep)
+
+    def _folder(self, below: str) -> str | None:
+        """The folder at a path below the root without links, its parts found as names of files are."""
+        if below == ".":
+            return self.real
+        if below not in self._folders:
+            parent, name = os.path.split(below)
+            real = self._folder(parent or ".")
+            found = None if real is None else self._entry(real, name)
+            kind = None if found is None else self._names(real)[found]
+            path = None if found is None else os.path.join(real, found)
+            if kind == _LINK:
+                path = os.path.realpath(path)
+            self._folders[below] = path if kind in (_FOLDER, _LINK) else None
+        return self._folders[below]
+
+    def _entry(self, folder: str, name: str) -> str | None:
+        """What a folder calls an entry: the name, or the one that is written otherwise."""
+        names = self._names(folder)
+        if name in names:
+            return name
+        if folder not in self._alike:
+            alike: dict[str, str | None] = {}
+            for one in names:
+                alike[_key(one)] = one if _key(one) not in alike else None  # of two neither
+            self._alike[folder] = alike
+        return self._alike[folder].get(_key(name))
+
+    def _names(self, folder: str) -> dict[str, str]:
+        if folder not in self._listed:
+            try:
+                with os.scandir(folder) as entries:
+                    self._listed[folder] = {entry.name: _kind(entry) for entry in entries}
+            except (OSError, ValueError):
+                self._listed[folder] = {}
+        return self._listed[folder]
+
+
+def _kind(entry: os.DirEntry) -> str:
+    if entry.is_symlink():
+        return _LINK
+    if entry.is_dir(follow_symlinks=False):
+        return _FOLDER
+    return _FILE if entry.is_file(follow_symlinks=False) else _ODD
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _is_in(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def check_list(file: Path, root: Path, allow_outside: bool) -> None:
+    """UserError where a list that was found in a folder is a link out of it."""
+    places = Places(root, allow_outside)
+    if not allow_outside and not places.is_within(os.path.realpath(file)):
+        raise UserError(f"{file}: this list is a link out of {root}. {ADVICE}")
+
+
+def read_regular(path: str | os.PathLike) -> bytes:
+    """The bytes of a regular file; OSError for anything else, which could block or never end."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "this is no regular file")
+        return file.read()
+
+
+def pictures_of(pattern: str) -> list[str]:
+    """The files that a command is given: the one of just this name, the pictures in a folder and below it, or those that match
+    a pattern; folders and what is no regular file are named in the log and left out. UserError where there is none.
+    """
+    path = os.path.expanduser(pattern)
+    if os.path.isdir(path):
+        walked = (
+            os.path.join(folder, name)
+            for folder, folders, names in os.walk(path)
+            if not folders.sort()
+            for name in sorted(names)
+            if is_picture(os.path.splitext(name)[1])
+        )
+        files = [file for file in walked if os.path.isfile(file)]
+        if not files:
+            raise UserError(f"{pattern}: no picture is in this folder.")
+        return files
+    found = [path] if os.path.lexists(path) else sorted(glob.glob(path))
+    files = [file for file in found if os.path.isfile(file)]
+    for file in found:
+        if file not in files:
+            logging.warning("passed over: %s is %s.", printable(file), "a folder" if os.path.isdir(file) else "no regular file")
+    if not files:
+        raise UserError(f"{pattern}: no file matches." if not found else f"{pattern}: only folders match, or no regular files.")
+    return files
+
+
+def is_picture(suffix: str) -> bool:
+    """Whether files with this suffix are pictures that can be read."""
+    return suffix.lower() in SUFFIXES or suffix.lower() in _registered()
+
+
+@functools.cache
+def _registered() -> frozenset[str]:
+    """Suffixes of all formats that Pillow opens."""
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)

@@ -1,0 +1,60 @@
+"""Captions as a field holds them: a text, a list of texts, or a list that a table holds as a text."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import tokenize
+
+from xmodal_jax.data.sources.records import CAPTION_FIELDS, is_nothing
+from xmodal_jax.data.sources.tables import plain
+from xmodal_jax.errors import UserError
+
+
+def caption_fields(row: dict, lang: str, caption_field: str | None, at: str) -> tuple[str, ...]:
+    """The fields to look for captions in, by the language; decided at a file's first line."""
+    if caption_field is not None:
+        return (plain(caption_field),)
+    own = tuple(f"{field}_{lang}" for field in CAPTION_FIELDS)
+    if any(field in row for field in own):
+        return own
+    others = sorted(
+        key for key in row for field in CAPTION_FIELDS if key.startswith(f"{field}_") and len(key) == len(field) + 3
+    )
+    if lang != "en" and others:
+        raise UserError(
+            f"{at}: no captions in {lang!r}: looked for captions_{lang}, found {', '.join(others)}. Give the lang of "
+            "one of these, or caption_field."
+        )
+    return CAPTION_FIELDS
+
+
+def texts_of(value, at: str, example: str) -> tuple[list[str], int]:
+    """(captions, number of those that say nothing and are left out). UserError for what is no text."""
+    values = value if isinstance(value, list) else [value]
+    if len(values) == 1 and isinstance(values[0], str) and values[0].lstrip()[:1] == "[":
+        values = _written_list(values[0]) or values
+    if not all(isinstance(text, str) or is_nothing(text) for text in values):
+        raise UserError(f"{at}: captions must be a text or a list of texts, as in {example}")
+    kept = [" ".join(text.split()) for text in values if not is_nothing(text)]
+    return kept, max(len(values), 1) - len(kept)
+
+
+def _written_list(text: str) -> list | None:
+    """The texts of a list as JSON, Python or numpy (without commas) writes it into a cell; None where it is but a text."""
+    text = text.strip()
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            values = ast.literal_eval(text)
+            strings = [
+                one.string for one in tokenize.generate_tokens(io.StringIO(text).readline) if one.type == tokenize.STRING
+            ]
+            joined = isinstance(values, list) and len(strings) > sum(isinstance(one, str) for one in values)
+            values = [ast.literal_eval(one) for one in strings] if joined else values
+        except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
+            return None
+    is_list = isinstance(values, list) and all(isinstance(one, str) or one is None for one in values)
+    return values if is_list else None
