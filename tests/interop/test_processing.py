@@ -195,9 +195,11 @@ def test_broken_files_are_named(values, message, tmp_path):
 
 def test_pictures_that_are_none(tmp_path, rng):
     ours = defaults("vit")
-    for bad in (np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), "cat.jpg"):
+    for bad in (np.full((4, 4, 3), 9.0), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), Image.new("L", (0, 4))):
         with pytest.raises(UserError, match="Picture 1"):
             ours([pictures(rng)[0], bad])
+    with pytest.raises(UserError, match="cat.jpg: there is no such file"):
+        ours([pictures(rng)[0], "cat.jpg"])
     with pytest.raises(UserError, match="empty"):
         ours([])
     with pytest.raises(UserError, match="elongated"):

@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from xmodal_jax.config import choose
-from xmodal_jax.data import images as image_files
-from xmodal_jax.data.images import MAX_PIXELS
+from xmodal_jax.data.images import rgb_of
 from xmodal_jax.errors import UserError
 
 FILE, OUTER_FILE = "preprocessor_config.json", "processor_config.json"
 FLAGS = {"do_resize": True, "do_center_crop": False, "do_rescale": True, "do_normalize": True, "do_pad": False}
 BILINEAR, BICUBIC = int(Image.Resampling.BILINEAR), int(Image.Resampling.BICUBIC)
+MOST = 80_000_000  # pixels that a picture is resized to
 IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 OPENAI = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
 
@@ -94,15 +94,16 @@ class ImageProcessor:
         """Prepare pictures.
 
         Args:
-          images: list of uint8 arrays [H, W], [H, W, 1], [H, W, 3], [H, W, 4] or of Pillow images of any mode; or one of them.
-            Transparency is laid on white. EXIF orientation is not applied (`data.images.decode_image` does).
+          images: list of pictures in any form that `data.images.rgb_of` takes; or one of them. Transparency is laid on white.
+            EXIF orientation of Pillow images is not applied, that of files is.
         Returns:
           {"image": float32 [B, h, w, 3]}, and with do_pad "mask": bool [B, h, w], True where the picture is.
         Raises:
           UserError: no pictures; one of another type or shape, or too elongated; different sizes at the end without do_pad.
         """
-        single = isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4
-        pictures = [self._fit(to_rgb(image, row)) for row, image in enumerate([images] if single else images)]
+        single = isinstance(images, (Image.Image, str, os.PathLike, bytes)) or getattr(images, "ndim", 4) < 4
+        given = [images] if single else images
+        pictures = [self._fit(rgb_of(image, f"Picture {row}", upright=False)) for row, image in enumerate(given)]
         sizes = sorted({picture.shape[:2] for picture in pictures})
         if not pictures:
             raise UserError("There are no pictures to prepare: the list is empty.")
@@ -141,7 +142,7 @@ class ImageProcessor:
         """uint8 [H, W, 3] -> uint8 [h, w, 3], resized and cropped."""
         if self.do_resize:
             height, width = target_size(self, *picture.shape[:2])
-            if not 0 < height * width <= MAX_PIXELS:
+            if not 0 < height * width <= MOST:
                 raise UserError(f"A picture of shape {picture.shape} would become {height} x {width}: it is too elongated.")
             picture = np.asarray(Image.fromarray(picture).resize((width, height), self.resample))
             if self.crop_pct and self.size["shortest_edge"] < 384:
@@ -233,23 +234,6 @@ def centre_crop(picture, size):
     return picture[top : top + size[0], left : left + size[1]]
 
 
-def to_rgb(image, row):
-    """A picture of any kind -> uint8 [H, W, 3]; `row` is for messages."""
-    if isinstance(image, Image.Image):
-        try:
-            return np.asarray(image_files.to_rgb(image, (255, 255, 255)))
-        except Exception as error:  # Pillow decodes late: a broken file shows here
-            raise UserError(f"Picture {row} cannot be decoded ({error}); its file may be truncated.") from error
-    array = np.asarray(image)
-    array = array[..., None] if array.ndim == 2 else array
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or not array.size:
-        raise UserError(f"Picture {row} is {array.dtype} {list(np.shape(image))}; it should be uint8 [H, W, 3] (or 1, or 4).")
-    if array.shape[-1] == 4:
-        alpha = array[..., 3:] / 255
-        return np.round(alpha * array[..., :3] + (1 - alpha) * 255).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
-
-
 def read_json(folder, name):
     """The JSON object in a file of a folder; {} where there is no such file."""
     try:
@@ -257,7 +241,7 @@ def read_json(folder, name):
             return dict(json.load(file))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{folder}/{name} cannot be read as a JSON object ({error}); fetch it again.") from error
 
 
