@@ -39,7 +39,7 @@ from xmodal_jax.interop import (
 from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
-from xmodal_jax.interop.processing import read_json
+from xmodal_jax.interop.processing import pinned, read_json
 from xmodal_jax.interop.trees import get, leaves, moved, nest
 
 FAMILIES = {
@@ -73,6 +73,8 @@ FAMILIES = {
 OWN_CONFIGS = {"gru": recurrent.RecurrentConfig, "lstm": recurrent.RecurrentConfig, "vgg": cnn.VGGConfig}  # it has none
 GROUPS = {"pooler": "pooler", "masked_lm": "masked_lm", "next_sentence": "next_sentence", "labels": "classifier"}  # by field
 SETTINGS_FILE = "settings.json"
+COUNTS = re.compile("num_|layers?$|n_head")  # of settings that something is made of for each
+MOST_OF_A_KIND, MOST_OF_ANY = 1_000_000, 1 << 31
 OLD_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))  # of normalisations, in checkpoints that began in TensorFlow
 
 
@@ -290,14 +292,15 @@ def save_pretrained(folder, module, params, settings):
 
 
 def fetch(name_or_folder):
-    """A folder as it is; a name on the hub: its snapshot in the cache, downloaded where it is not there yet."""
+    """A folder as it is; of NAME or NAME@REVISION on the hub its snapshot in the cache, downloaded where it lacks."""
     if os.path.isdir(name_or_folder):
         return str(name_or_folder)
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.jsonl", "*.safetensors", "*.txt", "*.model"]
+    name, revision = pinned(name_or_folder)
     try:
-        return snapshot_download(str(name_or_folder), allow_patterns=patterns)
+        return snapshot_download(name, allow_patterns=patterns, **revision)
     except Exception as error:  # the hub's many kinds: not found, not allowed, offline
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
@@ -309,16 +312,26 @@ def fetch(name_or_folder):
 def read_config(folder):
     """The config of transformers with all its defaults, or one of `OWN_CONFIGS`."""
     values = read_json(folder, "config.json")
+    plausible(values, os.path.join(folder, "config.json"))
     if values.get("model_type") in OWN_CONFIGS:
         return OWN_CONFIGS[values["model_type"]].from_dict(values)
     from transformers import AutoConfig  # here: a second to import, and PyTorch with it where that is installed
 
     try:
-        return AutoConfig.from_pretrained(folder)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise UserError(
             f"{folder} has no config.json that transformers understands: {str(error).splitlines()[0][:200]}"
         ) from error
+
+
+def plausible(values, where):
+    """Raise a UserError for a number of layers, classes or the like that would fill the memory before anything is compared."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            plausible(value, f"{where}, {name}")
+        elif isinstance(value, int) and abs(value) > (MOST_OF_A_KIND if COUNTS.search(name) else MOST_OF_ANY):
+            raise UserError(f"{where}: {name}={value:.4g} is no size of a model; fetch the file again.")
 
 
 def known_names(found, family):

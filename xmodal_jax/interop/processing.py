@@ -15,6 +15,7 @@ from PIL import Image
 from xmodal_jax.config import choose
 from xmodal_jax.data.images import rgb_of
 from xmodal_jax.errors import UserError
+from xmodal_jax.interop.files import read_object
 
 FILE, OUTER_FILE = "preprocessor_config.json", "processor_config.json"
 FLAGS = {"do_resize": True, "do_center_crop": False, "do_rescale": True, "do_normalize": True, "do_pad": False}
@@ -236,22 +237,26 @@ def centre_crop(picture, size):
 
 def read_json(folder, name):
     """The JSON object in a file of a folder; {} where there is no such file."""
-    try:
-        with open(os.path.join(folder, name), encoding="utf-8") as file:
-            return dict(json.load(file))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{folder}/{name} cannot be read as a JSON object ({error}); fetch it again.") from error
+    path = os.path.join(folder, name)
+    return read_object(path) if os.path.lexists(path) else {}
+
+
+def pinned(folder_or_name):
+    """(folder or name on the hub, {"revision": ...} where one is named: NAME@REVISION, a commit, branch or tag)."""
+    name, at, revision = os.fspath(folder_or_name).rpartition("@")
+    if os.path.exists(folder_or_name) or not (at and name and revision):
+        return os.fspath(folder_or_name), {}
+    return name, {"revision": revision}
 
 
 def load_tokenizer(folder_or_name, fewest=4):
-    """The tokeniser of a folder or of a name on the hub, by transformers.AutoTokenizer; a UserError where there is none, or one
-    of fewer than `fewest` words."""
+    """The tokeniser of a folder or of a name on the hub (NAME or NAME@REVISION), by transformers.AutoTokenizer; a UserError
+    where there is none, or one of fewer than `fewest` words. No code that comes with it is run."""
     from transformers import AutoTokenizer
 
+    name, revision = pinned(folder_or_name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder_or_name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **revision)
         if (
             len(tokenizer) - len(set(tokenizer.all_special_ids)) < fewest
         ):  # what transformers makes of a folder with a config only
