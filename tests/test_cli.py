@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -255,3 +256,24 @@ def small_disk(tmp_path):
 def test_a_disk_that_fills_up_during_a_run(small_disk):
     paragraph = told(*command(f"--config={PRETRAIN}:debug", f"--workdir={small_disk}/run"))
     assert "No space is left on the disk" in paragraph and "What was saved before is kept" in paragraph
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "told"),
+    [
+        ([f"--config={PRETRAIN}:debug", "--config.optimizer.lerning_rate=1"], "optimizer.lerning_rate", "learning_rate"),
+        (["--config", f"{PRETRAIN}:debug", "--config.optimizer.lr=1"], "optimizer.lr", "Valid: .*weight_decay"),
+        ([f"--config={PRETRAIN}:debug", "--config.seed=1", "--config.data.coun=1"], "data.coun", "count"),
+        (["--config=configs/caption.py:debug", "-config.objectives.kl.wieght", "3"], "objectives.kl.wieght", "weight"),
+        (["--config=configs/caption.py:debug", "--config.evaluators.captioning.cout=1"], "evaluators.captioning.cout", "count"),
+    ],
+)
+def test_an_unknown_key_is_told_with_its_section(given, key, told, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main", *given])
+    assert re.search(f"^Unknown config key '{re.escape(key)}'.*{told}", cli.unknown_key())
+
+
+def test_no_key_is_told_where_all_are_known(monkeypatch):
+    for given in (["--workdir=x"], [f"--config={PRETRAIN}:debug", "--config.seed=1", "--config.optimizer.learning_rate=1"]):
+        monkeypatch.setattr(sys, "argv", ["main", *given])
+        assert cli.unknown_key() is None

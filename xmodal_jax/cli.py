@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from xmodal_jax import malloc
-from xmodal_jax.config import find_config
+from xmodal_jax.config import find_config, load_config, unknown
 from xmodal_jax.errors import UserError, tell
 
 flags.DEFINE_bool(
@@ -21,6 +21,8 @@ flags.DEFINE_bool(
     "JAX_NUM_PROCESSES and JAX_PROCESS_ID are set.",
 )
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
+
+CONFIG_FLAGS = ("--config", "-config")
 
 
 def run(main, usage, config=None, words=False):
@@ -77,7 +79,7 @@ def parse(argv, config=None):
 
 def with_config(argv, default=None):
     """argv with every --config=FILE[:ARGS] and --config FILE[:ARGS] naming the file that `find_config` finds."""
-    argv, names = list(argv), ("--config", "-config")
+    argv, names = list(argv), CONFIG_FLAGS
     if default is not None and not any(argument.partition("=")[0] in names for argument in argv):
         argv.insert(1, f"--config={default}")
     for i in range(1, len(argv)):
@@ -111,7 +113,25 @@ def explain(error):
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, (AttributeError, KeyError)) and "ml_collections" in str(files[-1:]) and "config_flags" in str(files):
         name = text.strip("'\"").encode().decode("unicode_escape").replace("\n", " ")
-        return f"Unknown config key: {name}"
+        return unknown_key() or f"Unknown config key: {name}"
+    return None
+
+
+def unknown_key():
+    """The sentence for the first --config.NAME that the config file does not have, or None."""
+    arguments = with_config(sys.argv)
+    files = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag in CONFIG_FLAGS]
+    files += [one.partition("=")[2] for one in arguments if one.partition("=")[0] in CONFIG_FLAGS and "=" in one]
+    config = load_config(*files[0].partition(":")[::2]) if files else None
+    for argument in arguments:
+        kind, *path = argument.lstrip("-").partition("=")[0].split(".")
+        section = config if kind == "config" and argument.startswith("-") else None
+        for depth, name in enumerate(path, 1):
+            if not hasattr(section, "keys"):
+                break
+            if name not in section:
+                return unknown(f"config key {'.'.join(path[:depth])!r}", name, section)
+            section = section[name]
     return None
 
 

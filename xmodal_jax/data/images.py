@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import stat
 
 import numpy as np
@@ -19,6 +20,9 @@ from xmodal_jax.errors import UserError
 
 __all__ = ["SUFFIXES", "ImageError", "decode_image", "encode_png", "file_of", "picture_of", "rgb_of", "size_of"]
 MODES = ("resize", "crop", "pad")
+# As image processors of public checkpoints do it: RESIZE or CROP, a filter of Pillow's, and where they cut out the centre
+# of a larger square, how much larger it is: "resize-bilinear", "crop-bicubic", "crop-bicubic-256/224".
+AS_PROCESSORS = re.compile(r"(resize|crop)-(nearest|lanczos|bilinear|bicubic|box|hamming)(?:-(\d+)/(\d+))?")
 ORIENTATION = 0x0112  # EXIF tag; from 5 on width and height are exchanged
 WHITE = (255, 255, 255)
 WHOLE = 48_000_000  # pixels; a larger picture is reduced as it is converted
@@ -44,31 +48,36 @@ def decode_image(
 
     size: side in pixels of the square result, None to keep the picture's own size, or, above WHOLE pixels, that size divided
     by a whole number. mode: "resize" stretches to the square, "crop" cuts the centre square first, "pad" keeps the whole
-    picture and fills up with `background`. Transparent pixels are composited on `background`; 16-bit grey is scaled by 1/257;
-    of an animation the first frame is taken. Broken EXIF, colour profiles and texts do not matter. `name` stands for bytes in
-    errors. max_pixels: see `formats.decoded_at`. Raises ImageError for a missing or truncated file, one that takes too much
-    memory, or one that is no image.
+    picture and fills up with `background`, others: AS_PROCESSORS. Transparent pixels are composited on `background`; 16-bit
+    grey is scaled by 1/257; of an animation the first frame is taken. Broken EXIF, colour profiles and texts do not matter.
+    `name` stands for bytes in errors. max_pixels: see `formats.decoded_at`. Raises ImageError for a missing or truncated
+    file, one that takes too much memory, or one that is no image.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {MODES}, not {mode!r}")
+    check_mode(mode)
     is_file = isinstance(source, (bytes, bytearray, memoryview))
     name = name or ("<bytes>" if is_file else os.fspath(source))
     try:
         data = bytes(source) if is_file else _read(source)
         if not data:
             raise ImageError(f"Image {name}: the file is empty.")
-        return _fitted(_decoded(data, size, name, background, max_pixels), size, mode, background)
+        return _fitted(_decoded(data, size, mode, name, background, max_pixels), size, mode, background)
     except ImageError:
         raise
     except Exception as error:  # decoders of broken files raise whatever they like
         raise ImageError(f"Image {name}: it cannot be decoded ({error}); the file may be truncated.") from error
 
 
-def _decoded(data, size, name, background, max_pixels) -> np.ndarray:
-    """uint8 [H, W, 3] upright, its sides at least 2 * size where it was reduced."""
+def check_mode(mode: str) -> None:
+    """Raise a ValueError for what is none of MODES, nor one AS_PROCESSORS."""
+    if mode not in MODES and not AS_PROCESSORS.fullmatch(mode):
+        raise ValueError(f"mode must be one of {MODES}, or as in 'crop-bicubic' and 'resize-bilinear-256/224', not {mode!r}")
+
+
+def _decoded(data, size, mode, name, background, max_pixels) -> np.ndarray:
+    """uint8 [H, W, 3] upright, its sides at least 2 * size where it was reduced: AS_PROCESSORS only for the memory's sake."""
     image = open_image(data, name)
     reduced = math.ceil(math.sqrt(image.width * image.height / WHOLE))
-    wanted = 2 * size if size else min(image.size) // reduced + (reduced == 1)
+    wanted = 2 * size if size and (mode in MODES or reduced > 1) else min(image.size) // reduced + (reduced == 1)
     decoded_at(image, wanted, name, max_pixels)
     image.load()
     turn = _orientation(image)
@@ -187,9 +196,15 @@ def _grey(image: Image.Image, high: float) -> Image.Image:
 
 def _fitted(rgb: np.ndarray, size: int | None, mode: str, background: tuple[int, int, int]) -> np.ndarray:
     """uint8 [H, W, 3] -> uint8 [size, size, 3]."""
-    if size is None or rgb.shape[:2] == (size, size):
+    exact = AS_PROCESSORS.fullmatch(mode)
+    if size is None or (rgb.shape[:2] == (size, size) and not (exact and exact[3])):
         return rgb
     image = Image.frombuffer("RGB", rgb.shape[1::-1], rgb, "raw", "RGB", 0, 1)  # without fromarray's second copy
+    if exact:
+        edge = size * int(exact[3] or 1) // int(exact[4] or 1)
+        long = int(edge * max(image.size) / min(image.size))
+        sides = (edge, edge) if exact[1] == "resize" else (edge, long) if image.width <= image.height else (long, edge)
+        return centre_crop(np.asarray(image.resize(sides, Image.Resampling[exact[2].upper()])), (size, size))
     if mode == "crop":
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     elif mode == "pad":
@@ -197,6 +212,14 @@ def _fitted(rgb: np.ndarray, size: int | None, mode: str, background: tuple[int,
     else:
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.array(image, np.uint8)  # a copy: writable
+
+
+def centre_crop(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 3] -> uint8 [*size, 3]; a smaller picture is filled up with zeros on all sides."""
+    missing = np.maximum(np.subtract(size, picture.shape[:2]), 0)
+    picture = np.pad(picture, [*zip((missing + 1) // 2, missing // 2, strict=True), (0, 0)])
+    top, left = np.subtract(picture.shape[:2], size) // 2
+    return picture[top : top + size[0], left : left + size[1]]
 
 
 def rgb_of(picture, name: str = "The picture", upright: bool = True) -> np.ndarray:
@@ -232,15 +255,16 @@ def rgb_of(picture, name: str = "The picture", upright: bool = True) -> np.ndarr
     return to_rgb(Image.fromarray(array))
 
 
-def picture_of(example, size):
-    """uint8 [size, size, 3] of an example of a source, or of a picture in any form of TAKEN.
+def picture_of(example, size, mode="resize"):
+    """uint8 [size, size, 3] of an example of a source, or of a picture in any form of TAKEN; mode: see `decode_image`.
 
     Raises UserError where an example's picture has another size.
     """
     if isinstance(example, (str, os.PathLike, bytes, bytearray, memoryview)):
-        return decode_image(example, size)
+        return decode_image(example, size, mode)
     if not isinstance(example, dict):
-        return _fitted(rgb_of(example), size, "resize", WHITE)
+        rgb = rgb_of(example)
+        return rgb if rgb.shape[:2] == (size, size) else _fitted(rgb, size, mode, WHITE)  # of that size it is prepared already
     image = example["image"]
     if image.shape != (size, size, 3):
         raise UserError(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 
 from xmodal_jax.config import choose, fields_of
 from xmodal_jax.errors import UserError
@@ -39,6 +40,7 @@ from xmodal_jax.interop import (
 from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
+from xmodal_jax.interop.names import check, known_names
 from xmodal_jax.interop.processing import pinned, read_json
 from xmodal_jax.interop.trees import get, leaves, moved, nest
 
@@ -75,7 +77,6 @@ GROUPS = {"pooler": "pooler", "masked_lm": "masked_lm", "next_sentence": "next_s
 SETTINGS_FILE = "settings.json"
 COUNTS = re.compile("num_|layers?$|n_head")  # of settings that something is made of for each
 MOST_OF_A_KIND, MOST_OF_ANY = 1_000_000, 1 << 31
-OLD_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))  # of normalisations, in checkpoints that began in TensorFlow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +84,14 @@ class Settings:
     """What belongs to a checkpoint beside its weights.
 
     Attributes: config of transformers; folder it was read from; groups of heads that it has; prefixed: whether the base model's
-    names carry their prefix.
+    names carry their prefix; left_out: names of a head of another task, which is not read.
     """
 
     config: Any
     folder: str = ""
     groups: tuple = ()
     prefixed: bool = False
+    left_out: tuple = ()
 
 
 class Pretrained(NamedTuple):
@@ -155,8 +157,18 @@ def open_checkpoint(name_or_folder, image_size=None, heads=None, new=(), changes
             raise UserError(f"image_size={image_size}: a {config.model_type} checkpoint has no image positions to interpolate.")
         pictures = next((part for part in ("vision_config", "image_config") if hasattr(config, part)), None)
         (getattr(config, pictures) if pictures else config).image_size = image_size
-    found, prefixed = known_names(tensors_of(folder), family)
+    try:
+        return fitted(folder, config, family, image_size, heads, new, settings)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder}/config.json: its values make no {config.model_type} ({type(error).__name__}: {str(error)[:300]})."
+        ) from error
+
+
+def fitted(folder, config, family, image_size, heads, new, settings):
+    """The `Checkpoint` of a config and of the names and shapes in a folder."""
     entries = family.entries(config)
+    found, others, prefixed = known_names(tensors_of(folder), family, entries, config)
     groups = {entry.group for entry in entries if entry.group and any(name in found for name in entry.names())}
     taken = groups if heads is None else groups & set(heads)
     for entry in entries:
@@ -164,11 +176,14 @@ def open_checkpoint(name_or_folder, image_size=None, heads=None, new=(), changes
             found = {name: tensor for name, tensor in found.items() if name not in entry.names()}
     entries = [entry for entry in entries if not entry.group or entry.group in taken]
     module = family.module(config, taken, **settings)
-    shapes = parameter_shapes(module, *family.example(config))
+    shapes = parameter_shapes(module, *jax.eval_shape(lambda: tuple(family.example(config))))  # nothing is allocated
     entries = [entry for entry in entries if not is_new(entry, found, new)]
     grids = family.positions(config) if image_size is not None else {}
     check(folder, entries, shapes, found, grids, new)
-    return Checkpoint(module, Settings(config, folder, tuple(sorted(taken)), prefixed), shapes, entries, found, grids)
+    if others:
+        parts = sorted({name.rsplit(".", 1)[0] for name in others})
+        logging.warning("%s: left out, a head of another task (%d arrays): %s", folder, len(others), ", ".join(parts))
+    return Checkpoint(module, Settings(config, folder, tuple(sorted(taken)), prefixed, others), shapes, entries, found, grids)
 
 
 def is_new(entry, found, patterns):
@@ -176,19 +191,21 @@ def is_new(entry, found, patterns):
     return any(re.search(pattern, entry.ours) for pattern in patterns) and not any(name in found for name in entry.names())
 
 
-def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=None, **settings):
+def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=None, heads=None, **settings):
     """Read a checkpoint of the public format: config.json and safetensors, from a folder or by its name on the hub.
 
     Args:
       dtype: of the parameters. image_size: pixels, or (rows, columns): image positions are interpolated to it, bicubic, as
         transformers does. sharding: tree of ShapeDtypeStructs -> tree of shardings (`train.mesh.shardings` of a mesh).
+      heads: names of heads to take of those that it has, () for the encoder alone; None: all. A head of another task (question
+        answering, ViLT's, masked patches ...) is left out; the log and `settings.left_out` name it.
       settings: of the module: remat, dropout, dtype as `compute` ...
     Returns:
       Pretrained(module, params, settings); the parameters lie where `sharding` says, each array read by itself.
     Raises:
       UserError: an unknown model_type; a pickle; missing, left over or misshapen arrays, all of them listed.
     """
-    checkpoint = open_checkpoint(name_or_folder, image_size, **settings)
+    checkpoint = open_checkpoint(name_or_folder, image_size, heads, **settings)
     places = leaves(sharding(checkpoint.shapes)) if sharding else {}
     params = checkpoint.read(dtype, places.get)
     return Pretrained(checkpoint.module, nest(params), checkpoint.settings)
@@ -334,39 +351,6 @@ def plausible(values, where):
             raise UserError(f"{where}: {name}={value:.4g} is no size of a model; fetch the file again.")
 
 
-def known_names(found, family):
-    """-> ({name within the base model: Tensor}, whether there was a prefix); old spellings undone, what is ignored left out."""
-    out, prefixed = {}, False
-    for name, tensor in found.items():
-        if any(re.search(pattern, name) for pattern in family.ignored):
-            continue
-        for old, new in OLD_NAMES:
-            name = re.sub(old, new, name)
-        if family.prefix and name.startswith(f"{family.prefix}."):
-            name, prefixed = name.removeprefix(f"{family.prefix}."), True
-        out[name] = tensor
-    return out, prefixed
-
-
 def parameter_shapes(module, *example):
     """Tree of ShapeDtypeStructs of a module's parameters."""
-    return jax.eval_shape(lambda: module.init(jax.random.PRNGKey(0), *example))["params"]
-
-
-def check(folder, entries, shapes, found, grids, new=()):
-    """Raise a UserError that lists every array that is missing, left over or of the wrong shape."""
-    wrong, wanted = [], {name for entry in entries for name in entry.names()}
-    wrong += [f"missing: {name}" for name in sorted(wanted - set(found))]
-    wrong += [f"left over: {name} {list(found[name].shape)}" for name in sorted(set(found) - wanted)]
-    for entry in entries:
-        if entry.ours in grids:
-            continue
-        shape = get(shapes, entry.ours).shape
-        for name, view in entry.parts(np.broadcast_to(np.zeros((), np.int8), shape)):
-            if name in found and found[name].shape != (theirs := entry.layout.write(view).shape):
-                wrong.append(f"wrong shape: {name} is {list(found[name].shape)}, the config asks for {list(theirs)}")
-    uncovered = set(leaves(shapes)) - {entry.ours for entry in entries}
-    uncovered = {path for path in uncovered if not any(re.search(pattern, path) for pattern in new)}
-    wrong += [f"no name of the checkpoint's makes our {path}" for path in sorted(uncovered)]
-    if wrong:
-        raise UserError(f"The checkpoint in {folder} does not fit its config:\n  " + "\n  ".join(wrong))
+    return jax.eval_shape(lambda *given: module.init(jax.random.PRNGKey(0), *given), *example)["params"]

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from xmodal_jax.config import choose
-from xmodal_jax.data.images import rgb_of
+from xmodal_jax.data.images import centre_crop, rgb_of
+from xmodal_jax.data.tokenizers import well_formed
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.files import read_object
 
@@ -121,6 +122,25 @@ class ImageProcessor:
             mask[row, :height, :width] = True
         return {"image": out, "mask": mask} if self.do_pad else {"image": out}
 
+    def as_square(self, size=None):
+        """What a model sees of a picture, for models that take squares of uint8: {"image_size": pixels, "mode": as of
+        `data.images.decode_image`, "mean", "std": of pixels / 255}. size: pixels in place of the processor's own.
+
+        A processor that gives other shapes than squares resizes to a square here.
+        """
+        edge = self.size.get("shortest_edge") or self.size["height"]
+        stretched = "height" in self.size or not (self.do_center_crop or self.crop_pct)
+        crop, wide = (self.crop_size or (edge,))[0] if self.do_center_crop else edge, edge
+        if self.crop_pct:
+            stretched, wide = edge >= 384, edge if edge >= 384 else int(edge / self.crop_pct)
+        mode = f"{'resize' if stretched else 'crop'}-{Image.Resampling(self.resample).name.lower()}"
+        factor = 255 * self.rescale_factor if self.do_rescale else 255.0
+        mean, std = (self.image_mean, self.image_std) if self.do_normalize else ((0.0,) * 3, (1.0,) * 3)
+        return {
+            "image_size": size or crop, "mode": mode if wide == crop else f"{mode}-{wide}/{crop}",
+            "mean": tuple(value / factor for value in mean), "std": tuple(value / factor for value in std),
+        }  # fmt: skip
+
     def unnormalise(self, pixels):
         """Back to colours: float [..., 3] of `__call__` -> uint8 [..., 3]. Padding becomes the mean colour."""
         pixels = np.asarray(pixels, np.float64)
@@ -227,14 +247,6 @@ def target_size(processor, height, width):
     return (other, edge) if width <= height else (edge, other)
 
 
-def centre_crop(picture, size):
-    """uint8 [H, W, 3] -> uint8 [*size, 3]; a smaller picture is filled up with zeros on all sides."""
-    missing = np.maximum(np.subtract(size, picture.shape[:2]), 0)
-    picture = np.pad(picture, [*zip((missing + 1) // 2, missing // 2, strict=True), (0, 0)])
-    top, left = np.subtract(picture.shape[:2], size) // 2
-    return picture[top : top + size[0], left : left + size[1]]
-
-
 def read_json(folder, name):
     """The JSON object in a file of a folder; {} where there is no such file."""
     path = os.path.join(folder, name)
@@ -283,7 +295,7 @@ def encode(tokenizer, texts, length):
         raise UserError("The tokeniser has neither a padding token nor an end token; set tokenizer.pad_token.")
     if length <= (special := tokenizer.num_special_tokens_to_add()):
         raise UserError(f"A length of {length} leaves no room beside the tokeniser's {special} special tokens.")
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    texts = [well_formed(text) for text in ([texts] if isinstance(texts, str) else texts)]
     ids = np.full((len(texts), length), pad, np.int32)
     mask = np.zeros(ids.shape, bool)
     for row, tokens in enumerate(tokenizer(texts, truncation=True, max_length=length)["input_ids"] if texts else []):
