@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -38,7 +39,7 @@ def test_lengths_within_them_are_taken():
 def test_a_sample_follows_from_the_seed_and_its_picture_alone():
     """Not from the pictures beside it, nor from its place among them."""
     rng = np.random.default_rng(3)
-    pictures, table = rng.integers(0, 256, (5, 4, 4, 3)).astype(np.uint8), toy.make(rng, 9, 8)
+    pictures, table = rng.integers(0, 256, (5, 4, 4, 3)).astype(np.uint8), jnp.asarray(toy.make(rng, 9, 8))
     settings = Generation(length=7, end=0, pad=0, sample=True, returned=2)
 
     @jax.jit

@@ -20,8 +20,11 @@ def test_forms_that_mean_the_same(text, compute):
     assert parse_precision(text) == {"params": "float32", "compute": compute, "output": "float32"}
 
 
-@pytest.mark.parametrize("text", ["", "bf61", "fp16", "float16", "half", "mixed", "compute", "compute=", "compute=float64", "=bf16",
-                                  "bf16,output=float32", "computes=bf16", "params=bf16", "output=bfloat16", "16", "tf32"])  # fmt: skip
+WRONG = """bf61 fp16 float16 half mixed compute compute= compute=float64 =bf16 bf16,output=float32 computes=bf16 params=bf16
+output=bfloat16 16 tf32"""
+
+
+@pytest.mark.parametrize("text", ["", *WRONG.split()])
 def test_all_else_is_refused(text):
     with pytest.raises(UserError, match="config.precision="):
         parse_precision(text)
