@@ -221,7 +221,7 @@ def test_the_one_command_is_the_entry_point():
         subprocess.run([sys.executable, "-m", *words, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
         for words in (["xmodal_jax", "evaluate"], ["xmodal_jax.evaluate"])
     )
-    assert (ours.stdout, ours.returncode) == (entry.stdout, entry.returncode)
+    assert (ours.stdout, ours.returncode) == (entry.stdout, entry.returncode) and entry.returncode == 0
     assert "Evaluate a checkpoint" in ours.stdout and "--submission" in ours.stdout
 
 

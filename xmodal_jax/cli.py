@@ -1,17 +1,19 @@
 """What all entry points share: flags, one-paragraph errors, the compilation cache. JAX is loaded when it is needed."""
 
+import ast
 import errno
 import functools
 import logging as stdlib_logging
 import os
 import sys
+import textwrap
 import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from xmodal_jax import malloc
-from xmodal_jax.config import find_config, load_config, unknown
+from xmodal_jax import COMMANDS, malloc
+from xmodal_jax.config import config_files, explained, find_config, load_config, unknown
 from xmodal_jax.errors import UserError, tell
 
 flags.DEFINE_bool(
@@ -23,6 +25,12 @@ flags.DEFINE_bool(
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
 
 CONFIG_FLAGS = ("--config", "-config")
+WIDTH = 118  # of what --help prints
+ALWAYS = "  --distributed, --traceback, --flagfile=FILE, --helpfull: of every command"
+MAIN = (
+    "total_steps, batch_size, accumulate, optimizer.learning_rate, seed, precision (bfloat16, float32), data.source, "
+    "examples.image_size, eval_every, checkpoint_every, keep_checkpoints, log_every, init, mesh.data"
+)
 
 
 def run(main, usage, config=None, words=False):
@@ -32,7 +40,14 @@ def run(main, usage, config=None, words=False):
       main: function, called after the flags were parsed, of no arguments or, with `words`, of those without dashes;
       usage: text for --help; config: the config file where --config is not given.
     """
-    if not {"--help", "-h", "--helpfull", "--helpshort"} & set(sys.argv):
+    if {"--help", "-help", "-h", "--helpshort"} & set(sys.argv):
+        try:
+            print(guide(usage, with_config(sys.argv, config)))
+        except UserError as error:
+            tell(str(error))
+            sys.exit(2)
+        sys.exit(0)
+    if "--helpfull" not in sys.argv:
         malloc.restart()
     sys.modules["__main__"].__doc__ = usage
     logging.set_verbosity(logging.INFO)
@@ -68,6 +83,59 @@ def run(main, usage, config=None, words=False):
         os._exit(2) if is_joined() or no_space(error) else sys.exit(2)
 
 
+def guide(usage, argv):
+    """What --help prints, one screen: a command's use and flags; arguments and settings of the config that is given, else the
+    config files, their arguments and the main settings; the other commands."""
+    own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name != "config"]
+    parts = (
+        [usage.strip(), "\n".join(["flags:", *(line_of(f"--{flag.name}", flag.help) for flag in own), ALWAYS])]
+        if own
+        else [usage]
+    )
+    file = config_of(argv)
+    parts.append(chosen(*file.partition(":")[::2]) if file and "config" in flags.FLAGS else to_choose())
+    parts.append(f"commands (xmodal COMMAND --help):\n{filled(', '.join(COMMANDS))}")
+    return "\n\n".join(parts)
+
+
+def line_of(name, told):
+    """A name and what it is, on one line or a few."""
+    return textwrap.fill(f"{name:22} {told}", WIDTH, initial_indent="  ", subsequent_indent=" " * 25)
+
+
+def filled(text):
+    return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def chosen(file, given):
+    """Arguments and settings of a config file."""
+    doc, known, config = explained(file, given)
+    head, _, told = doc.partition("\n\nArguments")
+    plain = {name: value for name, value in config.items() if not hasattr(value, "keys")}
+    lines = [
+        f"configs/{os.path.basename(file)}: {head.partition(chr(10))[0]}",
+        f"arguments, --config=FILE:NAME=VALUE,...{told}",
+        filled("here: " + ", ".join(f"{name}={value}" for name, value in known.items())),
+        "settings, --config.NAME=VALUE:",
+        filled(", ".join(f"{name}={value}" for name, value in plain.items())),
+    ]
+    for name in (name for name in config if name not in plain):
+        settings = [f"{key}={value}" if not hasattr(value, "keys") else key for key, value in config[name].items()]
+        lines.append("  " + textwrap.shorten(f"{name}.: " + ", ".join(settings), WIDTH, placeholder=" ..."))
+    return "\n".join(lines)
+
+
+def to_choose():
+    """The config files that come with the library, their arguments, and the main settings of all; nothing of them is run."""
+    lines = ["configs of training, --config=FILE:ARGUMENT=VALUE,... (FILE with --help tells all of it):"]
+    for name, file in sorted(config_files().items()):
+        with open(file, encoding="utf-8") as source:
+            tree = ast.parse(source.read())
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "parse_arg"]
+        lines.append(filled(f"{name}: {', '.join(argument.arg for call in calls for argument in call.keywords)}"))
+    return "\n".join([*lines, "main settings of training, --config.NAME=VALUE:", filled(MAIN)])
+
+
 def parse(argv, config=None):
     """absl's own parser, but for how a mistake is told and where config files are looked for; config: the default one."""
     try:
@@ -90,6 +158,13 @@ def with_config(argv, default=None):
             file, colon, arguments = value.partition(":")
             argv[i] = argv[i].removesuffix(value) + find_config(file) + colon + arguments
     return argv
+
+
+def config_of(argv):
+    """The FILE[:ARGS] that --config=FILE or --config FILE names, or None."""
+    apart = [value for flag, value in zip(argv, argv[1:], strict=False) if flag in CONFIG_FLAGS]
+    joined = [one.partition("=")[2] for one in argv if one.partition("=")[0] in CONFIG_FLAGS and "=" in one]
+    return next(iter([*joined, *apart]), None)
 
 
 def no_space(error):
@@ -120,9 +195,8 @@ def explain(error):
 def unknown_key():
     """The sentence for the first --config.NAME that the config file does not have, or None."""
     arguments = with_config(sys.argv)
-    files = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag in CONFIG_FLAGS]
-    files += [one.partition("=")[2] for one in arguments if one.partition("=")[0] in CONFIG_FLAGS and "=" in one]
-    config = load_config(*files[0].partition(":")[::2]) if files else None
+    file = config_of(arguments)
+    config = load_config(*file.partition(":")[::2]) if file else None
     for argument in arguments:
         kind, *path = argument.lstrip("-").partition("=")[0].split(".")
         section = config if kind == "config" and argument.startswith("-") else None
