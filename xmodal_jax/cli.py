@@ -87,15 +87,11 @@ def guide(usage, argv):
     """What --help prints, one screen: a command's use and flags; arguments and settings of the config that is given, else the
     config files, their arguments and the main settings; the other commands."""
     own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name != "config"]
-    parts = (
-        [usage.strip(), "\n".join(["flags:", *(line_of(f"--{flag.name}", flag.help) for flag in own), ALWAYS])]
-        if own
-        else [usage]
-    )
-    file = config_of(argv)
-    parts.append(chosen(*file.partition(":")[::2]) if file and "config" in flags.FLAGS else to_choose())
-    parts.append(f"commands (xmodal COMMAND --help):\n{filled(', '.join(COMMANDS))}")
-    return "\n\n".join(parts)
+    told = [line_of(f"--{flag.name}", flag.help) for flag in own]
+    file = config_of(argv) if "config" in flags.FLAGS else None
+    configs = chosen(*file.partition(":")[::2]) if file else to_choose()
+    commands = f"commands (xmodal COMMAND --help):\n{filled(', '.join(COMMANDS))}"
+    return "\n\n".join([usage.strip(), "\n".join(["flags:", *told, ALWAYS]), configs, commands])
 
 
 def line_of(name, told):
