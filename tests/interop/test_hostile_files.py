@@ -8,14 +8,16 @@ import sys
 
 import numpy as np
 import pytest
+import transformers
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop import files
 from xmodal_jax.interop.files import INDEX, header, tensors_of
-from xmodal_jax.interop.pretrained import plausible, read_config
+from xmodal_jax.interop.pretrained import from_config, load_pretrained, plausible, read_config, save_pretrained
 from xmodal_jax.interop.processing import load_tokenizer, pinned, read_json
+from xmodal_jax.interop.trees import leaves
 
 ARRAYS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3), "b.weight": np.arange(4, dtype=np.int64), "none": np.zeros((0, 3)),
@@ -288,3 +290,57 @@ def test_a_revision_of_a_name_on_the_hub_can_be_pinned(tmp_path, monkeypatch):
     assert pinned("vit@refs/pr/3") == ("vit", {"revision": "refs/pr/3"})
     (tmp_path / "a@b").mkdir()
     assert pinned(str(tmp_path / "a@b")) == (str(tmp_path / "a@b"), {})
+
+
+TINY = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
+VALUES = [0, -1, 1, 2, 10**6, 10**9, 10**12, 1e300, None, "x", "", [], [0], {}, True, False, "gelu", [1, 2], 0.5]
+
+
+def mutated_config(rng, values):
+    """A config.json with a few values changed or left out, or with other bytes."""
+    if rng.random() < 0.2:
+        raw = bytearray(json.dumps(values).encode())
+        for _ in range(rng.choice([1, 3])):
+            raw[rng.randrange(len(raw))] = rng.choice(b'0123456789{}[]",:x')
+        return raw.decode("latin-1")
+    changed = json.loads(json.dumps(values))
+    for _ in range(rng.choice([1, 1, 2])):
+        name = rng.choice(list(changed))
+        changed[name] = rng.choice(VALUES)
+        if rng.random() < 0.15:
+            del changed[name]
+    return json.dumps(changed)
+
+
+def try_configs(folder, seed, count):
+    """Load checkpoints whose config.json is mutated: the same numbers, or a UserError."""
+    rng, found = random.Random(seed), {"read": 0, "refused": 0}
+    configs = {
+        "vit": transformers.ViTConfig(**TINY, image_size=16, patch_size=8),
+        "bert": transformers.BertConfig(**TINY, vocab_size=60, max_position_embeddings=20),
+        "gpt2": transformers.GPT2Config(vocab_size=60, n_positions=20, n_embd=16, n_layer=1, n_head=2),
+    }
+    whole = {}
+    for name, config in configs.items():
+        save_pretrained(folder / name, *from_config(config))
+        whole[name] = leaves(load_pretrained(folder / name).params)
+    for number in range(count):
+        name = list(configs)[number % len(configs)]
+        file = folder / name / "config.json"
+        text = file.read_text()
+        file.write_text(mutated_config(rng, json.loads(text)), encoding="utf-8")
+        try:
+            arrays = leaves(load_pretrained(folder / name).params)
+            found["read"] += 1
+            for path, array in arrays.items():
+                if array.shape == whole[name][path].shape:  # heads can be split otherwise
+                    np.testing.assert_array_equal(array, whole[name][path])
+        except UserError:
+            found["refused"] += 1
+        file.write_text(text)
+    return found
+
+
+@pytest.mark.slow
+def test_many_mutated_configs_give_the_same_numbers_or_are_refused(tmp_path):
+    assert min(try_configs(tmp_path, 1, 600).values()) > 50

@@ -266,7 +266,9 @@ def save_settings(folder, settings):
 def read_settings(folder):
     """Read them."""
     about = read_json(folder, SETTINGS_FILE)
-    return Settings(read_config(folder), folder, tuple(about["groups"]), about["prefixed"])
+    if not isinstance(about.get("groups"), list) or "prefixed" not in about:
+        raise UserError(f"{folder}/{SETTINGS_FILE} is missing or broken: it belongs to the run; restore it.")
+    return Settings(read_config(folder), folder, tuple(about["groups"]), bool(about["prefixed"]))
 
 
 def module_of(settings, **more):
@@ -330,6 +332,8 @@ def read_config(folder):
     """The config of transformers with all its defaults, or one of `OWN_CONFIGS`."""
     values = read_json(folder, "config.json")
     plausible(values, os.path.join(folder, "config.json"))
+    if not isinstance(values.get("model_type", ""), str):
+        raise UserError(f"{folder}/config.json: model_type={values['model_type']!r:.60} is no name.")
     if values.get("model_type") in OWN_CONFIGS:
         return OWN_CONFIGS[values["model_type"]].from_dict(values)
     from transformers import AutoConfig  # here: a second to import, and PyTorch with it where that is installed
