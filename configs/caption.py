@@ -65,7 +65,7 @@ def get_config(arg=""):
     scenes = args.data == "scenes"
     new_size = args.image_size or {"tiny": 64, "small": 128}.get(args.scale, 224)
     new_pixels = {"image_size": new_size, "mode": "resize", "mean": 0.8 if scenes else 0.45, "std": 0.25}
-    pixels = inputs_of(args.init_image, args.image_size, new_size) if args.init_image else new_pixels
+    pixels = new_pixels | (inputs_of(args.init_image, args.image_size, new_size) if args.init_image else {})
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.eval_at_start = not args.debug  # the gap between the modalities before and after

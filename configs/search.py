@@ -73,7 +73,7 @@ def get_config(arg=""):
     new_size = args.image_size or scale["image_size"]
     pixels = {"image_size": new_size, "mode": "resize", "mean": 0.8 if scenes else 0.45, "std": 0.25}
     if args.init or args.init_image:
-        pixels = inputs_of(args.init or args.init_image, args.image_size, 0 if args.init else new_size, whole=bool(args.init))
+        pixels |= inputs_of(args.init or args.init_image, args.image_size, 0 if args.init else new_size, whole=bool(args.init))
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.data = data_section(args, cache=True, lang="en")

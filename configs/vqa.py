@@ -70,7 +70,7 @@ def get_config(arg=""):
     new_size = args.image_size or scale["image_size"]
     pixels = {"image_size": new_size, "mode": "resize", "mean": 0.8 if scenes else 0.5, "std": VQA.std}
     if args.init_image:
-        pixels = inputs_of(args.init_image, args.image_size, new_size)
+        pixels |= inputs_of(args.init_image, args.image_size, new_size)
     config.examples = defaults(
         QuestionExamples, image_size=pixels["image_size"], mode=pixels["mode"], length=16 if scenes else 24,
         tokenizer=args.init_text or "words:1",

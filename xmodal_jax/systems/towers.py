@@ -69,9 +69,15 @@ def inputs_of(init, size=0, otherwise=0, whole=False):
     """What the image encoder of a checkpoint sees, of its folder or name, by the image processor beside it, else by the usual
     one of its kind: `ImageProcessor.as_square`.
 
-    size: pixels in place of its own; otherwise: pixels where no processor says them (0: the model's own); whole: a CLIP.
+    size: pixels in place of its own; otherwise: pixels where no processor says them (0: the model's own); whole: a CLIP, which
+    must be there. {} of another that is not there: the model that is made of the config says so.
     """
-    folder = fetch(init)
+    try:
+        folder = fetch(init)
+    except UserError:
+        if whole:
+            raise
+        return {}
     config = read_config(folder)
     if whole and config.model_type != "clip":
         raise UserError(f"{init} holds a {config.model_type}, not a whole CLIP.")
