@@ -21,7 +21,7 @@ from xmodal_jax.data.captioning import CaptionExamples
 from xmodal_jax.data.sources import data_section
 from xmodal_jax.models import Captioner
 from xmodal_jax.systems.recipe import run_defaults
-from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, section
+from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, TEXT_ENCODERS, inputs_of, section
 from xmodal_jax.train.optimizers import OptimizerConfig
 
 METHODS = {  # weights (alpha, beta, gamma) of equation 5
@@ -61,9 +61,11 @@ def get_config(arg=""):
     alpha, beta, gamma = choose(METHODS, args.method, "config argument method")
     scale = choose(SCALES, args.scale, "config argument scale")
     flips = choose({"side": "horizontal", "above": "all"}, args.views, "config argument views")
-    image_size = args.image_size or {"tiny": 64, "small": 128}.get(args.scale, 224)
     pretrained = args.scale in ("paper", "large")  # the sizes of checkpoints
     scenes = args.data == "scenes"
+    new_size = args.image_size or {"tiny": 64, "small": 128}.get(args.scale, 224)
+    new_pixels = {"image_size": new_size, "mode": "resize", "mean": 0.8 if scenes else 0.45, "std": 0.25}
+    pixels = new_pixels | (inputs_of(args.init_image, args.image_size, new_size) if args.init_image else {})
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.eval_at_start = not args.debug  # the gap between the modalities before and after
@@ -71,13 +73,13 @@ def get_config(arg=""):
     dual = args.method == "dual_encoder"
     tokenizer = (args.init_dual if dual else args.init_text) or ("words:1" if scenes else "words")
     config.examples = defaults(
-        CaptionExamples, image_size=image_size, tokenizer=tokenizer, flips="none" if scenes else flips,
-        zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1,
+        CaptionExamples, image_size=pixels["image_size"], mode=pixels["mode"], tokenizer=tokenizer,
+        flips="none" if scenes else flips, zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1,
     )  # fmt: skip
     latent = "none" if dual or args.method == "baseline" else args.latent
     config.model = defaults(
         Captioner, name="captioner", image=None, decoder=None, text=None, latent=latent, latent_size=args.size,
-        shared_width=scale["shared_width"], mean=0.8 if scenes else 0.45,
+        shared_width=scale["shared_width"], mean=pixels["mean"], std=pixels["std"],
     )  # fmt: skip
     del config.model.names
     usual, patch = ("vit", 16) if pretrained else ("convit", 8)

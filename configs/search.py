@@ -24,9 +24,8 @@ from xmodal_jax.data.captioning import CaptionExamples
 from xmodal_jax.data.sources import data_section
 from xmodal_jax.models import Composed
 from xmodal_jax.objectives.ranking import LOSSES
-from xmodal_jax.systems.composed import inputs_of
 from xmodal_jax.systems.recipe import run_defaults
-from xmodal_jax.systems.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
+from xmodal_jax.systems.towers import IMAGE_ENCODERS, TEXT_ENCODERS, inputs_of, section
 from xmodal_jax.train.optimizers import OptimizerConfig
 
 SCALES = {
@@ -71,18 +70,21 @@ def get_config(arg=""):
     scale = choose(SCALES, args.scale, "config argument scale")
     flips = choose({"side": "horizontal", "above": "all"}, args.views, "config argument views")
     scenes = args.data == "scenes"
-    own = inputs_of(args.init) if args.init else {"mean": 0.8 if scenes else 0.45, "std": 0.25}
+    new_size = args.image_size or scale["image_size"]
+    pixels = {"image_size": new_size, "mode": "resize", "mean": 0.8 if scenes else 0.45, "std": 0.25}
+    if args.init or args.init_image:
+        pixels |= inputs_of(args.init or args.init_image, args.image_size, 0 if args.init else new_size, whole=bool(args.init))
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
     config.data = data_section(args, cache=True, lang="en")
     config.examples = defaults(
-        CaptionExamples, length=16 if scenes else 32, image_size=args.image_size or own.get("image_size", scale["image_size"]),
+        CaptionExamples, length=16 if scenes else 32, image_size=pixels["image_size"], mode=pixels["mode"],
         tokenizer=args.init or args.init_text or ("words:1" if scenes else "words"), flips="none" if scenes else flips,
         zoom=1.0 if scenes else 1.3, brightness=0.0 if scenes else 0.1, phrases=4 if args.refer else 0,
     )  # fmt: skip
     config.model = defaults(
         Composed, name="composed", image=None, text=None, interaction="dual", shared_width=scale["shared_width"],
-        aggregate="first" if args.init else "weighted", locator=2 if args.refer else 0, mean=own["mean"], std=own["std"],
+        aggregate="first" if args.init else "weighted", locator=2 if args.refer else 0, mean=pixels["mean"], std=pixels["std"],
     )  # fmt: skip
     for derived in (
         "temperature",

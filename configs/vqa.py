@@ -21,7 +21,7 @@ from xmodal_jax.models.backbones.spectrogram import Spectrogram
 from xmodal_jax.models.backbones.vgg import VGG16
 from xmodal_jax.models.fusion import FUSIONS
 from xmodal_jax.systems.recipe import run_defaults
-from xmodal_jax.systems.towers import IMAGE_ENCODERS, TEXT_ENCODERS, section
+from xmodal_jax.systems.towers import IMAGE_ENCODERS, TEXT_ENCODERS, inputs_of, section
 from xmodal_jax.train.optimizers import OptimizerConfig
 
 PAPER = dict(image_size=384, batch_size=16, total_steps=277000, learning_rate=2e-5, answers=3128)  # 10 epochs of VQA v2
@@ -67,13 +67,17 @@ def get_config(arg=""):
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, log_every=50, debug=args.debug)
     config.data = ConfigDict(data)
+    new_size = args.image_size or scale["image_size"]
+    pixels = {"image_size": new_size, "mode": "resize", "mean": 0.8 if scenes else 0.5, "std": VQA.std}
+    if args.init_image:
+        pixels |= inputs_of(args.init_image, args.image_size, new_size)
     config.examples = defaults(
-        QuestionExamples, image_size=args.image_size or scale["image_size"], length=16 if scenes else 24,
+        QuestionExamples, image_size=pixels["image_size"], mode=pixels["mode"], length=16 if scenes else 24,
         tokenizer=args.init_text or "words:1",
         answers=scale["answers"], blind=args.blind, caption=args.third == "caption", sound=4000 * (args.third == "sound"),
         names=scenes,
     )  # fmt: skip
-    config.model = defaults(VQA, name="vqa", hidden=scale["width"], mean=0.8 if scenes else 0.5)
+    config.model = defaults(VQA, name="vqa", hidden=scale["width"], mean=pixels["mean"], std=pixels["std"])
     del config.model.names
     config.model.image = section(
         IMAGE_ENCODERS, args.image, args.init_image, encoder({"clip": "vit"}.get(args.image, args.image), args.scale),

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -234,7 +235,7 @@ def test_the_one_command_is_the_entry_point():
         subprocess.run([sys.executable, "-m", *words, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
         for words in (["xmodal_jax", "evaluate"], ["xmodal_jax.evaluate"])
     )
-    assert (ours.stdout, ours.returncode) == (entry.stdout, entry.returncode)
+    assert (ours.stdout, ours.returncode) == (entry.stdout, entry.returncode) and entry.returncode == 0
     assert "Evaluate a checkpoint" in ours.stdout and "--submission" in ours.stdout
 
 
@@ -281,3 +282,24 @@ def test_home_in_the_values_of_flags(monkeypatch):
     monkeypatch.setenv("HOME", "/h")
     cli.expand_home()
     assert (own.workdir, own.question, own.beside) == ("/h/runs/a b", "~ what?", ["/h/a", "b~"])
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "told"),
+    [
+        ([f"--config={PRETRAIN}:debug", "--config.optimizer.lerning_rate=1"], "optimizer.lerning_rate", "learning_rate"),
+        (["--config", f"{PRETRAIN}:debug", "--config.optimizer.lr=1"], "optimizer.lr", "Valid: .*weight_decay"),
+        ([f"--config={PRETRAIN}:debug", "--config.seed=1", "--config.data.coun=1"], "data.coun", "count"),
+        (["--config=configs/caption.py:debug", "-config.objectives.kl.wieght", "3"], "objectives.kl.wieght", "weight"),
+        (["--config=configs/caption.py:debug", "--config.evaluators.captioning.cout=1"], "evaluators.captioning.cout", "count"),
+    ],
+)
+def test_an_unknown_key_is_told_with_its_section(given, key, told, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main", *given])
+    assert re.search(f"^Unknown config key '{re.escape(key)}'.*{told}", cli.unknown_key())
+
+
+def test_no_key_is_told_where_all_are_known(monkeypatch):
+    for given in (["--workdir=x"], [f"--config={PRETRAIN}:debug", "--config.seed=1", "--config.optimizer.learning_rate=1"]):
+        monkeypatch.setattr(sys, "argv", ["main", *given])
+        assert cli.unknown_key() is None

@@ -1,5 +1,6 @@
 """What all entry points share: flags, one-paragraph errors, the compilation cache. JAX is loaded when it is needed."""
 
+import ast
 import errno
 import functools
 import logging as stdlib_logging
@@ -7,14 +8,15 @@ import os
 import signal
 import socket
 import sys
+import textwrap
 import time
 import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from xmodal_jax import malloc, stopping
-from xmodal_jax.config import find_config
+from xmodal_jax import COMMANDS, malloc, stopping
+from xmodal_jax.config import config_files, explained, find_config, load_config, unknown
 from xmodal_jax.errors import UserError, printable, tell
 
 flags.DEFINE_bool(
@@ -25,6 +27,14 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
 
+CONFIG_FLAGS = ("--config", "-config")
+WIDTH = 118  # of what --help prints
+ALWAYS = "  --distributed, --traceback, --flagfile=FILE, --helpfull: of every command"
+MAIN = (
+    "total_steps, batch_size, accumulate, optimizer.learning_rate, seed, precision (bfloat16, float32), data.source, "
+    "examples.image_size, eval_every, checkpoint_every, keep_checkpoints, log_every, init, mesh.data"
+)
+
 
 def run(main, usage, config=None, words=False):
     """`app.run(main)` where a user's mistake ends in one paragraph on stderr and exit status 2.
@@ -33,7 +43,14 @@ def run(main, usage, config=None, words=False):
       main: function, called after the flags were parsed, of no arguments or, with `words`, of those without dashes;
       usage: text for --help; config: the config file where --config is not given.
     """
-    if not {"--help", "-h", "--helpfull", "--helpshort"} & set(sys.argv):
+    if {"--help", "-help", "-h", "--helpshort"} & set(sys.argv):
+        try:
+            print(guide(usage, with_config(sys.argv, config)))
+        except UserError as error:
+            tell(str(error))
+            sys.exit(2)
+        sys.exit(0)
+    if "--helpfull" not in sys.argv:
         malloc.restart()
     sys.modules["__main__"].__doc__ = usage
     logging.set_verbosity(logging.INFO)
@@ -87,6 +104,55 @@ def as_printable(record):
     return True
 
 
+def guide(usage, argv):
+    """What --help prints, one screen: a command's use and flags; arguments and settings of the config that is given, else the
+    config files, their arguments and the main settings; the other commands."""
+    own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name != "config"]
+    told = [line_of(f"--{flag.name}", flag.help) for flag in own]
+    file = config_of(argv) if "config" in flags.FLAGS else None
+    configs = chosen(*file.partition(":")[::2]) if file else to_choose()
+    commands = f"commands (xmodal COMMAND --help):\n{filled(', '.join(COMMANDS))}"
+    return "\n\n".join([usage.strip(), "\n".join(["flags:", *told, ALWAYS]), configs, commands])
+
+
+def line_of(name, told):
+    """A name and what it is, on one line or a few."""
+    return textwrap.fill(f"{name:22} {told}", WIDTH, initial_indent="  ", subsequent_indent=" " * 25)
+
+
+def filled(text):
+    return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def chosen(file, given):
+    """Arguments and settings of a config file."""
+    doc, known, config = explained(file, given)
+    head, _, told = doc.partition("\n\nArguments")
+    plain = {name: value for name, value in config.items() if not hasattr(value, "keys")}
+    lines = [
+        f"configs/{os.path.basename(file)}: {head.partition(chr(10))[0]}",
+        f"arguments, --config=FILE:NAME=VALUE,...{told}",
+        filled("here: " + ", ".join(f"{name}={value}" for name, value in known.items())),
+        "settings, --config.NAME=VALUE:",
+        filled(", ".join(f"{name}={value}" for name, value in plain.items())),
+    ]
+    for name in (name for name in config if name not in plain):
+        settings = [f"{key}={value}" if not hasattr(value, "keys") else key for key, value in config[name].items()]
+        lines.append("  " + textwrap.shorten(f"{name}.: " + ", ".join(settings), WIDTH, placeholder=" ..."))
+    return "\n".join(lines)
+
+
+def to_choose():
+    """The config files that come with the library, their arguments, and the main settings of all; nothing of them is run."""
+    lines = ["configs of training, --config=FILE:ARGUMENT=VALUE,... (FILE with --help tells all of it):"]
+    for name, file in sorted(config_files().items()):
+        with open(file, encoding="utf-8") as source:
+            tree = ast.parse(source.read())
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "parse_arg"]
+        lines.append(filled(f"{name}: {', '.join(argument.arg for call in calls for argument in call.keywords)}"))
+    return "\n".join([*lines, "main settings of training, --config.NAME=VALUE:", filled(MAIN)])
+
+
 def parse(argv, config=None):
     """absl's own parser, but for how a mistake is told and where config files are looked for; config: the default one."""
     try:
@@ -110,7 +176,7 @@ def expand_home():
 
 def with_config(argv, default=None):
     """argv with every --config=FILE[:ARGS] and --config FILE[:ARGS] naming the file that `find_config` finds."""
-    argv, names = list(argv), ("--config", "-config")
+    argv, names = list(argv), CONFIG_FLAGS
     if default is not None and not any(argument.partition("=")[0] in names for argument in argv):
         argv.insert(1, f"--config={default}")
     for i in range(1, len(argv)):
@@ -121,6 +187,13 @@ def with_config(argv, default=None):
             file, colon, arguments = value.partition(":")
             argv[i] = argv[i].removesuffix(value) + find_config(file) + colon + arguments
     return argv
+
+
+def config_of(argv):
+    """The FILE[:ARGS] that --config=FILE or --config FILE names, or None."""
+    apart = [value for flag, value in zip(argv, argv[1:], strict=False) if flag in CONFIG_FLAGS]
+    joined = [one.partition("=")[2] for one in argv if one.partition("=")[0] in CONFIG_FLAGS and "=" in one]
+    return next(iter([*joined, *apart]), None)
 
 
 def no_space(error):
@@ -183,7 +256,24 @@ def explain(error):
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, (AttributeError, KeyError)) and "ml_collections" in str(files[-1:]) and "config_flags" in str(files):
         name = text.strip("'\"").encode().decode("unicode_escape").replace("\n", " ")
-        return f"Unknown config key: {name}"
+        return unknown_key() or f"Unknown config key: {name}"
+    return None
+
+
+def unknown_key():
+    """The sentence for the first --config.NAME that the config file does not have, or None."""
+    arguments = with_config(sys.argv)
+    file = config_of(arguments)
+    config = load_config(*file.partition(":")[::2]) if file else None
+    for argument in arguments:
+        kind, *path = argument.lstrip("-").partition("=")[0].split(".")
+        section = config if kind == "config" and argument.startswith("-") else None
+        for depth, name in enumerate(path, 1):
+            if not hasattr(section, "keys"):
+                break
+            if name not in section:
+                return unknown(f"config key {'.'.join(path[:depth])!r}", name, section)
+            section = section[name]
     return None
 
 

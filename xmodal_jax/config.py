@@ -107,9 +107,7 @@ def find_config(path):
     """`path` where it exists; else, of configs/NAME.py, the file that comes with the library. Neither: UserError."""
     if os.path.exists(path):
         return path
-    package = pathlib.Path(__file__).parent
-    inside, beside = package / "configs", package.parent / "configs"  # of a wheel; of a checkout
-    packaged = {f"configs/{file.name}": str(file) for file in (inside if inside.is_dir() else beside).glob("*.py")}
+    packaged = config_files()
     name = pathlib.PurePath(path).as_posix()
     if name not in packaged:
         known = ", ".join(sorted(packaged))
@@ -117,12 +115,38 @@ def find_config(path):
     return packaged[name]
 
 
+def config_files():
+    """{configs/NAME.py: its place} of the config files that come with the library."""
+    package = pathlib.Path(__file__).parent
+    inside, beside = package / "configs", package.parent / "configs"  # of a wheel; of a checkout
+    return {f"configs/{file.name}": str(file) for file in (inside if inside.is_dir() else beside).glob("*.py")}
+
+
 def load_config(path, arg=""):
     """`get_config(arg)` of a config file, wherever `find_config` finds it."""
+    return _module(path).get_config(arg)
+
+
+def _module(path):
     spec = importlib.util.spec_from_file_location("config_file", find_config(path))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config(arg)
+    return module
+
+
+def explained(path, arg=""):
+    """(docstring of a config file, {argument: what it is here}, its config): what there is to choose, for people."""
+    module, known = _module(path), {}
+    parse = getattr(module, "parse_arg", parse_arg)
+
+    def parsed(given, **defaults):
+        found = parse(given, **defaults)
+        known.update(found if not known else {})
+        return found
+
+    module.parse_arg = parsed
+    config = module.get_config(arg)
+    return (module.__doc__ or "").strip(), known, config
 
 
 def to_json(config):

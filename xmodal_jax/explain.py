@@ -43,7 +43,7 @@ def main():
         answer, share = found[0] if ANSWER.value is None else (wanted, dict(found).get(wanted))
         looked = model.grad_cam(picture, QUESTION.value, answer, LAYER.value)
         title = f"{type(model.model.fusion).__name__}, {os.path.basename(os.path.normpath(folder))}"
-        panels.append(Panel(title, answer, share, looked, model.pairs(picture, QUESTION.value), truth))
+        panels.append(Panel(title, answer, share, looked, model.pairs(picture, QUESTION.value, marks=False), truth))
     path = OUT.value or os.path.join(WORKDIR.value, "explanation.png")
     save(path, explanation(picture, QUESTION.value, panels))
     logging.info("explanation: %s", os.path.abspath(path))

@@ -20,7 +20,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 IMAGES = flags.DEFINE_string("images", None, "Picture files: a pattern in quotes, a file, or a folder.")
 QUESTION = flags.DEFINE_string("question", None, "A question to be answered instead of a caption.")
 LANG = flags.DEFINE_string("lang", None, "Language of the captions.")
-SEED = flags.DEFINE_integer("seed", 0, "Of sampling.")
+SEED = flags.DEFINE_integer("seed", 0, "Of sampling: a text follows from it and the picture alone.")
 BATCH = flags.DEFINE_integer("batch", 16, "Pictures at a time.", lower_bound=1)
 SEARCH = (
     flags.DEFINE_integer("beams", None, "Width of a beam search; 1 is greedy.", lower_bound=1),
@@ -63,7 +63,7 @@ def main():
             if QUESTION.value:
                 written = model.answer(pictures, QUESTION.value, **settings)
             else:
-                written = model.caption(pictures, LANG.value, seed=SEED.value + first, **settings)
+                written = model.caption(pictures, LANG.value, seed=SEED.value, **settings)
             for (file, _), texts in zip(batch, written, strict=True):
                 for text in [texts] if isinstance(texts, str) else texts:
                     print(f"{printable(file)}\t{printable(text)}", flush=True)

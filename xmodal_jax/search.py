@@ -109,12 +109,14 @@ def query(*words):
 
 def picture(one):
     """A photo that was found, with its box."""
-    from xmodal_jax.data.images import decode_image
+    from xmodal_jax.data.images import decode_image, size_of
     from xmodal_jax.draw.boxed import boxed
 
     pixels = decode_image(one.path)
-    sides = pixels.shape[1::-1] * 2
-    return boxed(pixels, [([x / side for x, side in zip(one.box, sides, strict=True)], None)], 384) if one.box else pixels
+    if not one.box:
+        return pixels
+    sides = size_of(one.path) * 2  # the pixels of a very large photo are fewer
+    return boxed(pixels, [([x / side for x, side in zip(one.box, sides, strict=True)], None)], 384)
 
 
 def printable(path):

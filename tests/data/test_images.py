@@ -2,12 +2,13 @@
 
 import io
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from xmodal_jax.data import images
-from xmodal_jax.data.images import ImageError, decode_image, encode_png
+from xmodal_jax.data.images import ImageError, decode_image, encode_png, picture_of, rgb_of
 from xmodal_jax.errors import UserError
 
 
@@ -112,3 +113,42 @@ def test_decompression_bombs_are_refused():
 def test_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="resize"):
         decode_image(b"", mode="stretch")
+
+
+def test_the_same_picture_in_every_form_that_is_taken(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
+    rgb, grey = levels[..., :3], levels[..., 0]
+    (tmp_path / "p.png").write_bytes(encode_png(rgb))
+    forms = [
+        tmp_path / "p.png", str(tmp_path / "p.png"), encode_png(rgb), bytearray(encode_png(rgb)), Image.fromarray(rgb), rgb,
+        rgb / 255, (rgb / 255).astype(np.float32), Image.open(tmp_path / "p.png"), jnp.asarray(rgb),
+    ]  # fmt: skip
+    for form in forms:
+        np.testing.assert_array_equal(rgb_of(form), rgb)
+        np.testing.assert_array_equal(picture_of(form, 4), decode_image(encode_png(rgb), 4))
+    for form in (grey, grey[..., None], Image.fromarray(grey), grey / 255, (grey / 255)[..., None]):
+        np.testing.assert_array_equal(rgb_of(form), np.repeat(grey[..., None], 3, -1))
+    for form in (levels, Image.fromarray(levels), levels / 255):
+        np.testing.assert_array_equal(rgb_of(form), decode_image(encoded(Image.fromarray(levels))))
+
+
+def test_a_pillow_image_is_turned_as_its_file_is(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.arange(60, dtype=np.uint8).reshape(10, 6)).save(tmp_path / "p.png", exif=exif)
+    np.testing.assert_array_equal(rgb_of(Image.open(tmp_path / "p.png")), decode_image(tmp_path / "p.png"))
+    assert images.size_of(tmp_path / "p.png") == (10, 6)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        None, 3, 1.5, [1, 2], {1, 2}, object(), np.zeros((4, 4, 3)) + 2, np.full((4, 4), np.nan), np.zeros((4, 4, 3), np.int64),
+        np.zeros((4, 4, 3), bool), np.zeros((3, 8, 9), np.uint8), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8),
+        np.zeros(5, np.uint8), np.zeros((2, 4, 4, 3), np.uint8), np.array(["a.png"]), -np.ones((4, 4)),
+        Image.new("RGB", (0, 4)),
+    ],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused(picture):
+    with pytest.raises(UserError, match="Photo 3 is"):
+        rgb_of(picture, "Photo 3")

@@ -10,8 +10,10 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerFast
 
+from xmodal_jax.data.images import decode_image, encode_png, picture_of
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.processing import KINDS, MODEL_TYPES, ImageProcessor, defaults, encode, load_tokenizer
+from xmodal_jax.interop.processing import IMAGENET, KINDS, MODEL_TYPES, ImageProcessor, defaults, encode, load_tokenizer, parse
+from xmodal_jax.models.pixels import standardised
 
 # The first versions 5 have only older classes, which refuse or ignore a few settings.
 NEW = importlib.util.find_spec("transformers.models.vit.image_processing_pil_vit")
@@ -195,9 +197,11 @@ def test_broken_files_are_named(values, message, tmp_path):
 
 def test_pictures_that_are_none(tmp_path, rng):
     ours = defaults("vit")
-    for bad in (np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), "cat.jpg"):
+    for bad in (np.full((4, 4, 3), 9.0), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), Image.new("L", (0, 4))):
         with pytest.raises(UserError, match="Picture 1"):
             ours([pictures(rng)[0], bad])
+    with pytest.raises(UserError, match="cat.jpg: there is no such file"):
+        ours([pictures(rng)[0], "cat.jpg"])
     with pytest.raises(UserError, match="empty"):
         ours([])
     with pytest.raises(UserError, match="elongated"):
@@ -298,3 +302,27 @@ def test_no_padding_token_and_no_room():
         encode(byte_pairs([]), TEXTS, 8)
     with pytest.raises(UserError, match="2 special tokens"):
         encode(wordpiece(), TEXTS, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "mode"),
+    [
+        ("ViT", {"size": 40}, "resize-bilinear"),
+        ("ViT", {"size": 40, "image_mean": [0.2, 0.3, 0.4], "image_std": 0.3, "rescale_factor": 1 / 127.5}, "resize-bilinear"),
+        ("ViT", {"size": 40, "do_normalize": False, "resample": 1}, "resize-lanczos"),
+        ("DeiT", {"size": 50, "crop_size": 40}, "resize-bicubic-50/40"),
+        ("CLIP", {"size": 40, "crop_size": 40}, "crop-bicubic"),
+        ("Bit", {"size": 50, "crop_size": 40, **IMAGENET}, "crop-bicubic-50/40"),
+        ("ConvNext", {"size": {"shortest_edge": 40}, "crop_pct": 0.8}, "crop-bicubic-50/40"),
+        ("Siglip", {"size": {"height": 40, "width": 40}}, "resize-bicubic"),
+    ],
+)
+def test_a_model_is_shown_the_squares_that_a_processor_makes(kind, settings, mode, rng):
+    original = CLASSES[kind](**settings)
+    seen = parse(kind, json.loads(original.to_json_string()), kind).as_square()
+    assert (seen["image_size"], seen["mode"]) == (40, mode)
+    for picture in pictures(rng):
+        expected, _ = theirs(original, [picture])
+        squares = [decode_image(encode_png(picture), 40, seen["mode"]), picture_of(picture, 40, seen["mode"])]
+        for square in squares:
+            np.testing.assert_allclose(standardised(square, seen["mean"], seen["std"], "float32"), expected[0], atol=1e-6)

@@ -1,5 +1,6 @@
 """METEOR: alignments against trying all, scores by hand and against NLTK, WordNet's senses."""
 
+from bisect import insort
 from itertools import product
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import snowballstemmer
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.metrics import alignment
 from xmodal_jax.metrics.alignment import best_alignment, chunks, greedy_alignment
 from xmodal_jax.metrics.meteor import meteor, meteor15_score, meteor15_stats, meteor15_words, word_matcher
 from xmodal_jax.metrics.synonyms import wordnet_senses
@@ -158,3 +160,28 @@ def test_senses_from_the_files_of_wordnet(tmp_path):
     assert senses("is") == senses("unknown") == senses("") == frozenset()
     with pytest.raises(UserError, match="index.noun"):
         wordnet_senses(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("beam", [2, 5, 40])
+def test_words_that_are_said_often_are_aligned_as_all_others_are(rng, monkeypatch, beam):
+    """Not trying every option changes nothing: neither the matches nor which of equals."""
+    monkeypatch.setattr(alignment, "_BEAM", beam)
+    for _ in range(15):
+        words = list(rng.choice(["dog", "dogs", "hound", "tooth", "runs", "sprints", "a"], rng.integers(1, 5)))
+        a, b = (list(rng.choice(words, rng.integers(1, 25))) for _ in range(2))
+        (found,) = RICH["english"](a, [b])
+        monkeypatch.setattr(alignment, "_OFTEN", 10**9)
+        plain = best_alignment(found)
+        monkeypatch.setattr(alignment, "_OFTEN", 0)
+        assert best_alignment(found) == plain
+
+
+@pytest.mark.parametrize("candidate", ["a", "a b", "a b a"])
+def test_the_work_for_a_caption_that_repeats_a_word_is_bounded(candidate, monkeypatch):
+    kept = []
+    monkeypatch.setattr(alignment.bisect, "insort", lambda costs, key: (kept.append(1), insort(costs, key)))
+    words = (candidate.split() * 150)[:150]
+    (found,) = PLAIN["english"](words, [words])
+    matches = best_alignment(found)
+    assert len(matches) == 150 and chunks(matches) == 1
+    assert len(kept) < 150 * 5 * alignment._BEAM  # trying all: some 100 times as many

@@ -1,15 +1,25 @@
 """Towers from checkpoints inside a larger model: grafted, frozen, refused."""
 
+import json
+import shutil
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from transformers import GPT2Config, ViTConfig
 
 from configs.caption import get_config
+from tests.interop.test_processing import CLASSES
+from xmodal_jax import systems
+from xmodal_jax.config import build, load_config
+from xmodal_jax.data.images import picture_of
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.pretrained import from_config, save_pretrained
 from xmodal_jax.interop.trees import leaves
-from xmodal_jax.systems import recipe
+from xmodal_jax.models.pixels import standardised
+from xmodal_jax.systems import model, recipe
 from xmodal_jax.train import loop
 from xmodal_jax.train import mesh as layout
 from xmodal_jax.train.checkpoints import Checkpoints
@@ -101,3 +111,34 @@ def test_a_checkpoints_width_cannot_be_chosen(folders):
         config.model.image.width = 32
     with pytest.raises(UserError, match="width cannot be chosen"):
         recipe.make(config)
+
+
+@pytest.mark.parametrize("kind", ["caption", "search", "vqa"])
+def test_a_model_from_a_checkpoint_is_shown_that_ones_pixels(folders, tmp_path, kind, caplog):
+    """The source's, and those that a finished model is asked about, are transformers' to 1e-6."""
+    place = tmp_path / "vit"
+    shutil.copytree(folders["vit"][0], place)
+    processor = CLASSES["ViT"](size={"height": 32, "width": 32}, image_mean=[0.2, 0.3, 0.4], image_std=[0.3, 0.2, 0.1])
+    processor.save_pretrained(place)
+    rng, rows = np.random.default_rng(0), []
+    for number in range(4):
+        picture = Image.fromarray(rng.integers(0, 256, (70, 90, 3), np.uint8))
+        picture.save(tmp_path / f"{number}.jpg")
+        rows.append({"image": f"{number}.jpg", "caption": "a dog", "split": "train" if number < 3 else "val"})
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = "scenes" if kind == "vqa" else f"captions,path={tmp_path}"
+    config = load_config(f"configs/{kind}.py", f"debug,data={data},image=vit,init_image={place}")
+    if kind != "vqa":
+        config.examples.tokenizer = "words:1"
+    examples = build(systems.system_of(config).examples, config.examples, "examples")
+    shown = [picture_of(str(tmp_path / f"{number}.jpg"), examples.image_size, examples.mode) for number in range(4)]
+    if kind != "vqa":
+        shown += [recipe.open_source(config.data, examples, "train")[number]["image"] for number in range(3)]
+    files = [str(tmp_path / f"{number}.jpg") for number in (0, 1, 2, 3, 0, 1, 2)][: len(shown)]
+    expected = processor([Image.open(file) for file in files], return_tensors="np")["pixel_values"].transpose(0, 2, 3, 1)
+    got = standardised(np.stack(shown), config.model.mean, config.model.std, "float32")
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    model.tell_pixels(config, SimpleNamespace(mean=config.model.mean, std=config.model.std))
+    assert "was trained with" not in caplog.text
+    model.tell_pixels(config, SimpleNamespace(mean=0.45, std=0.25))
+    assert "config.model.mean=0.45, but" in caplog.text and "config.model.std=0.25, but" in caplog.text

@@ -12,6 +12,7 @@ from absl import logging
 from xmodal_jax.data.augment import augment
 from xmodal_jax.data.examples import NAMES, name_ids
 from xmodal_jax.data.images import picture_of
+from xmodal_jax.data.tokenizers import well_formed
 from xmodal_jax.errors import UserError
 from xmodal_jax.metrics.vqa import answer_scores, normalise_answer
 
@@ -24,7 +25,8 @@ class QuestionExamples:
     """How the examples of a question answerer are made.
 
     Attributes:
-      image_size: pixels of the square picture. length: tokens of a question (and of a caption) at most.
+      image_size: pixels of the square picture; mode: how it is made square, see `data.images.decode_image`.
+      length: tokens of a question (and of a caption) at most.
       tokenizer: "words", "words:N" or "bpe:V" learned from the training questions, else a folder or a name on the hub.
       answers: the most frequent training answers, which can be given; others train nothing.
       zoom, brightness: of training pictures, see `augment`; they are never flipped, for left must stay left.
@@ -34,6 +36,7 @@ class QuestionExamples:
     """
 
     image_size: int = 128
+    mode: str = "resize"
     length: int = 24
     tokenizer: str = "words:1"
     answers: int = 1000
@@ -55,7 +58,7 @@ class QuestionExamples:
     def wanted(self):
         """What a source has to give."""
         fields = ("image", "questions", *["captions"] * self.caption, *["audio"] * bool(self.sound), *["objects"] * self.names)
-        return {"size": self.image_size, "fields": fields}
+        return {"size": self.image_size, "mode": self.mode, "fields": fields}
 
 
 def frequent_answers(source, count):
@@ -94,10 +97,12 @@ class QuestionMaker:
         self.pad = tokenizer.pad_token_id or 0
         # A learned tokeniser knows no mark for the start of a text, whose vector can stand for all of it.
         self.start = [] if tokenizer.cls_token_id is not None else [tokenizer.eos_token_id]
+        ends = (getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "bos", "eos", "pad"))
+        self.marks = [mark for mark in ends if mark is not None]  # around a text, none of its words
 
     def text(self, words):
         """-> (int32 [T], length []) of a question or a caption."""
-        found = [*self.start, *self.tokenizer(words)["input_ids"]]
+        found = [*self.start, *self.tokenizer(well_formed(words))["input_ids"]]
         if len(found) > self.config.length:
             found = [*found[: self.config.length - 1], found[-1]]  # the mark at its end stays
         ids = np.full(self.config.length, self.pad, np.int32)
@@ -111,7 +116,7 @@ class QuestionMaker:
 
     def picture(self, example):
         """uint8 [H, W, 3] of an example, a path, the bytes of a file, or an array."""
-        return picture_of(example, self.config.image_size)
+        return picture_of(example, self.config.image_size, self.config.mode)
 
     def __call__(self, example, position):
         """-> {"image" uint8 [H, W, 3], "question" int32 [T], "question_length" [], "answers" int32 [A] (-1: none, or one that

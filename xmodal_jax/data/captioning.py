@@ -9,7 +9,7 @@ import numpy as np
 
 from xmodal_jax.data.augment import FLIPS, augment_with_boxes
 from xmodal_jax.data.images import picture_of
-from xmodal_jax.data.tokenizers import content_words
+from xmodal_jax.data.tokenizers import content_words, well_formed
 from xmodal_jax.errors import UserError
 
 NAMES = 24  # ids of content words kept of a picture
@@ -21,7 +21,8 @@ class CaptionExamples:
     """How a captioner's training examples are made.
 
     Attributes:
-      image_size: pixels of the square picture. length: words of a caption at most, the closing end mark not counted.
+      image_size: pixels of the square picture; mode: how it is made square, see `data.images.decode_image`.
+      length: words of a caption at most, the closing end mark not counted.
       tokenizer: "words", "words:N" or "bpe:V" learned from the training captions, else a folder or a name on the hub.
       flips, zoom, brightness: of training pictures, see `augment`.
       shuffled: give every picture the captions of another one, as a control: a captioner can then learn the language alone.
@@ -29,6 +30,7 @@ class CaptionExamples:
     """
 
     image_size: int = 128
+    mode: str = "resize"
     length: int = 32
     tokenizer: str = "words"
     flips: str = "horizontal"
@@ -47,7 +49,7 @@ class CaptionExamples:
 
     def wanted(self):
         """What a source has to give."""
-        return {"size": self.image_size, "fields": ("captions", "image") + ("phrases",) * bool(self.phrases)}
+        return {"size": self.image_size, "mode": self.mode, "fields": ("captions", "image") + ("phrases",) * bool(self.phrases)}
 
 
 class CaptionMaker:
@@ -72,7 +74,7 @@ class CaptionMaker:
     def ids(self, text):
         """Ids of a caption, cut to `length`, without end marks."""
         if text not in self._ids:
-            self._ids[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"][: self.config.length]
+            self._ids[text] = self.tokenizer(well_formed(text), add_special_tokens=False)["input_ids"][: self.config.length]
         return self._ids[text]
 
     def caption(self, text):
@@ -90,7 +92,7 @@ class CaptionMaker:
 
     def picture(self, example):
         """uint8 [H, W, 3] of an example, a path, the bytes of a file, or an array."""
-        return picture_of(example, self.config.image_size)
+        return picture_of(example, self.config.image_size, self.config.mode)
 
     def __call__(self, example, position):
         """-> {"image" uint8 [H, W, 3], "caption" int32 [T], "caption_length" [], "names" int32 [K]}, and phrases."""

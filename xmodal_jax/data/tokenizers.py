@@ -1,7 +1,6 @@
 """Tokenisers learned from a data set's own captions, in the form of transformers, for models that start from nothing."""
 
 import collections
-import re
 
 import numpy as np
 
@@ -9,7 +8,15 @@ from xmodal_jax.errors import UserError
 
 END, UNKNOWN = "<|endoftext|>", "<unk>"  # GPT-2's one special token begins, ends and pads
 MASK = "<mask>"
-WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
+# Of tokenizers' own regular expressions: letters with their marks and joiners (Hindi, Thai, Arabic, Persian ...), or a sign.
+LETTERS = r"[\p{L}\p{N}_][\p{L}\p{N}\p{M}_\x{200c}\x{200d}]*"
+WORD = rf"{LETTERS}(?:['’-]{LETTERS})*|[^\p{{L}}\p{{N}}_\s]\p{{M}}*"
+
+# GPT-2's pieces, within which pairs are merged, but for the marks, which that takes from their letters
+PIECE = (
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}[\p{L}\p{M}\x{200c}\x{200d}]*| ?\p{N}+|"
+    r" ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+)
 
 
 def learn_tokenizer(spec, captions):
@@ -25,6 +32,7 @@ def learn_tokenizer(spec, captions):
     kind, _, number = spec.partition(":")
     if kind not in ("words", "bpe") or (number and not number.isdigit()) or (kind == "bpe" and not number):
         raise UserError(f"config.examples.tokenizer={spec!r}: write words, words:N, bpe:V, or a folder or name of a tokeniser.")
+    captions = [well_formed(caption) for caption in captions]
     learned = words(captions, int(number or 3)) if kind == "words" else pairs(captions, int(number))
     from transformers import PreTrainedTokenizerFast
 
@@ -37,31 +45,46 @@ def words(captions, least):
     """Whole words in lower case, the commonest first; a rarer one is UNKNOWN."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    counts = collections.Counter(word for caption in captions for word in set(WORD.findall(caption.lower())))
+    lower = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    split = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r"\s+"), "removed"),
+        pre_tokenizers.Split(Regex(WORD), "isolated"),
+    ])  # fmt: skip
+    found = ({word for word, _ in split.pre_tokenize_str(lower.normalize_str(caption))} for caption in captions)
+    counts = collections.Counter(word for one in found for word in one)
     known = [word for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= least]
     if not known:
-        raise UserError(f"No word stands in {least} of the {len(captions)} training captions: lower tokenizer=words:{least}.")
+        raise UserError(
+            f"No word stands in {least} of the {len(captions)} training captions: lower tokenizer=words:{least}, or take bpe:V "
+            "for a language that puts no spaces between words."
+        )
     vocabulary = {word: i for i, word in enumerate([END, UNKNOWN, *known])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r"\s+"), "removed"),
-        pre_tokenizers.Split(Regex(WORD.pattern), "isolated"),
-    ])  # fmt: skip
+    tokenizer.normalizer, tokenizer.pre_tokenizer = lower, split
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # words joined by spaces, none before a full stop
     return tokenizer
 
 
 def pairs(captions, size):
     """Byte pairs."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(PIECE), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])  # fmt: skip
+    tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(captions, trainer)
     return tokenizer
+
+
+def well_formed(text):
+    """A text without halves of characters: two that belong together become one, a lone one (of a text that was cut) U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def content_words(rows, common=0.3):

@@ -73,16 +73,18 @@ class QuestionPredictor(Predictor):
         number = self.maker.numbers[answer] if answer is not None else int(self._answer(self.params, batch, 1)[0][0, 0])
         return np.asarray(self._grad_cam(self.params, batch, number, layer))[0]
 
-    def pairs(self, image, question):
+    def pairs(self, image, question, marks=True):
         """Weights of the pairs of words and places: (words, float32 [words, h, w]); None of a fusion that weighs none.
 
-        Those of the whole picture (a class token's) are left out; the weights are shares of all pairs.
+        Those of the whole picture (a class token's) are left out, and without `marks` those of the marks around the question;
+        the weights are shares of all pairs.
         """
         weights = self._pairs(self.params, self._stack([image], [question]))
         if weights is None:
             return None
-        words = self.maker.words(question)
-        weights = np.asarray(weights)[0][: len(words)]
+        ids, length = self.maker.text(question)
+        said = np.flatnonzero(marks | ~np.isin(ids[:length], self.maker.marks))
+        words, weights = [self.maker.words(question)[place] for place in said], np.asarray(weights)[0][said]
         side = round(weights.shape[1] ** 0.5)
         if side * side != weights.shape[1]:
             return None

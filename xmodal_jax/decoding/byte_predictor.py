@@ -240,18 +240,8 @@ class BytePredictor(Predictor):
         if examples.second in ("audio", "series"):
             return {"id": examples.second, examples.second: np.asarray(second)}
         if examples.image_bytes == "file":
-            if isinstance(second, np.ndarray):
-                second = images.encode_png(second)
-            elif not isinstance(second, bytes):
-                with open(second, "rb") as file:
-                    second = file.read()
-            return {"id": "picture", "image_file": second}
-        if isinstance(second, np.ndarray):
-            if second.shape[:2] != (examples.image_size,) * 2:
-                second = images.decode_image(images.encode_png(second), examples.image_size)
-        else:
-            second = images.decode_image(second, examples.image_size)
-        return {"id": "picture", "image": second}
+            return {"id": "picture", "image_file": images.file_of(second)}
+        return {"id": "picture", "image": images.picture_of(second, examples.image_size)}
 
     @functools.cached_property
     def _encode(self):

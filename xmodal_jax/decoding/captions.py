@@ -11,7 +11,7 @@ import numpy as np
 
 from xmodal_jax.decoding.generation import generate
 from xmodal_jax.decoding.vectors import VectorPredictor
-from xmodal_jax.decoding.writing import Writer
+from xmodal_jax.decoding.writing import Writer, numbers_of
 from xmodal_jax.models.stacks import sown
 
 
@@ -28,7 +28,8 @@ class CaptionPredictor(Writer, VectorPredictor):
         return (*["caption"] * (self.model.decoder is not None), *super().verbs)
 
     def _written(self, settings, images, key):
-        return self._generate(settings, self.params, self._stack(images), key)
+        pixels = self._stack(images)
+        return self._generate(settings, self.params, pixels, key, numbers_of(pixels))
 
     def latents(self, images):
         """(mu, log_variance), float32 [B, n, Z] each, or None of a model without latents."""
@@ -64,7 +65,7 @@ class CaptionPredictor(Writer, VectorPredictor):
     def _generate(self):
         model = self.model
 
-        def run(settings, params, images, key):
+        def run(settings, params, images, key, numbers):
             variables = {"params": params}
             seen = model.apply(variables, images, method="encode_image")
             context = model.apply(variables, seen.context, method="project_context")
@@ -74,6 +75,6 @@ class CaptionPredictor(Writer, VectorPredictor):
 
             prompt = jnp.full((len(images), 1), self.maker.begin, jnp.int32)
             cache = model.apply(variables, len(images), 1 + settings.length, method="cache")
-            return generate(step, cache, prompt, settings, key)
+            return generate(step, cache, prompt, settings, key, numbers)
 
         return jax.jit(run, static_argnums=0)

@@ -94,20 +94,22 @@ class Writing(NamedTuple):
     open: Any
 
 
-def generate(step, cache, prompt, settings, key=None):
+def generate(step, cache, prompt, settings, key=None, numbers=None):
     """Texts that go on from a prompt. To be called under `jax.jit`, where it compiles once for its shapes and settings.
 
     Args:
       step: (ids int32 [R, N], cache, index) -> (logits float32 [R, N, V], cache): the decoder, parameters and context closed
         over, of words at positions index, index + 1, ...; called with B rows for the prompt, with R afterwards.
       cache: tree of arrays [L, B, ...] with room for P + T words. prompt: int32 [B, P].
-      key: of the samples. A row's words are a function of the key, the row's number and its logits.
+      key: of the samples. numbers: uint32 [B] of the examples (None: their places). A sample's words are a function of the
+        key, its example's number, its own place among that one's samples, and the logits.
     Returns:
       Generated.
     """
     if settings.sample and key is None:
         raise UserError("Generation sample=True needs a key: generate(..., key=jax.random.key(0)).")
     given, copies, search = prompt.shape[1], max(settings.beams, settings.returned), settings.beams > 1
+    numbers = jnp.arange(len(prompt)) if numbers is None else numbers
     logits, cache = step(prompt, cache, 0)
     logits = jnp.repeat(logits[:, -1], copies, axis=0)  # [R, V]
     cache = jax.tree.map(lambda c: jnp.repeat(c, copies, axis=1), cache)
@@ -115,7 +117,7 @@ def generate(step, cache, prompt, settings, key=None):
     def advance(now, logits):
         if search:
             return beams.advance(now, logits, given, settings)
-        return write(now, logits, given, settings, key)
+        return write(now, logits, given, settings, key, numbers)
 
     def go_on(carry):
         now, cache = carry
@@ -138,12 +140,12 @@ def generate(step, cache, prompt, settings, key=None):
     return Generated(ids, lengths, scores[:, : settings.returned])
 
 
-def write(now, logits, given, settings, key):
+def write(now, logits, given, settings, key, numbers):
     """One more word for each row on its own, the likeliest or a random one; logits [R, V]."""
     count, shape = given + now.new, now.scores.shape
     allowed = constrain(logits, now.ids.reshape(len(logits), -1), count, now.new, settings)
     if settings.sample:
-        words = draw(jax.random.fold_in(key, now.new), narrow(allowed, settings))
+        words = draw(jax.random.fold_in(key, now.new), numbers, narrow(allowed, settings))
     else:
         words = allowed.argmax(-1)
     logp = jnp.take_along_axis(jax.nn.log_softmax(logits), words[:, None], axis=1).reshape(shape)
@@ -152,7 +154,8 @@ def write(now, logits, given, settings, key):
     return Writing(now.new + 1, now.ids.at[..., count].set(words), scores, now.open & (words != settings.end))
 
 
-def draw(key, logits):
-    """One word a row: [R, V] -> [R]."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(logits)))  # a row's draw does not depend on the others
+def draw(key, numbers, logits):
+    """One word a row: numbers [B] of the examples, logits [R, V] -> [R]; a row's draw does not depend on the others."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.repeat(numbers, len(logits) // len(numbers)))
+    keys = jax.vmap(jax.random.fold_in)(keys, jnp.arange(len(logits)) % (len(logits) // len(numbers)))
     return jax.vmap(jax.random.categorical)(keys, logits)

@@ -10,7 +10,7 @@ from xmodal_jax.data.writing import PROMPTS
 from xmodal_jax.decoding.generation import generate
 from xmodal_jax.decoding.predictor import BLANK, paired, refuse
 from xmodal_jax.decoding.vectors import VectorPredictor
-from xmodal_jax.decoding.writing import Writer
+from xmodal_jax.decoding.writing import Writer, numbers_of
 from xmodal_jax.errors import UserError
 
 
@@ -78,15 +78,22 @@ class PairPredictor(Writer, VectorPredictor):
 
         return jax.jit(lambda params, *given: self.model.apply({"params": params}, *given, method=fused))
 
+    @property
+    def positions(self):
+        """Of what writes: a decoder's, else those of the text that the stream writes in."""
+        if self.writes != "stream" or "answer" in self.kinds:
+            return super().positions
+        return self.maker.config.length + 2
+
     def _written(self, settings, images, key, sources=None):
         """sources: ids of texts that are written from, without marks; None: captions, from nothing."""
         inputs = self._inputs(images)
         if self.writes == "stream" and sources is None:
-            return self._streamed(settings, self.params, *inputs, key)
+            return self._streamed(settings, self.params, *inputs, key, numbers_of(inputs[0]))
         made = [self.maker.framed(ids) for ids in sources or [[]] * len(images)]
         made += made[:1] * (len(inputs[0]) - len(made))
         ids, lengths = map(np.stack, zip(*made, strict=True))
-        return self._decoded(settings, self.params, *inputs, ids, lengths, key)
+        return self._decoded(settings, self.params, *inputs, ids, lengths, key, numbers_of(inputs[0]))
 
     def write_answers(self, pictures, questions, returned=1, **settings):
         """The likeliest answers to each picture's question, lists of strings."""
@@ -110,7 +117,7 @@ class PairPredictor(Writer, VectorPredictor):
     def _decoded(self):
         model = self.model
 
-        def run(settings, params, pixels, more, ids, lengths, key):
+        def run(settings, params, pixels, more, ids, lengths, key, numbers):
             def call(method, *args):
                 return model.apply({"params": params}, *args, method=method)
 
@@ -121,7 +128,7 @@ class PairPredictor(Writer, VectorPredictor):
                 return call("step", ids, cache, index, context, seen)
 
             prompt = jnp.full((len(pixels), 1), self.maker.begin, jnp.int32)
-            return generate(step, call("cache", len(pixels), 1 + settings.length), prompt, settings, key)
+            return generate(step, call("cache", len(pixels), 1 + settings.length), prompt, settings, key, numbers)
 
         return jax.jit(run, static_argnums=0)
 
@@ -130,7 +137,7 @@ class PairPredictor(Writer, VectorPredictor):
         """Every word by a pass of its own over all of the text: in an encoder's layers nothing is kept from word to word."""
         model = self.model
 
-        def run(settings, params, pixels, more, key):
+        def run(settings, params, pixels, more, key, numbers):
             def call(method, *args):
                 return model.apply({"params": params}, *args, method=method)
 
@@ -146,6 +153,6 @@ class PairPredictor(Writer, VectorPredictor):
 
             prompt = jnp.full((len(pixels), 1), self.maker.begin, jnp.int32)
             empty = jnp.full((1, len(pixels), 1 + settings.length), self.maker.end, jnp.int32)
-            return generate(step, empty, prompt, settings, key)
+            return generate(step, empty, prompt, settings, key, numbers)
 
         return jax.jit(run, static_argnums=0)

@@ -1,7 +1,8 @@
 """What a trained model does, in every system alike: one picture or many in, the same kinds of results out.
 
-Pictures are paths, bytes of files, uint8 [H, W, 3], or examples of a source. What is given for one picture comes back for
-one; of a list (or uint8 [B, H, W, 3]) it comes back as a list, or as rows of an array.
+Pictures are examples of a source, or have any form that `data.images.rgb_of` takes: paths, bytes of files, Pillow images,
+arrays [H, W, 3] of uint8 or of floats in 0..1. What is given for one picture comes back for one; of a list (or an array
+[B, H, W, 3]) it comes back as a list, or as rows of an array.
 """
 
 import numpy as np
@@ -67,6 +68,12 @@ class Predictor:
         pictures, one = many(pictures)
         texts = self.write_captions(pictures, lang, returned, seed, **search) if pictures else []
         return shaped(texts, one, returned)
+
+    def generate(self, pictures, **settings):
+        """`caption` by its former name."""
+        return self.caption(pictures, **settings)
+
+    generate_batch = generate
 
     def answer(self, pictures, questions, returned=1, **settings):
         """The answer to every picture's question, or, where `returned` is above 1, a list of the likeliest ones.
@@ -174,7 +181,7 @@ def many(pictures):
     """-> (list of pictures, whether one was given)."""
     if isinstance(pictures, (list, tuple)):
         return list(pictures), False
-    if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
+    if getattr(pictures, "ndim", 0) == 4:
         return list(pictures), False
     return [pictures], True
 

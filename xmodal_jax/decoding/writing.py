@@ -1,5 +1,7 @@
 """What models that write captions have in common, whatever writes them."""
 
+import zlib
+
 import jax
 import numpy as np
 
@@ -32,4 +34,20 @@ class Writer:
         never = {tokenizer.unk_token_id} | ({tokenizer.mask_token_id} if getattr(self.maker.config, "masks", False) else set())
         never -= {None, end}  # GPT-2's one special token is its unknown word too
         made = {"length": self.maker.config.length + 1, "end": end, "pad": end, "suppress": tuple(sorted(never))}
-        return Generation(**made | settings)
+        made |= settings
+        if self.positions and made["length"] >= self.positions:
+            raise UserError(
+                f"length={made['length']}: this model has {self.positions} positions, the first of them for the mark before a "
+                f"text: it writes at most {self.positions - 1} words."
+            )
+        return Generation(**made)
+
+    @property
+    def positions(self):
+        """Places of a text that the decoder knows, or 0 where it does not count them."""
+        return getattr(self.model.decoder, "positions", 0)
+
+
+def numbers_of(pixels):
+    """uint32 [B] of pictures [B, H, W, 3], by their contents: what is drawn for one does not depend on those beside it."""
+    return np.array([zlib.crc32(np.ascontiguousarray(one)) for one in pixels], np.uint32)

@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from xmodal_jax.interop.families import Family, settings, sizes
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop.families import Family, refuse_untied, settings, sizes
 from xmodal_jax.interop.layout import array, dense, norm, stack
 from xmodal_jax.models.backbones.bert import BERT
 
@@ -14,6 +15,9 @@ PARTS = {
 
 
 def module(config, groups, **more):
+    refuse_untied(config, groups)
+    if getattr(config, "is_decoder", False):  # ALIGN's text encoder cannot be one
+        raise UserError(f"A {config.model_type} that sees no later words (is_decoder=true) is not supported.")
     return BERT(
         vocabulary=config.vocab_size, positions=config.max_position_embeddings, types=config.type_vocab_size,
         pooler="pooler" in groups, masked_lm="masked_lm" in groups, next_sentence="next_sentence" in groups,
@@ -22,6 +26,10 @@ def module(config, groups, **more):
 
 
 def roberta_module(config, groups, **more):
+    if "masked_lm" in groups and config.hidden_act != "gelu":
+        raise UserError(
+            f"A RoBERTa with hidden_act={config.hidden_act} has a head that takes gelu all the same: read it by heads=()."
+        )
     return module(config, groups, pad_positions=config.pad_token_id, head_hidden="classifier" in groups, **more)
 
 

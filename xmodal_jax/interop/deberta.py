@@ -4,12 +4,13 @@ import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.bert import PARTS
-from xmodal_jax.interop.families import Family, activation, name_of_activation, settings, sizes
+from xmodal_jax.interop.families import Family, activation, name_of_activation, refuse_untied, settings, sizes
 from xmodal_jax.interop.layout import array, dense, norm, side_by_side, stack
 from xmodal_jax.models.backbones.deberta import DeBERTa
 
 
 def module(config, groups, **more):
+    refuse_untied(config, groups)
     if getattr(config, "conv_kernel_size", 0) > 0:
         raise UserError(
             f"A DeBERTa with a convolution (conv_kernel_size={config.conv_kernel_size}, as v2-xlarge) is not supported."

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from xmodal_jax.config import choose
+from xmodal_jax.errors import UserError
 from xmodal_jax.models.transformer import Style
 
 # transformers' names of element-wise functions -> ours (models/transformer.ACTIVATIONS)
@@ -57,6 +58,15 @@ class OwnConfig:
         """Write config.json."""
         with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
             json.dump(dataclasses.asdict(self), file, indent=2)
+
+
+def refuse_untied(config, groups):
+    """Raise a UserError for a head that writes words with vectors of their own."""
+    if {"masked_lm", "masked_lm_v3", "decoder"} & set(groups) and not getattr(config, "tie_word_embeddings", True):
+        raise UserError(
+            f"A {config.model_type} whose head has vectors of words of its own (tie_word_embeddings=false) is not "
+            "supported; the encoder alone is: heads=()."
+        )
 
 
 def activation(name):

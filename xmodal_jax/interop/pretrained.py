@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 
 from xmodal_jax.config import choose, fields_of
 from xmodal_jax.errors import UserError
@@ -40,7 +41,8 @@ from xmodal_jax.interop import (
 from xmodal_jax.interop.assemble import Reader
 from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.interpolate import resize_positions
-from xmodal_jax.interop.processing import read_json
+from xmodal_jax.interop.names import check, known_names
+from xmodal_jax.interop.processing import pinned, read_json
 from xmodal_jax.interop.trees import get, leaves, moved, nest
 
 FAMILIES = {
@@ -74,7 +76,8 @@ FAMILIES = {
 OWN_CONFIGS = {"gru": recurrent.RecurrentConfig, "lstm": recurrent.RecurrentConfig, "vgg": cnn.VGGConfig}  # it has none
 GROUPS = {"pooler": "pooler", "masked_lm": "masked_lm", "next_sentence": "next_sentence", "labels": "classifier"}  # by field
 SETTINGS_FILE = "settings.json"
-OLD_NAMES = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))  # of normalisations, in checkpoints that began in TensorFlow
+COUNTS = re.compile("num_|layers?$|n_head")  # of settings that something is made of for each
+MOST_OF_A_KIND, MOST_OF_ANY = 1_000_000, 1 << 31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +85,14 @@ class Settings:
     """What belongs to a checkpoint beside its weights.
 
     Attributes: config of transformers; folder it was read from; groups of heads that it has; prefixed: whether the base model's
-    names carry their prefix.
+    names carry their prefix; left_out: names of a head of another task, which is not read.
     """
 
     config: Any
     folder: str = ""
     groups: tuple = ()
     prefixed: bool = False
+    left_out: tuple = ()
 
 
 class Pretrained(NamedTuple):
@@ -154,8 +158,18 @@ def open_checkpoint(name_or_folder, image_size=None, heads=None, new=(), changes
             raise UserError(f"image_size={image_size}: a {config.model_type} checkpoint has no image positions to interpolate.")
         pictures = next((part for part in ("vision_config", "image_config") if hasattr(config, part)), None)
         (getattr(config, pictures) if pictures else config).image_size = image_size
-    found, prefixed = known_names(tensors_of(folder), family)
+    try:
+        return fitted(folder, config, family, image_size, heads, new, settings)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder}/config.json: its values make no {config.model_type} ({type(error).__name__}: {str(error)[:300]})."
+        ) from error
+
+
+def fitted(folder, config, family, image_size, heads, new, settings):
+    """The `Checkpoint` of a config and of the names and shapes in a folder."""
     entries = family.entries(config)
+    found, others, prefixed = known_names(tensors_of(folder), family, entries, config)
     groups = {entry.group for entry in entries if entry.group and any(name in found for name in entry.names())}
     taken = groups if heads is None else groups & set(heads)
     for entry in entries:
@@ -163,11 +177,14 @@ def open_checkpoint(name_or_folder, image_size=None, heads=None, new=(), changes
             found = {name: tensor for name, tensor in found.items() if name not in entry.names()}
     entries = [entry for entry in entries if not entry.group or entry.group in taken]
     module = family.module(config, taken, **settings)
-    shapes = parameter_shapes(module, *family.example(config))
+    shapes = parameter_shapes(module, *jax.eval_shape(lambda: tuple(family.example(config))))  # nothing is allocated
     entries = [entry for entry in entries if not is_new(entry, found, new)]
     grids = family.positions(config) if image_size is not None else {}
     check(folder, entries, shapes, found, grids, new)
-    return Checkpoint(module, Settings(config, folder, tuple(sorted(taken)), prefixed), shapes, entries, found, grids)
+    if others:
+        parts = sorted({name.rsplit(".", 1)[0] for name in others})
+        logging.warning("%s: left out, a head of another task (%d arrays): %s", folder, len(others), ", ".join(parts))
+    return Checkpoint(module, Settings(config, folder, tuple(sorted(taken)), prefixed, others), shapes, entries, found, grids)
 
 
 def is_new(entry, found, patterns):
@@ -175,19 +192,21 @@ def is_new(entry, found, patterns):
     return any(re.search(pattern, entry.ours) for pattern in patterns) and not any(name in found for name in entry.names())
 
 
-def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=None, **settings):
+def load_pretrained(name_or_folder, dtype="float32", image_size=None, sharding=None, heads=None, **settings):
     """Read a checkpoint of the public format: config.json and safetensors, from a folder or by its name on the hub.
 
     Args:
       dtype: of the parameters. image_size: pixels, or (rows, columns): image positions are interpolated to it, bicubic, as
         transformers does. sharding: tree of ShapeDtypeStructs -> tree of shardings (`train.mesh.shardings` of a mesh).
+      heads: names of heads to take of those that it has, () for the encoder alone; None: all. A head of another task (question
+        answering, ViLT's, masked patches ...) is left out; the log and `settings.left_out` name it.
       settings: of the module: remat, dropout, dtype as `compute` ...
     Returns:
       Pretrained(module, params, settings); the parameters lie where `sharding` says, each array read by itself.
     Raises:
       UserError: an unknown model_type; a pickle; missing, left over or misshapen arrays, all of them listed.
     """
-    checkpoint = open_checkpoint(name_or_folder, image_size, **settings)
+    checkpoint = open_checkpoint(name_or_folder, image_size, heads, **settings)
     places = leaves(sharding(checkpoint.shapes)) if sharding else {}
     params = checkpoint.read(dtype, places.get)
     return Pretrained(checkpoint.module, nest(params), checkpoint.settings)
@@ -248,7 +267,9 @@ def save_settings(folder, settings):
 def read_settings(folder):
     """Read them."""
     about = read_json(folder, SETTINGS_FILE)
-    return Settings(read_config(folder), folder, tuple(about["groups"]), about["prefixed"])
+    if not isinstance(about.get("groups"), list) or "prefixed" not in about:
+        raise UserError(f"{folder}/{SETTINGS_FILE} is missing or broken: it belongs to the run; restore it.")
+    return Settings(read_config(folder), folder, tuple(about["groups"]), bool(about["prefixed"]))
 
 
 def module_of(settings, **more):
@@ -291,14 +312,15 @@ def save_pretrained(folder, module, params, settings):
 
 
 def fetch(name_or_folder):
-    """A folder as it is; a name on the hub: its snapshot in the cache, downloaded where it is not there yet."""
+    """A folder as it is; of NAME or NAME@REVISION on the hub its snapshot in the cache, downloaded where it lacks."""
     if os.path.isdir(name_or_folder):
         return str(name_or_folder)
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.jsonl", "*.safetensors", "*.txt", "*.model"]
+    name, revision = pinned(name_or_folder)
     try:
-        return snapshot_download(str(name_or_folder), allow_patterns=patterns)
+        return snapshot_download(name, allow_patterns=patterns, **revision)
     except Exception as error:  # the hub's many kinds: not found, not allowed, offline
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
@@ -310,51 +332,30 @@ def fetch(name_or_folder):
 def read_config(folder):
     """The config of transformers with all its defaults, or one of `OWN_CONFIGS`."""
     values = read_json(folder, "config.json")
+    plausible(values, os.path.join(folder, "config.json"))
+    if not isinstance(values.get("model_type", ""), str):
+        raise UserError(f"{folder}/config.json: model_type={values['model_type']!r:.60} is no name.")
     if values.get("model_type") in OWN_CONFIGS:
         return OWN_CONFIGS[values["model_type"]].from_dict(values)
     from transformers import AutoConfig  # here: a second to import, and PyTorch with it where that is installed
 
     try:
-        return AutoConfig.from_pretrained(folder)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise UserError(
             f"{folder} has no config.json that transformers understands: {str(error).splitlines()[0][:200]}"
         ) from error
 
 
-def known_names(found, family):
-    """-> ({name within the base model: Tensor}, whether there was a prefix); old spellings undone, what is ignored left out."""
-    out, prefixed = {}, False
-    for name, tensor in found.items():
-        if any(re.search(pattern, name) for pattern in family.ignored):
-            continue
-        for old, new in OLD_NAMES:
-            name = re.sub(old, new, name)
-        if family.prefix and name.startswith(f"{family.prefix}."):
-            name, prefixed = name.removeprefix(f"{family.prefix}."), True
-        out[name] = tensor
-    return out, prefixed
+def plausible(values, where):
+    """Raise a UserError for a number of layers, classes or the like that would fill the memory before anything is compared."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            plausible(value, f"{where}, {name}")
+        elif isinstance(value, int) and abs(value) > (MOST_OF_A_KIND if COUNTS.search(name) else MOST_OF_ANY):
+            raise UserError(f"{where}: {name}={value:.4g} is no size of a model; fetch the file again.")
 
 
 def parameter_shapes(module, *example):
     """Tree of ShapeDtypeStructs of a module's parameters."""
-    return jax.eval_shape(lambda: module.init(jax.random.PRNGKey(0), *example))["params"]
-
-
-def check(folder, entries, shapes, found, grids, new=()):
-    """Raise a UserError that lists every array that is missing, left over or of the wrong shape."""
-    wrong, wanted = [], {name for entry in entries for name in entry.names()}
-    wrong += [f"missing: {name}" for name in sorted(wanted - set(found))]
-    wrong += [f"left over: {name} {list(found[name].shape)}" for name in sorted(set(found) - wanted)]
-    for entry in entries:
-        if entry.ours in grids:
-            continue
-        shape = get(shapes, entry.ours).shape
-        for name, view in entry.parts(np.broadcast_to(np.zeros((), np.int8), shape)):
-            if name in found and found[name].shape != (theirs := entry.layout.write(view).shape):
-                wrong.append(f"wrong shape: {name} is {list(found[name].shape)}, the config asks for {list(theirs)}")
-    uncovered = set(leaves(shapes)) - {entry.ours for entry in entries}
-    uncovered = {path for path in uncovered if not any(re.search(pattern, path) for pattern in new)}
-    wrong += [f"no name of the checkpoint's makes our {path}" for path in sorted(uncovered)]
-    if wrong:
-        raise UserError(f"The checkpoint in {folder} does not fit its config:\n  " + "\n  ".join(wrong))
+    return jax.eval_shape(lambda *given: module.init(jax.random.PRNGKey(0), *given), *example)["params"]

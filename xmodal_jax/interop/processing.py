@@ -13,13 +13,15 @@ import numpy as np
 from PIL import Image
 
 from xmodal_jax.config import choose
-from xmodal_jax.data import images as image_files
-from xmodal_jax.data.images import MAX_PIXELS
+from xmodal_jax.data.images import centre_crop, rgb_of
+from xmodal_jax.data.tokenizers import well_formed
 from xmodal_jax.errors import UserError
+from xmodal_jax.interop.files import read_object
 
 FILE, OUTER_FILE = "preprocessor_config.json", "processor_config.json"
 FLAGS = {"do_resize": True, "do_center_crop": False, "do_rescale": True, "do_normalize": True, "do_pad": False}
 BILINEAR, BICUBIC = int(Image.Resampling.BILINEAR), int(Image.Resampling.BICUBIC)
+MOST = 80_000_000  # pixels that a picture is resized to
 IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 OPENAI = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
 
@@ -94,15 +96,16 @@ class ImageProcessor:
         """Prepare pictures.
 
         Args:
-          images: list of uint8 arrays [H, W], [H, W, 1], [H, W, 3], [H, W, 4] or of Pillow images of any mode; or one of them.
-            Transparency is laid on white. EXIF orientation is not applied (`data.images.decode_image` does).
+          images: list of pictures in any form that `data.images.rgb_of` takes; or one of them. Transparency is laid on white.
+            EXIF orientation of Pillow images is not applied, that of files is.
         Returns:
           {"image": float32 [B, h, w, 3]}, and with do_pad "mask": bool [B, h, w], True where the picture is.
         Raises:
           UserError: no pictures; one of another type or shape, or too elongated; different sizes at the end without do_pad.
         """
-        single = isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4
-        pictures = [self._fit(to_rgb(image, row)) for row, image in enumerate([images] if single else images)]
+        single = isinstance(images, (Image.Image, str, os.PathLike, bytes)) or getattr(images, "ndim", 4) < 4
+        given = [images] if single else images
+        pictures = [self._fit(rgb_of(image, f"Picture {row}", upright=False)) for row, image in enumerate(given)]
         sizes = sorted({picture.shape[:2] for picture in pictures})
         if not pictures:
             raise UserError("There are no pictures to prepare: the list is empty.")
@@ -118,6 +121,25 @@ class ImageProcessor:
             out[row, :height, :width] = levels[picture, np.arange(3)]
             mask[row, :height, :width] = True
         return {"image": out, "mask": mask} if self.do_pad else {"image": out}
+
+    def as_square(self, size=None):
+        """What a model sees of a picture, for models that take squares of uint8: {"image_size": pixels, "mode": as of
+        `data.images.decode_image`, "mean", "std": of pixels / 255}. size: pixels in place of the processor's own.
+
+        A processor that gives other shapes than squares resizes to a square here.
+        """
+        edge = self.size.get("shortest_edge") or self.size["height"]
+        stretched = "height" in self.size or not (self.do_center_crop or self.crop_pct)
+        crop, wide = (self.crop_size or (edge,))[0] if self.do_center_crop else edge, edge
+        if self.crop_pct:
+            stretched, wide = edge >= 384, edge if edge >= 384 else int(edge / self.crop_pct)
+        mode = f"{'resize' if stretched else 'crop'}-{Image.Resampling(self.resample).name.lower()}"
+        factor = 255 * self.rescale_factor if self.do_rescale else 255.0
+        mean, std = (self.image_mean, self.image_std) if self.do_normalize else ((0.0,) * 3, (1.0,) * 3)
+        return {
+            "image_size": size or crop, "mode": mode if wide == crop else f"{mode}-{wide}/{crop}",
+            "mean": tuple(value / factor for value in mean), "std": tuple(value / factor for value in std),
+        }  # fmt: skip
 
     def unnormalise(self, pixels):
         """Back to colours: float [..., 3] of `__call__` -> uint8 [..., 3]. Padding becomes the mean colour."""
@@ -141,7 +163,7 @@ class ImageProcessor:
         """uint8 [H, W, 3] -> uint8 [h, w, 3], resized and cropped."""
         if self.do_resize:
             height, width = target_size(self, *picture.shape[:2])
-            if not 0 < height * width <= MAX_PIXELS:
+            if not 0 < height * width <= MOST:
                 raise UserError(f"A picture of shape {picture.shape} would become {height} x {width}: it is too elongated.")
             picture = np.asarray(Image.fromarray(picture).resize((width, height), self.resample))
             if self.crop_pct and self.size["shortest_edge"] < 384:
@@ -225,49 +247,28 @@ def target_size(processor, height, width):
     return (other, edge) if width <= height else (edge, other)
 
 
-def centre_crop(picture, size):
-    """uint8 [H, W, 3] -> uint8 [*size, 3]; a smaller picture is filled up with zeros on all sides."""
-    missing = np.maximum(np.subtract(size, picture.shape[:2]), 0)
-    picture = np.pad(picture, [*zip((missing + 1) // 2, missing // 2, strict=True), (0, 0)])
-    top, left = np.subtract(picture.shape[:2], size) // 2
-    return picture[top : top + size[0], left : left + size[1]]
-
-
-def to_rgb(image, row):
-    """A picture of any kind -> uint8 [H, W, 3]; `row` is for messages."""
-    if isinstance(image, Image.Image):
-        try:
-            return np.asarray(image_files.to_rgb(image, (255, 255, 255)))
-        except Exception as error:  # Pillow decodes late: a broken file shows here
-            raise UserError(f"Picture {row} cannot be decoded ({error}); its file may be truncated.") from error
-    array = np.asarray(image)
-    array = array[..., None] if array.ndim == 2 else array
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or not array.size:
-        raise UserError(f"Picture {row} is {array.dtype} {list(np.shape(image))}; it should be uint8 [H, W, 3] (or 1, or 4).")
-    if array.shape[-1] == 4:
-        alpha = array[..., 3:] / 255
-        return np.round(alpha * array[..., :3] + (1 - alpha) * 255).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
-
-
 def read_json(folder, name):
     """The JSON object in a file of a folder; {} where there is no such file."""
-    try:
-        with open(os.path.join(folder, name), encoding="utf-8") as file:
-            return dict(json.load(file))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{folder}/{name} cannot be read as a JSON object ({error}); fetch it again.") from error
+    path = os.path.join(folder, name)
+    return read_object(path) if os.path.lexists(path) else {}
+
+
+def pinned(folder_or_name):
+    """(folder or name on the hub, {"revision": ...} where one is named: NAME@REVISION, a commit, branch or tag)."""
+    name, at, revision = os.fspath(folder_or_name).rpartition("@")
+    if os.path.exists(folder_or_name) or not (at and name and revision):
+        return os.fspath(folder_or_name), {}
+    return name, {"revision": revision}
 
 
 def load_tokenizer(folder_or_name, fewest=4):
-    """The tokeniser of a folder or of a name on the hub, by transformers.AutoTokenizer; a UserError where there is none, or one
-    of fewer than `fewest` words."""
+    """The tokeniser of a folder or of a name on the hub (NAME or NAME@REVISION), by transformers.AutoTokenizer; a UserError
+    where there is none, or one of fewer than `fewest` words. No code that comes with it is run."""
     from transformers import AutoTokenizer
 
+    name, revision = pinned(folder_or_name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder_or_name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **revision)
         if (
             len(tokenizer) - len(set(tokenizer.all_special_ids)) < fewest
         ):  # what transformers makes of a folder with a config only
@@ -294,7 +295,7 @@ def encode(tokenizer, texts, length):
         raise UserError("The tokeniser has neither a padding token nor an end token; set tokenizer.pad_token.")
     if length <= (special := tokenizer.num_special_tokens_to_add()):
         raise UserError(f"A length of {length} leaves no room beside the tokeniser's {special} special tokens.")
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    texts = [well_formed(text) for text in ([texts] if isinstance(texts, str) else texts)]
     ids = np.full((len(texts), length), pad, np.int32)
     mask = np.zeros(ids.shape, bool)
     for row, tokens in enumerate(tokenizer(texts, truncation=True, max_length=length)["input_ids"] if texts else []):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop.families import Family, activation, classes, name_of_activation, pair
 from xmodal_jax.interop.layout import array, dense, norm, patches, side_by_side
+from xmodal_jax.interop.vit import MASK
 from xmodal_jax.models.backbones.swin import Swin
 from xmodal_jax.models.transformer import Style
 
@@ -57,5 +58,5 @@ def example(config):
     return (jnp.zeros((1, rows, columns, config.num_channels)),)
 
 
-IGNORED = (r"relative_position_index$", r"attn_mask$")  # buffers of old checkpoints
+IGNORED = (*MASK, r"relative_position_index$", r"attn_mask$")  # buffers of old checkpoints
 FAMILY = Family(module, entries, example, "swin", ("classifier",), IGNORED, kind=Swin, config=config)

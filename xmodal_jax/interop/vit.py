@@ -16,6 +16,8 @@ PARTS = {
 def module(config, groups, **more):
     if not config.qkv_bias:
         raise UserError("A ViT without biases of q, k and v (qkv_bias=false) is not supported.")
+    if "pooler" in groups and getattr(config, "pooler_act", "tanh") != "tanh":
+        raise UserError(f"A ViT with pooler_act={config.pooler_act} is not supported; without its pooler it is: heads=().")
     return ViT(
         patch=config.patch_size, grid=grid_of(config), pooler="pooler" in groups,
         labels=config.num_labels if "classifier" in groups else 0, **settings(config), **more,
@@ -50,4 +52,7 @@ def positions(config):
     return {"position_table": grid_of(config)}
 
 
-FAMILY = Family(module, entries, example, prefix="vit", heads=("classifier",), positions=positions, kind=ViT, config=config)
+MASK = (r"(^|\.)embeddings\.mask_token$",)  # of masked patches, which no picture has here
+FAMILY = Family(
+    module, entries, example, prefix="vit", heads=("classifier",), ignored=MASK, positions=positions, kind=ViT, config=config
+)

@@ -15,9 +15,6 @@ from xmodal_jax.data.region_files import CLASSES as DETECTED
 from xmodal_jax.data.region_files import RegionFile
 from xmodal_jax.decoding.pairs import PairPredictor
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.pretrained import fetch, read_config
-from xmodal_jax.interop.processing import FILE, OUTER_FILE, ImageProcessor
-from xmodal_jax.interop.processing import defaults as usual
 from xmodal_jax.models.backbones.clip import TextTower
 from xmodal_jax.models.composed import Composed
 from xmodal_jax.models.heads import HEADS
@@ -43,17 +40,6 @@ BESIDE = {  # of a whole CLIP, what belongs to neither tower: its path there and
     "image": {"image_projection": "to_shared_image"},
     "text": {"text_projection": "to_shared_text", "log_scale": "log_scale"},
 }
-
-
-def inputs_of(init):
-    """What a whole CLIP sees, of its folder or name: {"image_size": pixels, "mean", "std": of red, green, blue}."""
-    folder = fetch(init)
-    config = read_config(folder)
-    if config.model_type != "clip":
-        raise UserError(f"{init} holds a {config.model_type}, not a whole CLIP.")
-    told = any(os.path.exists(os.path.join(folder, name)) for name in (FILE, OUTER_FILE))
-    processor = ImageProcessor.from_folder(folder) if told else usual("clip")
-    return {"image_size": config.vision_config.image_size, "mean": processor.image_mean, "std": processor.image_std}
 
 
 def make_maker(config, examples, source=None, kept=None, open_scorer=None):

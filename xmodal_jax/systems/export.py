@@ -10,6 +10,7 @@ from PIL import Image
 
 from xmodal_jax.config import choose
 from xmodal_jax.data.captioning import CaptionMaker
+from xmodal_jax.data.images import AS_PROCESSORS
 from xmodal_jax.errors import UserError
 from xmodal_jax.files import making
 from xmodal_jax.interop import bert
@@ -76,11 +77,16 @@ def marks_of(maker):
 
 def processor_of(built):
     """What makes the pixels that an image encoder was trained on. built: anything with the model and its maker."""
+    size, exact = built.maker.config.image_size, AS_PROCESSORS.fullmatch(getattr(built.maker.config, "mode", "resize"))
+    shape, resample, *larger = exact.groups() if exact else ("resize", "bicubic", None, None)
+    edge = size * int(larger[0] or 1) // int(larger[1] or 1)
     values = {
-        "size": built.maker.config.image_size, "resample": Image.Resampling.BICUBIC,
-        "image_mean": built.model.mean, "image_std": built.model.std,
+        "size": {"shortest_edge": edge} if shape == "crop" else {"height": edge, "width": edge},
+        "resample": Image.Resampling[resample.upper()], "image_mean": built.model.mean, "image_std": built.model.std,
+        "do_center_crop": shape == "crop" or edge != size, "crop_size": size,
     }  # fmt: skip
-    return parse("ViT", values, "config.model")
+    kind = "CLIP" if shape == "crop" else "ViT" if edge == size else "DeiT"
+    return parse(kind, values, "config.model")
 
 
 def tokenizer_of(maker, marked):

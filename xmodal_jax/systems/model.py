@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 
 from xmodal_jax.compress import materialise
@@ -16,6 +17,12 @@ from xmodal_jax.models.lora import LoraConfig
 from xmodal_jax.systems import system_of
 from xmodal_jax.systems.base import System
 from xmodal_jax.systems.compression import CompressConfig, Compression
+from xmodal_jax.systems.towers import inputs_of
+
+PRECISIONS = {
+    **dict.fromkeys(("bfloat16", "bf16", "mixed_bfloat16", "bf16-mixed", "bfloat16-mixed"), "bfloat16"),
+    **dict.fromkeys(("float32", "fp32", "f32"), "float32"),
+}  # what the field calls them
 
 
 @dataclasses.dataclass
@@ -64,12 +71,28 @@ def build_model(config, source=None, kept=None, open_scorer=None):
     system = system_of(config)
     maker = system.maker(config, examples_of(config), source, kept, open_scorer)
     model, towers = system.model(config, maker, parse_precision(config.precision)["compute"], kept)
+    if not kept:
+        tell_pixels(config, model)
     made = materialised_of(model, maker, kept)
     if made is None:
         return Built(config, system, maker, model, towers, compression_of(config, model, maker))
     if config.get("compress"):
         raise UserError("config.compress: the model that this run starts from was compressed already.")
     return Built(config, system, maker, made.compressed(model), towers, materialised=made)
+
+
+def tell_pixels(config, model):
+    """Warn where an image encoder starts from a checkpoint, and is shown other pixels than that was trained on."""
+    image = config.model.get("image") or {}
+    if not image.get("init") or not hasattr(model, "mean"):
+        return
+    wanted = inputs_of(image["init"], config.examples.image_size)
+    given = {"mean": model.mean, "std": model.std, "mode": config.examples.get("mode", "resize")}
+    for name, value in given.items():
+        same = value == wanted[name] if name == "mode" else np.allclose(value, wanted[name], atol=1e-3)
+        if not same:
+            place = f"config.{'examples' if name == 'mode' else 'model'}.{name}"
+            logging.warning("%s=%s, but %s was trained with %s", place, value, image["init"], wanted[name])
 
 
 def shapes_of(model, maker):
@@ -98,10 +121,17 @@ def materialised_of(model, maker, kept):
 
 
 def parse_precision(text):
-    """ "params=float32,compute=bfloat16,output=float32" -> dictionary; parameters and outputs stay float32."""
-    parts = dict(part.split("=") for part in text.split(",") if "=" in part)
-    if set(parts) - {"params", "compute", "output"} or parts.get("compute", "float32") not in ("float32", "bfloat16"):
-        raise UserError(f"config.precision={text!r}: write params=float32,compute=float32|bfloat16,output=float32.")
-    if parts.get("params", "float32") != "float32" or parts.get("output", "float32") != "float32":
+    """ "params=float32,compute=bfloat16,output=float32", or what is computed in alone ("bf16", "mixed_bfloat16") -> dictionary;
+    parameters and outputs stay float32."""
+    whole = {"params": "float32", "compute": "float32", "output": "float32"}
+    parts = [part.partition("=") for part in text.replace(" ", "").split(",")]
+    given = {"compute": text.strip()} if len(parts) == 1 and not parts[0][1] else {name: value for name, _, value in parts}
+    given = {name: PRECISIONS.get(value.lower()) for name, value in given.items()}
+    if set(given) - set(whole) or None in given.values():
+        raise UserError(
+            f"config.precision={text!r}: write bfloat16 or float32 (bf16, mixed_bfloat16, fp32 are the same), or "
+            "params=float32,compute=float32|bfloat16,output=float32."
+        )
+    if {given.get("params", "float32"), given.get("output", "float32")} != {"float32"}:
         raise UserError(f"config.precision={text!r}: parameters, softmax and losses are kept in float32.")
-    return {"params": "float32", "compute": "float32", "output": "float32"} | parts
+    return whole | given

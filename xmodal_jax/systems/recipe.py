@@ -155,4 +155,6 @@ def open_source(data, examples, split):
         )
     wanted = {name: value for name, value in wanted.items() if name in known}
     settings = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in settings.items()}
+    if settings.get("mode") == wanted.get("mode", "resize") or settings.get("mode") == "resize":
+        settings.pop("mode", None)  # what is listed as its default gives way to examples.mode
     return kind(split=split, **wanted | settings)

@@ -27,7 +27,8 @@ def load(place, step=None):
     """A run's folder (the last of the path may be `latest`: the newest run beside it), or a whole model (a folder that
     `save_pretrained` wrote, a whole CLIP, or its name on the hub) -> its predictor."""
     place = newest(os.fspath(place))
-    on_hub = not os.path.isdir(place) and re.fullmatch(r"[\w.-]+/[\w.-]+", place) and not os.path.isdir(os.path.dirname(place))
+    named = re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place)
+    on_hub = named and not os.path.isdir(place) and not os.path.isdir(os.path.dirname(place))
     if not (on_hub or whole.is_checkpoint(place)):
         return open_run(place, step)[0]
     if step is not None:

@@ -37,9 +37,16 @@ def write_list(folder, name, values):
 
 
 def read_list(folder, name):
-    """Read it."""
-    with open(os.path.join(folder, name), encoding="utf-8") as file:
-        return json.load(file)
+    """Read it; a UserError for a file that is missing or broken."""
+    path = os.path.join(folder, name)
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+        if not isinstance(found, list):
+            raise ValueError(f"a {type(found).__name__}")
+        return found
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as a JSON list ({error}): it belongs to the run; restore it.") from error
 
 
 def text_tower(settings, maker, dtype, places, kept=None, beside=None):

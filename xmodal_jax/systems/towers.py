@@ -5,6 +5,7 @@ config.model.image = dict(name="vit", init="google/vit-base-patch16-224", freeze
 
 import dataclasses
 import os
+import re
 from typing import Any
 
 import jax
@@ -13,7 +14,9 @@ from ml_collections import ConfigDict
 
 from xmodal_jax.config import build, choose, defaults
 from xmodal_jax.errors import UserError
-from xmodal_jax.interop.pretrained import module_of, open_checkpoint, read_settings
+from xmodal_jax.interop.pretrained import fetch, module_of, open_checkpoint, read_config, read_settings
+from xmodal_jax.interop.processing import FILE, MODEL_TYPES, OUTER_FILE, ImageProcessor
+from xmodal_jax.interop.processing import defaults as usual
 from xmodal_jax.interop.trees import leaves, nest
 from xmodal_jax.models.backbones.beit import BEiT
 from xmodal_jax.models.backbones.bert import BERT
@@ -60,6 +63,31 @@ def section(table, name, init, settings, where):
     # What follows from the rest of the config.
     derived = "style grid vocabulary positions end cross labels codes places given".split()
     return ConfigDict({"name": name, "init": "", "freeze": ()} | {key: own[key] for key in own if key not in derived})
+
+
+def inputs_of(init, size=0, otherwise=0, whole=False):
+    """What the image encoder of a checkpoint sees, of its folder or name, by the image processor beside it, else by the usual
+    one of its kind: `ImageProcessor.as_square`.
+
+    size: pixels in place of its own; otherwise: pixels where no processor says them (0: the model's own); whole: a CLIP, which
+    must be there. {} of another that is not there: the model that is made of the config says so.
+    """
+    try:
+        folder = fetch(init)
+    except UserError:
+        if whole:
+            raise
+        return {}
+    config = read_config(folder)
+    if whole and config.model_type != "clip":
+        raise UserError(f"{init} holds a {config.model_type}, not a whole CLIP.")
+    own = getattr(getattr(config, "vision_config", config), "image_size", None)
+    own = own if isinstance(own, int) else 0  # what it has positions for goes before what its processor makes
+    if any(os.path.exists(os.path.join(folder, name)) for name in (FILE, OUTER_FILE)):
+        return ImageProcessor.from_folder(folder).as_square(size or own)
+    kind = re.sub("_?vision_model$", "", config.model_type)
+    logging.info("%s has no %s: its pixels are taken to be the usual ones of a %s", init, FILE, kind)
+    return usual(kind if kind in MODEL_TYPES else "vit").as_square(size or otherwise or own)
 
 
 def tower(settings, table, field, dtype, kept=None, fixed=None, changes=None, image_size=None, beside=None):

@@ -3,6 +3,7 @@
 import json
 import os
 
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -10,13 +11,14 @@ import xmodal_jax
 from xmodal_jax.compress import int8
 from xmodal_jax.config import choose, to_json
 from xmodal_jax.errors import UserError
+from xmodal_jax.interop.files import tensors_of
 from xmodal_jax.interop.pretrained import fetch
 from xmodal_jax.interop.processing import read_json
 from xmodal_jax.interop.trees import leaves, nest
 from xmodal_jax.systems import kept
 from xmodal_jax.systems.card import model_card
 from xmodal_jax.systems.export import new_folder, processor_of
-from xmodal_jax.systems.model import build_model
+from xmodal_jax.systems.model import build_model, shapes_of
 
 WEIGHTS = {"float32": False, "int8": True}  # whether matrices are stored in eight bits
 TYPE = "xmodal_jax"  # model_type of config.json
@@ -72,8 +74,6 @@ def without_places(value):
 
 def read(name_or_folder):
     """-> (Built, parameters, step) of a folder that `write` wrote, or of its name on the hub."""
-    from safetensors.flax import load_file
-
     folder = fetch(name_or_folder)
     about = read_json(folder, "config.json")
     if about.get("model_type") != TYPE:
@@ -81,6 +81,23 @@ def read(name_or_folder):
             f"{name_or_folder} is no whole model of xmodal_jax (model_type {about.get('model_type')!r}). Single encoders and "
             "decoders of the public formats are read by xmodal_jax.interop.pretrained.load_pretrained."
         )
-    built = build_model(ConfigDict(about["config"]), kept=folder)
-    params = nest(load_file(os.path.join(folder, "model.safetensors")))
-    return built, int8.restored(params), about["step"]
+    found = tensors_of(folder)
+    try:
+        built, step = build_model(ConfigDict(about["config"]), kept=folder), int(about["step"])
+        params = int8.restored(nest({path: jnp.asarray(tensor.read()) for path, tensor in found.items()}))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{name_or_folder}: its config.json and model.safetensors make no model ({type(error).__name__}: {error}); fetch "
+            "them again."
+        ) from error
+    if built.materialised is None:
+        check(name_or_folder, params, shapes_of(built.model, built.maker))
+    return built, params, step
+
+
+def check(place, params, shapes):
+    """Raise a UserError where arrays are missing, left over or of another shape than the model's."""
+    ours, theirs = ({path: array.shape for path, array in leaves(tree).items()} for tree in (shapes, params))
+    if different := sorted(path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)):
+        told = ", ".join(f"{path} ({theirs.get(path)} for {ours.get(path)})" for path in different[:5])
+        raise UserError(f"{place}: {len(different)} arrays do not fit the config: {told}.")

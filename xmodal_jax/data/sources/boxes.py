@@ -9,11 +9,14 @@ def fit_box(box, width: float, height: float, mode: str) -> list[float] | None:
 
     None if nothing of it is left inside the crop.
     """
+    mode, _, larger = mode.partition("-")  # "crop-bicubic-256/224": the centre of a larger square
+    zoom = [int(part) for part in larger.split("-")[1].split("/")] if larger.count("-") else [1, 1]
     side = max(width, height) if mode == "pad" else min(width, height)
     across, down = (width, height) if mode == "resize" else (side, side)
     left, top = (0.0, 0.0) if mode == "resize" else ((width - side) / 2, (height - side) / 2)
     x0, y0, x1, y1 = box
     fitted = [(x0 - left) / across, (y0 - top) / down, (x1 - left) / across, (y1 - top) / down]
+    fitted = [(value - 0.5) * zoom[0] / zoom[1] + 0.5 for value in fitted] if zoom[0] != zoom[1] else fitted
     fitted = [min(1.0, max(0.0, value)) for value in fitted]
     return fitted if fitted[2] > fitted[0] and fitted[3] > fitted[1] else None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from xmodal_jax.data.images import MODES, ImageError, decode_image
+from xmodal_jax.data.images import ImageError, check_mode, decode_image
 from xmodal_jax.data.sources.places import read_regular
 from xmodal_jax.errors import UserError, printable
 
@@ -48,8 +48,10 @@ class ImageTextSource:
         file_bytes: bool = False,
         max_bad_fraction: float = 0.05,
     ):
-        if mode not in MODES:
-            raise UserError(f"mode={mode!r}: must be one of {', '.join(MODES)}.")
+        try:
+            check_mode(mode)
+        except ValueError as error:
+            raise UserError(f"{error}.") from None
         self.name, self.lang, self.size, self.mode = name, lang, size, mode
         self.file_bytes, self.max_bad_fraction = file_bytes, max_bad_fraction
         self.bad: dict[int, str] = {}
