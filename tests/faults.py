@@ -138,7 +138,7 @@ def memory(bench, tried):
         tried.add(kept, "all kept" + (", a paragraph" if is_paragraph(status, text, "memory|cannot be read now") else ""), text)
 
 
-@fault("evaluate, load and export of a finished run, also when every read fails", "the run is byte for byte what it was")
+@fault("evaluate and load of a finished run, also when every read fails", "the run is byte for byte what it was")
 def readers(bench, tried):
     from xmodal_jax import api
     from xmodal_jax.errors import UserError
