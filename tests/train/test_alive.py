@@ -1,6 +1,10 @@
 """What processes of a run agree on, and how a lost one is named: by threads that share a store of keys, as processes do."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -178,6 +182,38 @@ def test_the_first_one_is_missed_by_the_others(ended):
     until(lambda: len(ended) == 2)
     assert all("Process 0 of 3 of this run, which the others meet at, was lost" in paragraph for _, paragraph in ended)
     assert all(one.ended for one in running)
+
+
+MEMBER = """
+import os, sys, time, jax
+from xmodal_jax.train import alive
+address, index = sys.argv[1], int(sys.argv[2])
+jax.distributed.initialize(address, 3, index, coordinator_bind_address=address)
+alive.start()
+alive.running()
+print("joined", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 2])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_process_is_named_by_the_others_which_end(victim, number):
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{door.getsockname()[1]}"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": os.environ | {"JAX_PLATFORMS": "cpu"}}
+    members = [subprocess.Popen([sys.executable, "-c", MEMBER, address, str(index)], **pipes) for index in range(3)]
+    try:
+        assert [member.stdout.readline() for member in members] == ["joined\n"] * 3
+        members[victim].send_signal(number)
+        for member in members[:victim] + members[victim + 1 :]:
+            told = " ".join(member.communicate(timeout=60)[1].split())
+            assert member.returncode == 2 and f"Error: Process {victim} of 3 of this run" in told, told
+    finally:
+        for member in members:
+            member.kill()
 
 
 def test_whether_the_first_one_is_there():

@@ -17,7 +17,7 @@ import time
 from xmodal_jax.errors import tell
 
 BEAT = 1.0  # seconds
-SILENCE = 9.0  # seconds after which a process counts as lost
+SILENCE = 7.0  # seconds after which a process counts as lost
 PATIENT = 25.0  # the same before it is in its loop: reading a large file of captions can hold all its threads up
 JAX_SILENCE = 100  # seconds, of JAX's own watch
 PREFIX, VERDICT = "xmodal/alive/", "xmodal/lost"
