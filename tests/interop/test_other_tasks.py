@@ -64,6 +64,16 @@ def test_vilt_is_read_with_each_of_its_heads(name, tmp_path, rng):
     np.testing.assert_array_equal(pretrained.params["text_embed"]["words"]["embedding"], table)
 
 
+def test_a_blip_that_writes_with_words_of_its_own_is_refused(tmp_path, rng):
+    config = transformers.BlipConfig(
+        text_config={**TEXT, "encoder_hidden_size": 24, "tie_word_embeddings": False}, vision_config=PICTURE, projection_dim=8
+    )
+    config.tie_word_embeddings = False
+    randomise(transformers.BlipForConditionalGeneration(config), rng).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="tie_word_embeddings"):
+        load_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "reason"),
     [

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from xmodal_jax.interop.bert import PARTS as TEXT_PARTS
 from xmodal_jax.interop.bert import example as ids
 from xmodal_jax.interop.clip import inside
-from xmodal_jax.interop.families import Family, grid_of, pair, settings
+from xmodal_jax.interop.families import Family, grid_of, pair, refuse_untied, settings
 from xmodal_jax.interop.layout import DENSE, FLAT, Entry, array, dense, norm, patches, side_by_side, stack
 from xmodal_jax.models.blip import BLIP, BlipText, BlipVision
 
@@ -22,6 +22,8 @@ def text_module(config, dtype, **more):
 
 def module(config, groups, dtype="float32", **more):
     text, read = config.text_config, {"dual", "reads"} & set(groups)
+    for part in (config, text):
+        refuse_untied(part, groups)
     return BLIP(
         BlipVision(
             patch=config.vision_config.patch_size, grid=grid_of(config.vision_config), dtype=dtype,
