@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from xmodal_jax import COMMANDS, cli
+from xmodal_jax import COMMANDS, cli, guide
 from xmodal_jax.config import config_files, explained, load_config
 from xmodal_jax.errors import UserError
 
@@ -20,7 +20,7 @@ def help_of(*arguments):
 
 
 def test_all_configs_are_listed_with_their_arguments():
-    told = cli.to_choose()
+    told = guide.to_choose()
     for name in config_files():
         known = explained(name, "debug")[1]
         line = told.split(f"{name}: ")[1].split("configs/")[0].split("main settings")[0]
@@ -29,7 +29,7 @@ def test_all_configs_are_listed_with_their_arguments():
 
 def test_the_main_settings_are_settings():
     config = load_config("configs/caption.py", "debug")
-    for name in cli.MAIN.replace("(bfloat16, float32)", "").split(","):
+    for name in guide.MAIN.replace("(bfloat16, float32)", "").split(","):
         section = config
         for part in name.strip().split("."):
             assert part in section, name
@@ -38,7 +38,7 @@ def test_the_main_settings_are_settings():
 
 @pytest.mark.parametrize("name", sorted(config_files()))
 def test_a_config_is_told_with_its_arguments_and_settings(name):
-    told = cli.chosen(name, "debug")
+    told = guide.chosen(name, "debug")
     _, known, config = explained(name, "debug")
     assert all(f"{argument}={value}" in told.replace("\n    ", " ") for argument, value in known.items())
     assert "debug=True" in told and f"total_steps={config.total_steps}" in told and "learning_rate=" in told
@@ -51,7 +51,7 @@ def test_a_wrong_config_is_told_by_help_too(monkeypatch, capsys):
         cli.run(None, "Use.")
     assert ended.value.code == 2 and "no config file" in capsys.readouterr().err
     with pytest.raises(UserError, match="methd"):
-        cli.chosen("configs/caption.py", "methd=vae")
+        guide.chosen("configs/caption.py", "methd=vae")
 
 
 def test_help_of_training_with_a_config():

@@ -1,23 +1,21 @@
 """What all entry points share: flags, one-paragraph errors, the compilation cache. JAX is loaded when it is needed."""
 
-import ast
 import errno
 import functools
 import logging as stdlib_logging
 import os
 import signal
-import socket
 import sys
-import textwrap
-import time
 import traceback
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from xmodal_jax import COMMANDS, malloc, stopping
-from xmodal_jax.config import config_files, explained, find_config, load_config, unknown
+from xmodal_jax import malloc, stopping
+from xmodal_jax.config import find_config, load_config, unknown
 from xmodal_jax.errors import UserError, printable, tell
+from xmodal_jax.guide import CONFIG_FLAGS, config_of, guide
+from xmodal_jax.joining import is_joined, is_lost, join_processes, leave_others
 
 flags.DEFINE_bool(
     "distributed",
@@ -26,14 +24,6 @@ flags.DEFINE_bool(
     "JAX_NUM_PROCESSES and JAX_PROCESS_ID are set.",
 )
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
-
-CONFIG_FLAGS = ("--config", "-config")
-WIDTH = 118  # of what --help prints
-ALWAYS = "  --distributed, --traceback, --flagfile=FILE, --helpfull: of every command"
-MAIN = (
-    "total_steps, batch_size, accumulate, optimizer.learning_rate, seed, precision (bfloat16, float32), data.source, "
-    "examples.image_size, eval_every, checkpoint_every, keep_checkpoints, log_every, init, mesh.data"
-)
 
 
 def run(main, usage, config=None, words=False):
@@ -104,55 +94,6 @@ def as_printable(record):
     return True
 
 
-def guide(usage, argv):
-    """What --help prints, one screen: a command's use and flags; arguments and settings of the config that is given, else the
-    config files, their arguments and the main settings; the other commands."""
-    own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name != "config"]
-    told = [line_of(f"--{flag.name}", flag.help) for flag in own]
-    file = config_of(argv) if "config" in flags.FLAGS else None
-    configs = chosen(*file.partition(":")[::2]) if file else to_choose()
-    commands = f"commands (xmodal COMMAND --help):\n{filled(', '.join(COMMANDS))}"
-    return "\n\n".join([usage.strip(), "\n".join(["flags:", *told, ALWAYS]), configs, commands])
-
-
-def line_of(name, told):
-    """A name and what it is, on one line or a few."""
-    return textwrap.fill(f"{name:22} {told}", WIDTH, initial_indent="  ", subsequent_indent=" " * 25)
-
-
-def filled(text):
-    return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
-
-
-def chosen(file, given):
-    """Arguments and settings of a config file."""
-    doc, known, config = explained(file, given)
-    head, _, told = doc.partition("\n\nArguments")
-    plain = {name: value for name, value in config.items() if not hasattr(value, "keys")}
-    lines = [
-        f"configs/{os.path.basename(file)}: {head.partition(chr(10))[0]}",
-        f"arguments, --config=FILE:NAME=VALUE,...{told}",
-        filled("here: " + ", ".join(f"{name}={value}" for name, value in known.items())),
-        "settings, --config.NAME=VALUE:",
-        filled(", ".join(f"{name}={value}" for name, value in plain.items())),
-    ]
-    for name in (name for name in config if name not in plain):
-        settings = [f"{key}={value}" if not hasattr(value, "keys") else key for key, value in config[name].items()]
-        lines.append("  " + textwrap.shorten(f"{name}.: " + ", ".join(settings), WIDTH, placeholder=" ..."))
-    return "\n".join(lines)
-
-
-def to_choose():
-    """The config files that come with the library, their arguments, and the main settings of all; nothing of them is run."""
-    lines = ["configs of training, --config=FILE:ARGUMENT=VALUE,... (FILE with --help tells all of it):"]
-    for name, file in sorted(config_files().items()):
-        with open(file, encoding="utf-8") as source:
-            tree = ast.parse(source.read())
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "parse_arg"]
-        lines.append(filled(f"{name}: {', '.join(argument.arg for call in calls for argument in call.keywords)}"))
-    return "\n".join([*lines, "main settings of training, --config.NAME=VALUE:", filled(MAIN)])
-
-
 def parse(argv, config=None):
     """absl's own parser, but for how a mistake is told and where config files are looked for; config: the default one."""
     try:
@@ -189,13 +130,6 @@ def with_config(argv, default=None):
     return argv
 
 
-def config_of(argv):
-    """The FILE[:ARGS] that --config=FILE or --config FILE names, or None."""
-    apart = [value for flag, value in zip(argv, argv[1:], strict=False) if flag in CONFIG_FLAGS]
-    joined = [one.partition("=")[2] for one in argv if one.partition("=")[0] in CONFIG_FLAGS and "=" in one]
-    return next(iter([*joined, *apart]), None)
-
-
 def no_space(error):
     """Whether a disk is full, or a file may not grow further."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -207,27 +141,6 @@ def no_memory(error):
     return isinstance(error, MemoryError) or any(
         sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "bad_alloc", "Out of memory", "Cannot allocate memory")
     )
-
-
-def is_lost(error):
-    """Whether an error tells that another process of this run cannot be reached."""
-    signs = ("Gloo", "Connection reset by peer", "Connection closed by peer", "coordination service", "NCCL", "UNAVAILABLE")
-    return is_joined() and any(sign in str(error) for sign in signs)
-
-
-def leave_others(reason, wait=False):
-    """Where this is one of several processes, tell the others why it ends, or None: as it should.
-
-    wait: another one was lost; it will be named in a moment, and then this process ends where it waits.
-    """
-    if not is_joined():
-        return
-    from xmodal_jax.train import alive
-
-    if alive.here is not None:
-        if wait:
-            time.sleep(alive.SILENCE + 3 * alive.BEAT)
-        alive.here.leave(reason)
 
 
 def explain(error):
@@ -275,54 +188,6 @@ def unknown_key():
                 return unknown(f"config key {'.'.join(path[:depth])!r}", name, section)
             section = section[name]
     return None
-
-
-def join_processes():
-    """Join the other processes of this run, where it has any; only the first one tells how it goes."""
-    import jax
-
-    named = "JAX_COORDINATOR_ADDRESS" in os.environ
-    if not (named or flags.FLAGS.distributed):
-        return
-    try:
-        count, index = (
-            int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-        )
-        address = os.environ.get("JAX_COORDINATOR_ADDRESS")
-        jax.distributed.initialize(num_processes=count, process_id=index, coordinator_bind_address=door(address))
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            f"The processes of this run do not find each other ({str(error).splitlines()[0][:300]}): set "
-            "JAX_COORDINATOR_ADDRESS (HOST:PORT), JAX_NUM_PROCESSES and JAX_PROCESS_ID for each, or use the scripts in launch/."
-        ) from error
-    from xmodal_jax.train import alive
-
-    alive.start()
-    if jax.process_index():
-        logging.set_verbosity(logging.WARNING)
-
-
-def door(address):
-    """HOST:PORT that the first process listens at: the address that it is given, where that is one of this machine's own.
-
-    None leaves it to JAX, which takes JAX_COORDINATOR_BIND_ADDRESS or, without it, every interface.
-    """
-    if not address or "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
-        return None
-    host, _, port = address.rpartition(":")
-    try:
-        for family, kind, _, _, place in socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM):
-            with socket.socket(family, kind) as probe:
-                probe.bind((place[0], 0))
-            return f"[{place[0]}]:{port}" if family == socket.AF_INET6 else f"{place[0]}:{port}"
-    except (OSError, ValueError):
-        pass
-    return None
-
-
-def is_joined():
-    """Whether this is one of several processes, which would wait for each other at their end."""
-    return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
 
 
 def use_compilation_cache():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.train import small_config
-from xmodal_jax import cli, files
+from xmodal_jax import cli, files, joining
 from xmodal_jax.errors import UserError
 from xmodal_jax.train import checksums, fingerprint, loop, watchdog, workdir
 from xmodal_jax.train.lock import locked
@@ -236,12 +236,12 @@ def test_what_a_machine_lacks_is_explained():
 
 def test_the_coordinator_listens_at_its_own_address_alone(monkeypatch):
     monkeypatch.delenv("JAX_COORDINATOR_BIND_ADDRESS", raising=False)
-    assert cli.door("127.0.0.1:4711") == "127.0.0.1:4711"
-    assert cli.door("localhost:4711") in ("127.0.0.1:4711", "[::1]:4711")
-    assert cli.door("203.0.113.7:4711") is None  # not of this machine
-    assert cli.door(None) is None
+    assert joining.door("127.0.0.1:4711") == "127.0.0.1:4711"
+    assert joining.door("localhost:4711") in ("127.0.0.1:4711", "[::1]:4711")
+    assert joining.door("203.0.113.7:4711") is None  # not of this machine
+    assert joining.door(None) is None
     monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", "0.0.0.0:1")
-    assert cli.door("127.0.0.1:4711") is None
+    assert joining.door("127.0.0.1:4711") is None
 
 
 def test_fingerprints_are_arrays_of_two_numbers_an_example():
