@@ -19,7 +19,9 @@ from xmodal_jax.data.examples import (
     shift_right,
     with_end,
 )
+from xmodal_jax.data.masking import ATTRIBUTE
 from xmodal_jax.data.sources.scenes import Scenes
+from xmodal_jax.data.sources.scenes.drawing import COLORS
 from xmodal_jax.errors import UserError
 
 COUNT = 300
@@ -151,6 +153,19 @@ def test_bytes_of_named_words_and_gaps_are_told_what_they_name(examples):
         assert set(row["text_names"][named]) <= known
         gaps += named.sum()
     assert gaps > COUNT / 2
+
+
+def test_what_things_are_like_is_masked_and_named_but_looked_for_nowhere():
+    """Colours are gaps like others and stand among the names; neither their bytes nor their gaps are to be told by a map."""
+    source = Scenes(lang="en", attributes=True, fields=("image", "captions"))
+    make, colours, gaps = ExampleMaker(ByteExamples(third=0, gloss=0, caption_share=0, answer_share=0)), 0, 0
+    red = {bucket(ATTRIBUTE + color) for color in COLORS}
+    for i in range(40):
+        row = make(source[i], i)
+        assert not red & set(row["caption_names"]) and not red & set(row["text_names"])
+        colours += bool(red & set(row["names"]))
+        gaps += bool((row["text"] >= 259).any() and (row["text_names"] < 0).all())
+    assert colours > 20 and gaps > 3
 
 
 def test_shares_of_tasks_are_those_of_the_config(examples):

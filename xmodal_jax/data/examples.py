@@ -241,9 +241,11 @@ class ExampleMaker:
         return found
 
     def _spoken(self, example, caption, mentions):
-        """For each byte of a caption the hash bucket of the thing that its word names, int32 [C], -1 for the others."""
+        """For each byte of a caption the hash bucket of the thing that its word names, int32 [C], -1 for the others. What a
+        thing is like stands where it stands: had one vector to tell both, the two would part, and the maps of words with them.
+        """
         names = np.full(self.config.caption_length, -1, np.int32)
-        for entity in self._entities(example, caption, mentions):
+        for entity in (one for one in self._entities(example, caption, mentions) if one.is_thing):
             start, end = (len(caption[:at].encode("utf-8", errors="replace")) for at in (entity.start, entity.end))
             names[start:end] = bucket(entity.name)
         return names
@@ -259,7 +261,8 @@ class ExampleMaker:
         if not chosen:
             return None
         spans, names = [(e.start, e.end) for e in chosen], [e.name for e in chosen]
-        masked = masking.append_text(masking.Masked(), text, spans, 0, mask_span=config.mask_span, names=names)
+        things = [e.thing for e in chosen]
+        masked = masking.append_text(masking.Masked(), text, spans, 0, mask_span=config.mask_span, names=things)
         if target_bytes(masked) > config.target_length or len(masked) > config.text_length:
             return None
         want_third, want_gloss = rng.random() < config.third, rng.random() < config.gloss
@@ -292,7 +295,7 @@ class ExampleMaker:
         hits = masking.related_entities(self._entities(example, text, mention), names, related)
         if hits and len(masked.words) + len(hits) <= byte_ids.SENTINELS:
             spans = [(e.start, e.end) for e in hits]
-            self._append_if_fits(masked, text, spans, 1, names=[e.name for e in hits])
+            self._append_if_fits(masked, text, spans, 1, names=[e.thing for e in hits])
 
     def _append_gloss(self, masked, example, captions, word):
         """Claims 6, 7: the best sense's gloss as its own segment; whatever is masked elsewhere is masked inside it too."""

@@ -26,6 +26,11 @@ class Entity:
     def is_thing(self):
         return not self.name.startswith(ATTRIBUTE)
 
+    @property
+    def thing(self):
+        """The thing that it names, "" where it names none."""
+        return self.name if self.is_thing else ""
+
 
 @dataclasses.dataclass
 class Masked:
