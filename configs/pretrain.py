@@ -90,8 +90,8 @@ def ground(config, size):
     config.model.update({"grounded": True, "association_heads": size["heads"], "coverage": True, "pointer": True, **blocks})
     config.objectives.update({"grounding": {"weight": 2.0}, "contrastive": {"weight": 1.0}, "generation": {"weight": 1.0}})
     if config.data.source == "scenes":
-        config.data.update({"attributes": True, "styles": ("flat", "cut", "pastel", "motley", "line")})
-        config.examples.update({"caption_share": 0.2, "answer_share": 0.3, "mask_most": 3})
+        config.data.styles = ("flat", "cut", "pastel", "line")
+        config.examples.update({"caption_share": 0.2, "answer_share": 0.3})
         config.objectives.answer_bytes = {"weight": 1.0}
     config.optimizer.update({"name": "muon", "learning_rate": 3e-3})
 
