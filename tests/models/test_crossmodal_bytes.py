@@ -85,7 +85,7 @@ def test_claim_4_association_is_its_closed_form(tiny, out, call):
     own = {name: np.asarray(params["associate"][name]["kernel"], np.float64) for name in ("q", "k", "v")}
     text = np.asarray(np.random.default_rng().normal(size=told.shape), np.float32)
     bound = model.bind({"params": params})
-    y, association, _ = bound.associate(text, seen.astype(np.float32), out["second"].mask)
+    y, association, _ = bound.associate(text, out["text"].mask, seen.astype(np.float32), out["second"].mask)
     scores = (text @ own["q"]) @ np.swapaxes(seen @ own["k"], 1, 2) / np.sqrt(16)
     expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     close(association, expected, 1e-4)

@@ -132,7 +132,7 @@ def test_a_bucket_is_no_folder():
 def test_folder_of_another_config_is_refused(whole_run):
     config = small_config()
     config.optimizer.learning_rate = 0.5
-    with pytest.raises(UserError, match="optimizer.learning_rate: 0.002 there, 0.5 now"):
+    with pytest.raises(UserError, match="optimizer.learning_rate: 0.003 there, 0.5 now"):
         loop.train(recipe.make(config), whole_run[0])
 
 

@@ -223,7 +223,7 @@ def pictures_of(pattern: str) -> list[str]:
         )
         files = [file for file in walked if os.path.isfile(file)]
         if not files:
-            raise UserError(f"{pattern}: no picture is in this folder.")
+            raise UserError(f"--images={pattern!r}: no picture is in this folder.")
         return files
     found = [path] if os.path.lexists(path) else sorted(glob.glob(path))
     files = [file for file in found if os.path.isfile(file)]
@@ -231,7 +231,8 @@ def pictures_of(pattern: str) -> list[str]:
         if file not in files:
             logging.warning("passed over: %s is %s.", printable(file), "a folder" if os.path.isdir(file) else "no regular file")
     if not files:
-        raise UserError(f"{pattern}: no file matches." if not found else f"{pattern}: only folders match, or no regular files.")
+        reason = "only folders match, or no regular files" if found else "no file matches"
+        raise UserError(f"--images={pattern!r}: {reason}.")
     return files
 
 
