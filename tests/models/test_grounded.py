@@ -88,7 +88,7 @@ def test_the_decoder_is_told_the_gap_that_it_fills(case, call):
     """Written byte by byte the same as at once; told is what the last sentinel's gap takes up, before it the text's mean."""
     model, params, batch = case
     second = call(model, "encode_image", params, batch["second"], batch["second_length"])
-    inputs = np.array([[0, 70, byte_ids.sentinel(1), 71, 72, byte_ids.sentinel(0), 73]] * 3, np.int32)
+    inputs = np.array([[0, 70, byte_ids.sentinel(0), 71, 72, byte_ids.sentinel(1), 73]] * 3, np.int32)
     text = call(model, "encode_text", params, batch["text"], batch["segments"])
     fused = call(model, "fuse", params, text, second)
     whole, _ = call(model, "decode", params, inputs, fused)
@@ -99,7 +99,7 @@ def test_the_decoder_is_told_the_gap_that_it_fills(case, call):
     np.testing.assert_allclose(np.concatenate(steps, 1), whole, rtol=1e-4, atol=1e-4)
     if not model.pointer:
         return
-    np.testing.assert_array_equal(filled(inputs[:1])[0], [-1, -1, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(filled(inputs[:1])[0], [-1, -1, 0, 0, 0, 1, 1])
 
     def found(taken):
         return call(model, "decode", params, inputs, fused.replace(taken=taken))[0]
@@ -110,7 +110,7 @@ def test_the_decoder_is_told_the_gap_that_it_fills(case, call):
     moved[:, 3] += 1 / weights[:, 3, None]
     moved[:, 4] -= 1 / weights[:, 4, None]  # neither gap, and the same mean
     np.testing.assert_allclose(found(moved), whole, rtol=1e-3, atol=1e-3)
-    for token, first in ((5, 2), (2, 5)):  # the gap of sentinel 1, which is filled from place 2 on, and that of sentinel 0
+    for token, first in ((2, 2), (5, 5)):  # the gap of sentinel 0, which is filled from place 2 on, and that of sentinel 1
         other = np.asarray(fused.taken).copy()
         other[:, token] += 1 / weights[:, token, None]
         other[:, 4] -= 1 / weights[:, 4, None]
