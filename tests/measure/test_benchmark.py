@@ -111,7 +111,7 @@ def test_text_of_figures():
 def test_a_benchmark_of_a_tiny_config(monkeypatch, tmp_path):
     monkeypatch.setitem(benchmark.MATMUL, "cpu", 64)
     config = small_config.get_config()
-    config.batch_size = 2
+    config.batch_size, config.optimizer.name = 2, "adamw"  # which keeps two moments of every parameter
     kept = []
     found = benchmark.measure(config, 3, 1, str(tmp_path), keep=lambda found: kept.append(dict(found)))
     assert kept == [found | {"costliest_operations": None}]
