@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xmodal_jax.data.masking import ATTRIBUTE
 from xmodal_jax.data.sources.scenes import Scenes, scene_senses
-from xmodal_jax.data.sources.scenes.drawing import COLORS, STYLES, rasterise
+from xmodal_jax.data.sources.scenes.drawing import COLORS, rasterise
 from xmodal_jax.data.sources.scenes.figures import FIGURES
 from xmodal_jax.data.sources.scenes.korean import PARTICLES
 from xmodal_jax.data.sources.scenes.language import captions
@@ -381,53 +380,3 @@ def test_wrong_settings_are_named(wrong):
         Scenes(**wrong)
     with pytest.raises(IndexError):
         Scenes(count=3)[3]
-
-
-# ---- styles
-
-
-def test_a_style_changes_what_things_look_like_and_nothing_else():
-    plain, fields = Scenes(split="val", fields=FIELDS), ("captions", "mentions", "questions", "statements")
-    for style in set(STYLES) - {"flat"}:
-        other = plain.in_style(style)
-        one, same = plain[3], other[3]
-        assert all(one[name] == same[name] for name in fields) and np.abs(one["image"] - same["image"].astype(float)).mean() > 1
-        assert np.array_equal(pickle.loads(pickle.dumps(other))[3]["image"], same["image"])
-        assert [item["text"] for item in other.sense_items(16)] == [item["text"] for item in plain.sense_items(16)]
-    assert plain.styles == ("flat",)
-
-
-def test_every_scene_has_one_of_several_styles_by_its_number():
-    mixed = Scenes(styles=("cut", "line"), cache=True)
-    for i in range(8):
-        assert mixed.scene(i).style in ("cut", "line")
-        assert np.array_equal(mixed[i]["image"], Scenes().in_style(mixed.scene(i).style)[i]["image"])
-    assert len({mixed.scene(i).style for i in range(8)}) == 2
-    assert mixed.variant(*next((i, key) for i in range(9) for key in FAMILY[mixed.scene(i).objects[0].key]))["image"].any()
-
-
-@pytest.mark.parametrize("style", STYLES)
-def test_things_differ_in_every_style(style):
-    drawn = {key: rasterise(key, "blue", 26, style).astype(float) for key in KEYS}
-    shown = {key: np.where(rgba[..., 3:] > 127, rgba[..., :3], 255) for key, rgba in drawn.items()}
-    for key in KEYS:
-        for other in KEYS:
-            assert key == other or np.abs(shown[key] - shown[other]).mean() > 4, (key, other)
-
-
-def test_attributes_mention_the_colours_too():
-    plain, told = Scenes(split="val"), Scenes(split="val", attributes=True)
-    words = {lang: {c: {grammar.colors[c], grammar.color_nouns[c]} for c in COLORS} for lang, grammar in GRAMMARS.items()}
-    seen = set()
-    for i in range(60):
-        one, other = plain[i], told[i]
-        assert one["captions"] == other["captions"]
-        for text, own, more in zip(one["captions"], one["mentions"], other["mentions"], strict=True):
-            colours = [mention for mention in more if mention[2].startswith(ATTRIBUTE)]
-            assert [mention for mention in more if mention not in colours] == sorted(own) and more == sorted(more)
-            for start, end, name in colours:
-                seen.add(name)
-                assert any(word.startswith(text[start:end]) for word in words[one["lang"]][name.removeprefix(ATTRIBUTE)])
-            named = sum(text.count(min(pair, key=len)) for pair in words[one["lang"]].values())
-            assert len(colours) == named
-    assert len(seen) == len(COLORS)

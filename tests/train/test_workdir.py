@@ -248,3 +248,9 @@ def test_fingerprints_are_arrays_of_two_numbers_an_example():
     found = fingerprint.of(Source([("1", ["a"]), ("2", ["b"])]))
     assert found.dtype == np.uint64 and found.shape == (2, 2) and found[0, 0] != found[1, 0]
     assert not fingerprint.of([1, 2, 3]).any()
+
+
+def test_settings_that_are_no_more_are_left_out_at_the_value_that_means_what_is_done_now(tmp_path):
+    for rounds, kept in ((1, False), (2, True)):
+        (tmp_path / "config.json").write_text(json.dumps({"model": {"association_rounds": rounds, "width": 8}, "data": {}}))
+        assert ("association_rounds" in workdir.run_config(str(tmp_path)).model) is kept

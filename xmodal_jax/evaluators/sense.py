@@ -3,11 +3,8 @@
 Claims 5-7 and the point of the whole system. Source: spec "What must hold"; the metrics' names are stable.
 """
 
-import types
-
 import numpy as np
 
-from xmodal_jax.data.sources.scenes.emoji import emoji_items
 from xmodal_jax.decoding.byte_predictor import expressions
 from xmodal_jax.draw.blocks import Condition, Sample
 from xmodal_jax.errors import UserError
@@ -39,14 +36,12 @@ class SenseEvaluator:
 
     def __init__(self, recipe, count=256, rows=64, samples=12):
         self.inventories, self.rows, self.shown = recipe.maker.inventories, rows, samples
-        source = self.source(recipe.held_out)
-        offered = hasattr(source, "sense_items") and recipe.maker.config.second == "image"
-        made = source.sense_items(count, recipe.config.seed) if offered else []
+        made = self.made(recipe.held_out, count, recipe.config.seed) if recipe.maker.config.second == "image" else []
         self.items = [item for item in map(self._with_expressions, made) if item]
 
-    def source(self, held_out):
-        """Of the items."""
-        return held_out
+    def made(self, source, count, seed):
+        """The items that a source has."""
+        return source.sense_items(count, seed) if hasattr(source, "sense_items") else []
 
     def _with_expressions(self, item):
         inventory = self.inventories.get(item["lang"])
@@ -132,8 +127,8 @@ class UnseenSenseEvaluator(SenseEvaluator):
         self.style = style
         super().__init__(recipe, count, rows, samples)
 
-    def source(self, held_out):
-        return held_out.in_style(self.style) if hasattr(held_out, "in_style") else None
+    def made(self, source, count, seed):
+        return source.in_style(self.style).sense_items(count, seed) if hasattr(source, "in_style") else []
 
 
 class EmojiSenseEvaluator(SenseEvaluator):
@@ -142,9 +137,8 @@ class EmojiSenseEvaluator(SenseEvaluator):
     name = "sense_emoji"
 
     def __init__(self, recipe, path="", rows=64, samples=6):
-        self.path, self.size = path, recipe.maker.config.image_size
+        self.path = path
         super().__init__(recipe, 0, rows, samples)
 
-    def source(self, held_out):
-        offered = self.path and hasattr(held_out, "in_style")
-        return types.SimpleNamespace(sense_items=lambda *_: emoji_items(self.path, self.size)) if offered else None
+    def made(self, source, count, seed):
+        return source.emoji_items(self.path) if self.path and hasattr(source, "emoji_items") else []

@@ -123,24 +123,26 @@ def _flat(draw, figure, palette, unit):
     _cut(draw, figure, palette, unit)
 
 
+def _areas(draw, figure, unit, fill):
+    """Every part plain in the colour fill(role)."""
+    for role, kind, numbers in figure:
+        _paint(draw, kind, _shift(kind, numbers), unit, 0.0, (*fill(role), 255))
+
+
 def _cut(draw, figure, palette, unit):
     """Plain areas, as cut out of paper."""
-    for role, kind, numbers in figure:
-        _paint(draw, kind, _shift(kind, numbers), unit, 0.0, (*palette[role], 255))
+    _areas(draw, figure, unit, palette.__getitem__)
 
 
 def _pastel(draw, figure, palette, unit):
     """The same in chalk: pale."""
-    for role, kind, numbers in figure:
-        _paint(draw, kind, _shift(kind, numbers), unit, 0.0, (*_thin(palette[role], 0.35), 255))
+    _areas(draw, figure, unit, lambda role: _thin(palette[role], 0.35))
 
 
 def _motley(draw, figure, palette, unit):
     """Plain areas of many colours, the largest in the thing's own."""
-    others = list(COLORS.values())
-    for role, kind, numbers in figure:
-        fill = palette["m"] if role == "m" else others[(ord(role) + len(figure) + palette["m"][1]) % len(others)]
-        _paint(draw, kind, _shift(kind, numbers), unit, 0.0, (*fill, 255))
+    others, first = list(COLORS.values()), len(figure) + palette["m"][1]
+    _areas(draw, figure, unit, lambda role: palette["m"] if role == "m" else others[(ord(role) + first) % len(others)])
 
 
 def _line(draw, figure, palette, unit):

@@ -8,6 +8,7 @@ import numpy as np
 from xmodal_jax.data.images import encode_png
 from xmodal_jax.data.senses.inventory import Inventory
 from xmodal_jax.data.sources.scenes import drawing, english, korean, language, layout, sound, tasks
+from xmodal_jax.data.sources.scenes.emoji import emoji_items
 from xmodal_jax.data.sources.scenes.inventory import scene_inventory
 from xmodal_jax.data.sources.scenes.senses import sense_items
 from xmodal_jax.data.sources.scenes.things import FAMILY, LANGUAGES, THINGS
@@ -254,6 +255,10 @@ class Scenes:
     def sense_items(self, count: int, seed: int = 0) -> list[dict]:
         """At most `count` items of the sense evaluation, balanced over senses (see senses.py)."""
         return sense_items(self, count, seed)
+
+    def emoji_items(self, folder: str) -> list[dict]:
+        """The same of emoji, whose pictures lie in a folder (see emoji.py)."""
+        return emoji_items(folder, self.size)
 
 
 def _check(what: str, given: tuple, known: tuple) -> None:
