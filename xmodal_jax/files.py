@@ -1,9 +1,12 @@
-"""Files and folders that are written as a whole or not at all, and are on the disk once they have their name."""
+"""Files and folders that are written as a whole or not at all, and are on the disk once they have their name; what is read is
+a regular file."""
 
 import contextlib
+import errno
 import os
 import re
 import shutil
+import stat
 import uuid
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp$")  # what a killed process leaves behind ends so
@@ -74,6 +77,20 @@ def adding(folder):
         os.replace(os.path.join(part, name), os.path.join(folder, name))
     os.rmdir(part)
     sync_folder(folder)
+
+
+def read_regular(path, most=None):
+    """The bytes of a regular file. Raises OSError for anything else, which could block or never end, and for one of more than
+    `most` bytes."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "this is no regular file but a folder, a pipe or a device")
+    with open(descriptor, "rb") as file:
+        if most is not None and about.st_size > most:
+            raise OSError(errno.EFBIG, f"it has {about.st_size:,} bytes, more than the {most:,} that are read")
+        return file.read()
 
 
 def sync_folder(folder):

@@ -10,9 +10,10 @@ from tests.data.written import dump, lines, picture
 from xmodal_jax import cli
 from xmodal_jax.data.sources.captions import Captions
 from xmodal_jax.data.sources.coco import CocoCaptions
-from xmodal_jax.data.sources.places import Base, Places, given_path, pictures_of, read_regular
+from xmodal_jax.data.sources.places import Base, Places, given_path, pictures_of
 from xmodal_jax.data.sources.questions import Questions
 from xmodal_jax.errors import UserError, printable, tell
+from xmodal_jax.files import read_regular
 
 ALL = {"split_fractions": (1, 0, 0)}
 

@@ -10,13 +10,13 @@ import io
 import math
 import os
 import re
-import stat
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from xmodal_jax.data.formats import MAX_PIXELS, SUFFIXES, ImageError, decoded_at, open_image
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import read_regular
 
 __all__ = ["SUFFIXES", "ImageError", "decode_image", "encode_png", "file_of", "picture_of", "rgb_of", "size_of"]
 MODES = ("resize", "crop", "pad")
@@ -113,15 +113,9 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def _read(path: str | os.PathLike) -> bytes:
-    """The bytes of a regular file: no device, and no pipe, which would never end."""
+    """The bytes of a picture's file."""
     try:
-        about = os.stat(path)
-        if not stat.S_ISREG(about.st_mode):
-            raise ImageError(f"Image {os.fspath(path)}: this is no regular file but a folder, a pipe or a device.")
-        if about.st_size > MAX_FILE:
-            raise ImageError(f"Image {os.fspath(path)}: a file of {about.st_size:,} bytes is no picture.")
-        with open(path, "rb") as file:
-            return file.read(MAX_FILE)
+        return read_regular(path, MAX_FILE)
     except FileNotFoundError:
         raise ImageError(f"Image {os.fspath(path)}: there is no such file.") from None
     except (OSError, ValueError) as error:  # a ValueError: a zero byte in the name

@@ -15,12 +15,13 @@ from absl import logging
 from xmodal_jax.data.sources.contained import ContainedPictures, shards, split_of_shard
 from xmodal_jax.data.sources.image_text import Row
 from xmodal_jax.data.sources.listing import stated_split
-from xmodal_jax.data.sources.places import ADVICE, Base, Places, read_regular
+from xmodal_jax.data.sources.places import ADVICE, Base, Places
 from xmodal_jax.data.sources.records import IMAGE_FIELDS
 from xmodal_jax.data.sources.splits import FRACTIONS, SHARE, check_fractions, check_split, check_val_fraction
 from xmodal_jax.data.sources.tables import plain
 from xmodal_jax.data.sources.texts import caption_fields, texts_of
 from xmodal_jax.errors import UserError, printable
+from xmodal_jax.files import read_regular
 
 SUFFIXES = (".parquet", ".arrow")
 PICTURES = (*IMAGE_FIELDS, "images", "picture", "photo", "jpg", "png", "webp", "image_bytes", "image_data")

@@ -14,11 +14,12 @@ from xmodal_jax.data.images import ImageError, decode_image
 from xmodal_jax.data.senses.inventory import TableInventory
 from xmodal_jax.data.senses.words import UNSPACED, stop_words
 from xmodal_jax.data.sources import emoji_senses
-from xmodal_jax.data.sources.places import Base, Places, given_path, read_regular
+from xmodal_jax.data.sources.places import Base, Places, given_path
 from xmodal_jax.data.sources.records import read_text
 from xmodal_jax.data.sources.splits import check_fractions, check_split, hashed_split
 from xmodal_jax.data.sources.tables import LINE_ENDS
 from xmodal_jax.errors import UserError, printable
+from xmodal_jax.files import read_regular
 
 _PERSON = {
     "1F468": "P",

@@ -11,8 +11,8 @@ import numpy as np
 from absl import logging
 
 from xmodal_jax.data.images import ImageError, check_mode, decode_image
-from xmodal_jax.data.sources.places import read_regular
 from xmodal_jax.errors import UserError, printable
+from xmodal_jax.files import read_regular
 
 
 @dataclass(slots=True)

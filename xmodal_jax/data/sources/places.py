@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import glob
 import os
 import posixpath
-import stat
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -197,15 +195,6 @@ def check_list(file: Path, root: Path, allow_outside: bool) -> None:
     places = Places(root, allow_outside)
     if not allow_outside and not places.is_within(os.path.realpath(file)):
         raise UserError(f"{file}: this list is a link out of {root}. {ADVICE}")
-
-
-def read_regular(path: str | os.PathLike) -> bytes:
-    """The bytes of a regular file; OSError for anything else, which could block or never end."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "this is no regular file")
-        return file.read()
 
 
 def pictures_of(pattern: str) -> list[str]:

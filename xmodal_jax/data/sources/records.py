@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from xmodal_jax.data.sources.places import read_regular
 from xmodal_jax.data.sources.tables import LINE_ENDS, plain, table_rows
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import read_regular
 
 IMAGE_FIELDS = ("image", "file_name", "filename", "file", "filepath", "image_path", "path", "img", "image_name")
 CAPTION_FIELDS = (
