@@ -33,26 +33,31 @@ def magnitude(params, pair, p, multiple=0):
         lengths = {"qk": qkv[:, 0] + qkv[:, 1], "ff": sum(squares.values())[:, None]}
         ranks[name] = {group: jnp.argsort(jnp.argsort(-of, axis=-1), axis=-1) for group, of in lengths.items()}
 
-    def at(ratio):
+    ratios = np.linspace(0, 1, 201)
+    step, numbers = multiple or 1, {}  # {tower: {group: how many vectors of each head or MLP stay, of every ratio}}
+    for name in TOWERS:
+        sizes = {group: order.shape[-1] for group, order in ranks[name].items()}
+        numbers[name] = {group: np.round(ratios * size / step) * step for group, size in sizes.items()}
+
+    def at(numbers):
         structure = whole(pair)
         for name in TOWERS:
             for group in PRUNED:
-                order, step = ranks[name][group], multiple or 1
-                made = order < round(ratio * order.shape[-1] / step) * step
+                made = ranks[name][group] < numbers[name][group]
                 structure[name]["m"][group] = made.astype(jnp.float32).reshape(len(made), -1)
         return structure
 
-    ratios = np.linspace(0, 1, 201)
-    shares = [float(kept(at(ratio), pair)) for ratio in ratios]
+    shares = np.asarray(jax.jit(lambda numbers: jax.lax.map(lambda one: kept(at(one), pair), numbers))(numbers))
     if shares[0] > p:
         raise UserError(f"Pruning alone leaves {100 * shares[0]:.1f} % of the weights at least, more than {100 * p:.1f} %.")
-    best = int(np.argmin(np.abs(np.array(shares) - p)))
-    return constrained(at(ratios[best]), pair)
+    best = int(np.argmin(np.abs(shares - p)))
+    return constrained(at(jax.tree.map(lambda of: of[best], numbers)), pair)
 
 
 def layers(pair, p):
     """Whole layers of the vision stack that are those of the text stack, the deepest first; with blocks, whole text layers
     too, once all of these are: the nearest size that can be reached."""
+    share = jax.jit(lambda structure: kept(structure, pair))
     structure = fixed(whole(pair), pair)
     best, candidates = structure, []
     if pair.across:
@@ -61,6 +66,6 @@ def layers(pair, p):
     for tower, layer in candidates:
         s = jax.tree.map(lambda x, layer=layer: x.at[layer].set(0.0), structure[tower]["s"])
         structure = {**structure, tower: {**structure[tower], "s": s}}
-        if abs(float(kept(structure, pair)) - p) < abs(float(kept(best, pair)) - p):
+        if abs(float(share(structure)) - p) < abs(float(share(best)) - p):
             best = structure
     return constrained(best, pair)
