@@ -92,7 +92,8 @@ class Estimates:
         with jax.set_mesh(layout.make_mesh({"data": -1}, devices)):
             for remat in REMAT if planning.sections(config) else ("none",):
                 parts = recipe.make(with_remat(config, remat))
-                _, self.shapes = program.state_maker(parts, jax.sharding.get_mesh())
+                if not self.kept:  # recomputation changes no shape
+                    _, self.shapes = program.state_maker(parts, jax.sharding.get_mesh())
                 self.kept[remat] = kept_bytes(parts, self.shapes.params, 16) - kept_bytes(parts, self.shapes.params, 8)
                 self.kept[remat] /= 8
             self.flops = program.step_flops(parts, self.shapes) / config.batch_size

@@ -19,6 +19,7 @@ def state_maker(parts, mesh):
     """-> (function that makes a fresh state laid out over `mesh`; its ShapeDtypeStructs, which carry their shardings)."""
     batch = parts.example_batch(1)  # parameters do not depend on the rows
 
+    @jax.jit  # so that it is traced once, for the shapes and for the state
     def fresh():
         return init_state(
             parts.model, parts.optimizer, batch, parts.config.seed, parts.config.ema, parts.extended, parts.objectives
