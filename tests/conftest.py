@@ -15,7 +15,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # of this test run alone: what one test compiled, others and commands load
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="xmodal-test-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # small programs are the most, and loaded faster too
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,9 @@ from absl import flags
 from xmodal_jax import cli  # noqa: F401 - the flags that all commands have
 from xmodal_jax.models import CrossmodalBytes
 
-if jax.__version_info__ < (0, 11):  # a third of the compile time; XLA refuses flags that it does not know
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+if jax.__version_info__ < (0, 11):  # half of the compile time; XLA refuses flags that it does not know
+    quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}"
 
 T, S, C, SIZE, PATCH = 20, 10, 12, 16, 4  # bytes of text, target and caption; pixels of a picture and of a patch
 TINY = {
@@ -133,10 +134,17 @@ def trained(tmp_path_factory):
     return functools.partial(runs.trained, root.parent if "PYTEST_XDIST_WORKER" in os.environ else root)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def applied(model, method, words, params, arrays):
+    for place, word in words:
+        arrays.insert(place, word)
+    return model.apply({"params": params}, *arrays, method=method)
+
+
 def apply(model, method, params, *args):
-    """A module's method, compiled once per module and shapes."""
-    return model.apply({"params": params}, *args, method=method)
+    """A module's method, compiled once per module, shapes and words (texts and booleans) among the arguments."""
+    words = tuple((place, arg) for place, arg in enumerate(args) if isinstance(arg, str | bool))
+    return applied(model, method, words, params, [arg for arg in args if not isinstance(arg, str | bool)])
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from configs.zoo import ROWS, get_config
 from tests.conftest import random_params
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.objectives import ObjectivesEvaluator, swapped, without
-from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.sums import weighted
 from xmodal_jax.systems import recipe
@@ -57,20 +56,23 @@ def test_every_objective_is_told_on_held_out_pairs(run):
         assert 0 < found["chance"] <= 1 and np.isfinite(right)
 
 
-def test_what_a_loaded_model_offers(run, model, held_out):
+def test_what_a_loaded_model_offers(run, model, held_out, call):
     """Words for a blank and the probability of a pair, as the model's own parts give them."""
     assert model.verbs == ("fill",) and model.more == ("features", "match")
     pictures, text = [held_out[i] for i in range(3)], "this is a ___ dog"
     found = model.fill(pictures, text)
     ids, length = model.maker.caption(text.replace("___", model.maker.tokenizer.mask_token))
     place = int(np.flatnonzero(ids == model.maker.tokenizer.mask_token_id)[0])
+
+    def verb(name, *args):
+        return call(model.model, name, model.params, *args)
+
     for picture, (word, score) in zip(pictures, found, strict=True):
-        verbs = Verbs(model.model, model.params)
-        pair = verbs.fuse(verbs.encode_text(ids[None], length[None]), verbs.encode_image(picture["image"][None]), "both")
-        told = np.array(jax.nn.log_softmax(verbs.predict("words", pair.text)[0, place]))
+        pair = verb("fuse", verb("encode_text", ids[None], length[None]), verb("encode_image", picture["image"][None]), "both")
+        told = np.array(jax.nn.log_softmax(verb("predict", "words", pair.text)[0, place]))
         told[[model.maker.tokenizer.mask_token_id, model.maker.end]] = -np.inf
         assert word == model.maker.tokenizer.decode([told.argmax()]) and score == pytest.approx(told.max(), abs=1e-4)
-        share = float(jax.nn.softmax(verbs.predict("match", pair.pooled))[0, 1])
+        share = float(jax.nn.softmax(verb("predict", "match", pair.pooled))[0, 1])
         assert model.match(picture, text.replace("___", model.maker.tokenizer.mask_token)) == pytest.approx(share, abs=1e-4)
     for mistake, told in (("no blank", "has no blank"), ("a " * 20 + "___", "stands behind the 10 words")):
         with pytest.raises(UserError, match=told):
@@ -187,13 +189,13 @@ def test_pictures_without_boxes_train_a_row_of_regions_all_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(("row", "through"), [("unimo", True), ("flava", False)])
-def test_whose_vectors_go_through_the_fusion(row, through):
+def test_whose_vectors_go_through_the_fusion(row, through, call):
     """UNIMO's do, its encoders are embeddings; FLAVA's are its encoders'."""
     parts = recipe.make(small(f"{row},debug,image_size=32"))
     params = random_params(parts.model, parts.example_batch(1))
     moved = {**params, "interaction": jax.tree.map(lambda x: 0.5 * x, params["interaction"])}
     ids = np.ones((1, 12), np.int32)
-    before, after = (Verbs(parts.model, p).encode_text(ids, np.array([5])).pooled for p in (params, moved))
+    before, after = (call(parts.model, "encode_text", p, ids, np.array([5])).pooled for p in (params, moved))
     assert (np.abs(before - after).max() > 1e-3) == through
 
 

@@ -32,7 +32,7 @@ def test_equation_8_is_a_gru_over_the_layers_and_a_weight_normalised_head_a_laye
         norm = [torch.from_numpy(np.array(theta["norm"][name])) for name in ("scale", "bias")]
         x = torch.nn.functional.layer_norm(x, (256,), *norm, 1e-6)
         x = torch.relu(x).numpy().astype(np.float64)
-    logits = hypernetwork.logits_of(theta, z, pair)
+    logits = jax.jit(lambda theta, z: hypernetwork.logits_of(theta, z, pair))(theta, z)
     for tower, part in (("text", x[:3]), ("vision", x[3:])):
         for kind, groups in logits[tower].items():
             for group, found in groups.items():
@@ -44,8 +44,8 @@ def test_equation_8_is_a_gru_over_the_layers_and_a_weight_normalised_head_a_laye
 
 def test_it_starts_with_everything_kept_and_nothing_shared(rng):
     _, pair = both(rng)
-    start = hypernetwork.start(jax.random.PRNGKey(3), pair)
-    chosen = hypernetwork.settled(hypernetwork.logits_of(start["theta"], start["z"], pair))
+    start = jax.jit(lambda key: hypernetwork.start(key, pair))(jax.random.PRNGKey(3))
+    chosen = jax.jit(lambda start: hypernetwork.settled(hypernetwork.logits_of(start["theta"], start["z"], pair)))(start)
     assert min(float(leaf.min()) for leaf in jax.tree.leaves(chosen)) == 1
     direct = hypernetwork.start(jax.random.PRNGKey(3), pair, direct=True)
     assert jax.tree.map(jnp.shape, direct["theta"]) == jax.tree.map(lambda s: s.shape, shapes(pair))

@@ -151,9 +151,14 @@ def test_what_its_blocks_look_at_is_the_masked_models(rng):
     weights, maps = {}, {}
     for name, (model, params) in models.items():
         look = CaptionPredictor(model, params, maker=None)._look
-        weights[name] = look(params, batch["image"], batch["caption"], batch["caption_length"])
-        for layer in range(SIZES["layers"]):
-            maps[name, layer] = cam(model, params, batch["image"], layer)
+
+        @jax.jit  # in one program, which has what they share once
+        def seen(params, model=model, look=look):
+            cams = [cam(model, params, batch["image"], layer) for layer in range(SIZES["layers"])]
+            return look(params, batch["image"], batch["caption"], batch["caption_length"]), cams
+
+        weights[name], cams = seen(params)
+        maps |= {(name, layer): one for layer, one in enumerate(cams)}
     np.testing.assert_allclose(weights["small"], weights["masked"], atol=1e-5)
     for layer in range(SIZES["layers"]):
         np.testing.assert_allclose(maps["small", layer], maps["masked", layer], atol=1e-4)
@@ -167,4 +172,4 @@ def cam(model, params, images, layer):
         seen, found = model.apply(variables, images, method="encode_image", mutable=mutable)
         return seen.pooled.sum(-1), found
 
-    return jax.jit(lambda params: grad_cam(score, params, ("image",), None, 1, layer))(params)
+    return grad_cam(score, params, ("image",), None, 1, layer)

@@ -50,11 +50,11 @@ def weights_left(structure, pair):
 @pytest.mark.parametrize(("blocks", "gated"), [(0, False), (1, True), (2, False), (3, True)])
 def test_the_count_is_that_of_the_weights_that_stay_and_its_gradient_the_difference_of_each_entry(rng, blocks, gated):
     params, pair = both(rng, blocks, L=4, D=4, d=2, F=3, gated=gated)
-    structure = drawn(rng, pair)
-    assert pair.total() * float(kept(structure, pair)) == pytest.approx(weights_left(structure, pair), rel=1e-6)
-    gone = given_up(constrained(structure, pair), pair)
-    assert sum(map(float, gone.values())) + float(kept(structure, pair)) == pytest.approx(1, abs=1e-6) and gone["shared"] > 0
-    gradient = jax.grad(lambda structure: kept(structure, pair))(structure)
+    structure, share = drawn(rng, pair), jax.jit(lambda structure: kept(structure, pair))
+    assert pair.total() * float(share(structure)) == pytest.approx(weights_left(structure, pair), rel=1e-6)
+    gone = jax.jit(lambda structure: given_up(constrained(structure, pair), pair))(structure)
+    assert sum(map(float, gone.values())) + float(share(structure)) == pytest.approx(1, abs=1e-6) and gone["shared"] > 0
+    gradient = jax.jit(jax.grad(share))(structure)
     leaves, tree = jax.tree.flatten(structure)
     for number, (leaf, slope) in enumerate(zip(leaves, jax.tree.leaves(gradient), strict=True)):
         for place in rng.permutation(leaf.size)[:4]:
@@ -62,7 +62,7 @@ def test_the_count_is_that_of_the_weights_that_stay_and_its_gradient_the_differe
             for value in (0, 1):
                 changed = [other.copy() for other in leaves]
                 changed[number][place] = value
-                counts.append(kept(jax.tree.unflatten(tree, changed), pair))
+                counts.append(share(jax.tree.unflatten(tree, changed)))
             np.testing.assert_allclose(slope[place], counts[1] - counts[0], atol=1e-6)
 
 

@@ -91,7 +91,10 @@ CASES = {  # name: (seed, how strong the end mark is so that some texts end, set
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("3 beams", "4 beams", "greedy, suppressed")  # each of their settings stands in another case too
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES])
 def test_search_equals_the_original(tmp_path, name):
     seed, end, settings = CASES[name]
     model, module, params, context, prompt = captioner(tmp_path, np.random.default_rng(seed), end)

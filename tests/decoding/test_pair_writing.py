@@ -7,13 +7,18 @@ from tests.conftest import random_params
 from tests.test_zoo_run import small
 from xmodal_jax.data.writing import PROMPTS
 from xmodal_jax.errors import UserError
-from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.systems import recipe
 
 
 def predictor(row):
     parts = recipe.make(small(f"{row},debug,image_size=32"))
     return parts.predictor(random_params(parts.model, parts.example_batch(1))), [parts.held_out[i] for i in range(3)]
+
+
+@pytest.fixture
+def verbs(call):
+    """verbs(predictor)("encode_text", ids, ...): the model's verb, compiled."""
+    return lambda model: lambda verb, *args: call(model.model, verb, model.params, *args)
 
 
 def inputs(model, pictures):
@@ -38,21 +43,21 @@ def greedy(model, next_logits, rows, steps):
 
 
 @pytest.mark.parametrize("row", ["simvlm", pytest.param("coca", marks=pytest.mark.slow)])
-def test_captions(row):
+def test_captions(row, verbs):
     """By a decoder, and by the layers that fuse."""
     model, pictures = predictor(row)
     assert "caption" in model.verbs and model.writes == ("decoder" if row == "simvlm" else "stream")
-    verbs, given = Verbs(model.model, model.params), inputs(model, pictures)
+    verb, given = verbs(model), inputs(model, pictures)
     rows, steps = len(given[0]), 6
-    image = verbs.encode_image(*given)
+    image = verb("encode_image", *given)
     nothing = np.tile(model.maker.framed([])[0], (rows, 1)), np.ones(rows, np.int32)
 
     def next_logits(ids, place):
         length = np.full(rows, place, np.int32)
         if row == "coca":
-            pair = verbs.fuse(verbs.encode_text(ids, length), image, "causal")
-            return verbs.predict("words", pair.text)[:, place]
-        return verbs.decode(ids, length, verbs.fuse(verbs.encode_text(*nothing), image, "both"))[:, place]
+            pair = verb("fuse", verb("encode_text", ids, length), image, "causal")
+            return verb("predict", "words", pair.text)[:, place]
+        return verb("decode", ids, length, verb("fuse", verb("encode_text", *nothing), image, "both"))[:, place]
 
     expected = greedy(model, next_logits, rows, steps)[: len(pictures)]
     assert model.caption(pictures, length=steps) == expected
@@ -63,28 +68,28 @@ def test_captions(row):
 
 
 @pytest.mark.slow
-def test_answers_that_are_written():
+def test_answers_that_are_written(verbs):
     model, pictures = predictor("vl_t5")
     assert "answer" in model.verbs and "caption" not in model.verbs
-    verbs, given = Verbs(model.model, model.params), inputs(model, pictures)
+    verb, given = verbs(model), inputs(model, pictures)
     rows, question = len(given[0]), "what color is the dog ?"
     source, length = model.maker.framed((model.maker.ids(PROMPTS["answer"]) + model.maker.ids(question))[:10])
-    text = verbs.encode_text(np.tile(source, (rows, 1)), np.full(rows, length, np.int32))
-    pair = verbs.fuse(text, verbs.encode_image(*given), "both")
+    text = verb("encode_text", np.tile(source, (rows, 1)), np.full(rows, length, np.int32))
+    pair = verb("fuse", text, verb("encode_image", *given), "both")
 
     def next_logits(ids, place):
-        return verbs.decode(ids, np.full(rows, place, np.int32), pair)[:, place]
+        return verb("decode", ids, np.full(rows, place, np.int32), pair)[:, place]
 
     assert model.answer(pictures, question, length=4) == greedy(model, next_logits, rows, 4)[: len(pictures)]
 
 
-def test_answers_that_are_chosen():
+def test_answers_that_are_chosen(verbs):
     model, pictures = predictor("gmu")
-    verbs, question = Verbs(model.model, model.params), "what color is the dog ?"
+    verb, question = verbs(model), "what color is the dog ?"
     ids, length = model.maker.caption(question)
     for picture in pictures:
-        pair = verbs.fuse(verbs.encode_text(ids[None], length[None]), verbs.encode_image(picture["image"][None]), "both")
-        logits = np.asarray(verbs.predict("answers", pair.pooled))[0]
+        pair = verb("fuse", verb("encode_text", ids[None], length[None]), verb("encode_image", picture["image"][None]), "both")
+        logits = np.asarray(verb("predict", "answers", pair.pooled))[0]
         assert model.answer(picture, question) == model.maker.answers[logits.argmax()]
         (best, share), *_ = model.answers([picture], [question], 2)[0]
         assert best == model.maker.answers[logits.argmax()]

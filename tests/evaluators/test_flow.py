@@ -1,5 +1,6 @@
 """The share of attention that crosses between modalities, by hand."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -18,13 +19,18 @@ def test_flow():
     judge = FlowEvaluator(parts, count=6, rows=3)
     model = parts.predictor(random_params(parts.model, parts.example_batch(1)))
     results, _ = judge.run(model)
-    verbs, sums = Verbs(model.model, model.params), np.zeros((2, 2))
-    counts, even = np.zeros(2), np.zeros(2)
+    sums, counts, even = np.zeros((2, 2)), np.zeros(2), np.zeros(2)
+
+    @jax.jit
+    def watched(params, image, *caption):
+        verbs = Verbs(model.model, params)
+        return verbs.watched("fuse", verbs.encode_text(*caption), verbs.encode_image(image), "both")
+
     for batch in judge.batches:
         for row in range(3):
             one = {name: value[row : row + 1] for name, value in batch.items()}
-            image, text = verbs.encode_image(one["image"]), verbs.encode_text(one["caption"], one["caption_length"])
-            layers = verbs.watched("fuse", text, image, "both")["interaction"]["encoder"]["layers"]
+            layers = watched(model.params, one["image"], one["caption"], one["caption_length"])
+            layers = layers["interaction"]["encoder"]["layers"]
             layers = layers["attention"]["weights"][-1] if "attention" in layers else np.stack(
                 [layers[str(i)]["attention"]["weights"][-1] for i in range(2)]
             )  # fmt: skip

@@ -110,12 +110,11 @@ def check_vgg(tmp_path, rng, config, size, against_float64=False):
         first = found["features.0.weight"].numpy().transpose(2, 3, 1, 0)
         return {"first kernel": first, "head": found["classifier.0.weight"].numpy().T}
 
-    @jax.jit
     def run(params):
         out = module.apply({"params": params}, x)
         return (out.logits * weights).sum() + (out.x**2).sum(), out
 
-    (_, out), grads = jax.value_and_grad(run, has_aux=True)(params)
+    (_, out), grads = jax.jit(jax.value_and_grad(run, has_aux=True))(params)
     close(out.x, grid.detach(), 1e-4, "grid")
     close(out.logits, logits.detach(), 1e-4, "logits")
     ours = {"first kernel": grads["conv_0"]["kernel"], "head": grads["hidden_0"]["kernel"]}

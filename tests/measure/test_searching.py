@@ -41,10 +41,13 @@ def test_candidates_fill_the_devices_and_differ(name, arguments, towers):
 
 @pytest.fixture(scope="module")
 def estimates():
-    """Of a tiny model on one chip, which has 16 times the memory of a v5e."""
+    """Of a tiny model with two of its losses on one chip, which has 16 times the memory of a v5e."""
+    config = config_of("pretrain", "size=tiny")
+    config.objectives = {name: config.objectives[name].to_dict() for name in ("masked_words", "contrastive")}
+    config.optimizer.name = "adamw"  # which keeps two moments of every parameter
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "open_topology", lambda name: (chips.tpu("v5e"), 1, jax.devices()[:1]))
-        found = searching.Estimates(config_of("pretrain", "size=tiny"), "v5e:1x1")
+        found = searching.Estimates(config, "v5e:1x1")
     for mesh in ((1, 1, 1), (1, 8, 1), (8, 1, 1), (1, 4, 2)):
         assert found.divides(mesh)
     return found

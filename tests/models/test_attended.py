@@ -31,7 +31,7 @@ def test_every_text_with_every_picture(rng, rows, monkeypatch):
     given = [x.astype(np.float32) for x in (words, importance, regions)]
     np.testing.assert_allclose(attended(*given, K), by_hand(words, importance, regions, K), atol=1e-5)
     pull = rng.normal(size=(B, C))
-    gradient = jax.grad(lambda *x: (attended(*x) * pull).sum(), (0, 1, 2, 3))(*given, K)
+    gradient = jax.jit(jax.grad(lambda *x: (attended(*x) * pull).sum(), (0, 1, 2, 3)))(*given, K)
     for number, array in enumerate((words, importance, regions)):
         place, step = tuple(rng.integers(array.shape)), 1e-6
         moved = [words, importance, regions]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from tests.conftest import random_params
+from tests.conftest import apply, random_params
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
@@ -25,13 +25,15 @@ def test_a_single_stream_of_vilts_parts_is_vilt(rng):
     images = rng.normal(size=(B, SIDE * 4, SIDE * 4, 3)).astype(np.float32)
     whole = ViLT(vocabulary=V, positions=T, patch=4, grid=SIDE, pooler=True, **SIZES)
     params = random_params(whole, ids, images)
-    expected = whole.apply({"params": params}, ids, images, mask)
+    expected = apply(whole, "__call__", params, ids, images, mask)
     patches = LinearPatches(width=D, patch=4, grid=(SIDE, SIDE))
     words = BERT(vocabulary=V, positions=T, width=D, layers=0)
-    image = patches.apply({"params": {name: params[name] for name in ("patch_embed", "class_token", "position_table")}}, images)
-    text = words.apply({"params": {"embed": params["text_embed"]}}, ids, mask)
+    image = apply(
+        patches, "__call__", {name: params[name] for name in ("patch_embed", "class_token", "position_table")}, images
+    )
+    text = apply(words, "__call__", {"embed": params["text_embed"]}, ids, mask)
     own = {"encoder": params["encoder"], "pooler": params["pooler"], "modality": params["kind_table"]}
-    fused = Single(**SIZES).apply({"params": own}, text, image)
+    fused = apply(Single(**SIZES), "__call__", own, text, image)
     np.testing.assert_allclose(np.concatenate([fused.text, fused.image], 1), expected.x, atol=1e-5)
     np.testing.assert_allclose(fused.pooled, expected.pooled, atol=1e-5)
 
@@ -74,7 +76,7 @@ def test_rows_may_differ_in_what_they_see(rng):
     params = random_params(model, *encoded)
 
     def run(mode):
-        return model.apply({"params": params}, *encoded, mode).text
+        return apply(model, "__call__", params, *encoded, mode).text
 
     mixed, both, causal = run(np.array([False, True])), run("both"), run("causal")
     np.testing.assert_allclose(mixed, [both[0], causal[1]], atol=1e-5)
@@ -88,8 +90,8 @@ def test_a_modality_alone_goes_through_the_same_stack(rng):
     for name, other in (("text", "image"), ("image", "text")):
         given = {"text": text, "image": image}
         given[other] = given[other].replace(mask=np.zeros((2, T), bool))
-        expected = getattr(model.apply({"params": params}, **given), name)
-        found = model.apply({"params": params}, {"text": text, "image": image}[name], name, method="alone")
+        expected = getattr(apply(model, "__call__", params, given["text"], given["image"]), name)
+        found = apply(model, "alone", params, {"text": text, "image": image}[name], name)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -98,15 +100,15 @@ def test_words_that_carry_the_picture(rng):
     text, image = (Encoded(x, mask_of(x)) for x in rng.normal(size=(2, 2, T, D)).astype(np.float32))
     image = image.replace(mask=np.arange(T)[None] < np.array([[T], [2]]))
     plain, carrying = Single(**SIZES), Single(pictured_words=True, **SIZES)
-    own = carrying.init(jax.random.PRNGKey(0), text, image)["params"]
+    own = jax.jit(carrying.init)(jax.random.PRNGKey(0), text, image)["params"]
     assert not own["norm_picture"]["scale"].any()
     params = random_params(carrying, text, image)
     mean = np.stack([image.x[0].mean(0), image.x[1, :2].mean(0)]).astype(np.float64)
     y = (mean - mean.mean(-1, keepdims=True)) / np.sqrt(mean.var(-1, keepdims=True) + 1e-12)
     y = y * params["norm_picture"]["scale"] + params["norm_picture"]["bias"]
     rest = {name: value for name, value in params.items() if name != "norm_picture"}
-    expected = plain.apply({"params": rest}, text.replace(x=(text.x + y[:, None]).astype(np.float32)), image).text
-    np.testing.assert_allclose(carrying.apply({"params": params}, text, image).text, expected, atol=1e-5)
+    expected = apply(plain, "__call__", rest, text.replace(x=(text.x + y[:, None]).astype(np.float32)), image).text
+    np.testing.assert_allclose(apply(carrying, "__call__", params, text, image).text, expected, atol=1e-5)
 
 
 def test_a_gated_unit(rng):
@@ -116,7 +118,7 @@ def test_a_gated_unit(rng):
     params = random_params(model, text, image)
     z = 1 / (1 + np.exp(-np.concatenate([v, t], -1) @ params["gate"]["kernel"]))
     expected = z * np.tanh(v @ params["image"]["kernel"]) + (1 - z) * np.tanh(t @ params["text"]["kernel"])
-    np.testing.assert_allclose(model.apply({"params": params}, text, image).pooled, expected, atol=1e-5)
+    np.testing.assert_allclose(apply(model, "__call__", params, text, image).pooled, expected, atol=1e-5)
 
 
 def test_widths_and_modes_that_do_not_fit_are_named():
@@ -185,7 +187,7 @@ def test_two_streams_that_share_their_cross_attention_are_lxmerts(rng):
             x, y = layer(x, masks[0], y, masks[1])[:2]
     model = DualStream(D, H, L, 2.0, shared=True)
     own = {"streams": stacked([params(layer) for layer in layers]), "pooler": {"kernel": np.eye(D), "bias": np.zeros(D)}}
-    fused = model.apply({"params": own}, Encoded(words, text_mask), Encoded(places, image_mask))
+    fused = apply(model, "__call__", own, Encoded(words, text_mask), Encoded(places, image_mask))
     np.testing.assert_allclose(fused.text[text_mask], x.numpy()[text_mask], atol=1e-4)
     np.testing.assert_allclose(fused.image[image_mask], y.numpy()[image_mask], atol=1e-4)
     np.testing.assert_allclose(fused.pooled, np.tanh(x.numpy()[:, 0]), atol=1e-4)
@@ -231,7 +233,7 @@ def test_vilberts_streams_by_hand(rng):
     model = DualStream(D, H, L, 2.0, **settings)
     given = Encoded(words, text_mask), Encoded(places, image_mask)
     params = random_params(model, *given)
-    found = model.apply({"params": params}, *given)
+    found = apply(model, "__call__", params, *given)
     params = jax.tree.map(np.float64, params)
     for b in range(B):
         x, y = np.float64(words[b]), np.float64(places[b])
@@ -278,14 +280,14 @@ def test_cross_attention_is_berts_layer_beside_an_image(rng):
         "norm_mlp": norm_of(layer.output.LayerNorm),
     }])}}  # fmt: skip
     model = Cross(D, H, 1, 2.0)
-    fused = model.apply({"params": params}, Encoded(words, text_mask), Encoded(places, image_mask))
+    fused = apply(model, "__call__", params, Encoded(words, text_mask), Encoded(places, image_mask))
     np.testing.assert_allclose(fused.text[text_mask], expected[text_mask], atol=1e-4)
     np.testing.assert_array_equal(fused.image, places)
     np.testing.assert_array_equal(fused.pooled, fused.text[:, 0])
     changed = words.copy()
     changed[:, 2] += rng.normal(size=D)
     before, after = (
-        model.apply({"params": params}, Encoded(x, text_mask), Encoded(places, image_mask), "causal").text
+        apply(model, "__call__", params, Encoded(x, text_mask), Encoded(places, image_mask), "causal").text
         for x in (words, changed)
     )
     assert np.abs(before - after)[:, :2].max() == 0 and np.abs(before - after)[:, 2].max() > 1e-3

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.conftest import random_params
+from tests.conftest import apply, random_params
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.byte_embedding import sincos_2d
@@ -108,7 +108,7 @@ def test_tokens_are_those_of_the_rows_equation(row, rng):
     given = {"boxes": boxes, "there": there, "hidden": hidden}
     model = Regions(Grid(), width=D, **settings)
     params = random_params(model, images, given)
-    found = model.apply({"params": params}, images, given)
+    found = apply(model, "__call__", params, images, given)
     f = np.float64(roi_align(images, boxes)[:, :, 0, 0])
     np.testing.assert_allclose(found.features, f, atol=1e-5)
     f = np.where(hidden[..., None], params["mask_token"] if settings.get("hidden") == "vector" else 0.0, f)
@@ -133,9 +133,9 @@ def test_a_hidden_region_tells_nothing_of_its_pixels(rng):
     params = random_params(model, images, given)
     changed = images.copy()
     changed[0, 0, 0] += 1
-    a, b = (model.apply({"params": params}, x, given).x for x in (images, changed))
+    a, b = (apply(model, "__call__", params, x, given).x for x in (images, changed))
     np.testing.assert_array_equal(a, b)
-    shown = [model.apply({"params": params}, x, given | {"hidden": np.zeros((1, 2), bool)}).x for x in (images, changed)]
+    shown = [apply(model, "__call__", params, x, given | {"hidden": np.zeros((1, 2), bool)}).x for x in (images, changed)]
     assert np.abs(shown[0] - shown[1])[0, 0].max() > 1e-3 and np.abs(shown[0] - shown[1])[0, 1].max() == 0
 
 
@@ -163,7 +163,7 @@ def test_cells_are_drawn_in_training_alone(rng):
     images = rng.normal(size=(2, 4, 4, F)).astype(np.float32)
     model = Cells(Grid(), width=5, sample=6)
     params = random_params(model, images)
-    whole = model.apply({"params": params}, images).x
+    whole = apply(model, "__call__", params, images).x
     cell = params["cell"]
     expected = images.reshape(2, 16, F) @ cell["kernel"] + cell["bias"] + params["modality"]
     np.testing.assert_allclose(whole, expected, atol=1e-5)
@@ -184,11 +184,11 @@ def test_a_transformer_over_the_regions_that_there_are(rng):
     regions["there"] = np.array([[True, True, False]])
     model = Regions(Grid(), width=12, heads=2, layers=1, geometry="none", mix="plain")
     params = random_params(model, images, regions)
-    plain = model.apply({"params": params}, images, regions).x
+    plain = apply(model, "__call__", params, images, regions).x
     moved = regions | {"boxes": regions["boxes"] * np.array([1, 1, 0.5], np.float32)[:, None]}
-    np.testing.assert_allclose(model.apply({"params": params}, images, moved).x[:, :2], plain[:, :2], atol=1e-5)
+    np.testing.assert_allclose(apply(model, "__call__", params, images, moved).x[:, :2], plain[:, :2], atol=1e-5)
     moved = regions | {"boxes": regions["boxes"] * np.array([1, 0.5, 1], np.float32)[:, None]}
-    assert np.abs(model.apply({"params": params}, images, moved).x[:, 0] - plain[:, 0]).max() > 1e-3
+    assert np.abs(apply(model, "__call__", params, images, moved).x[:, 0] - plain[:, 0]).max() > 1e-3
 
 
 def test_regions_that_know_their_number(rng):
@@ -197,7 +197,7 @@ def test_regions_that_know_their_number(rng):
     regions = {"boxes": boxes, "there": np.ones((1, 2), bool)}
     model = Regions(Grid(), width=D, norm=False, numbers=3)
     params = random_params(model, images, regions)
-    x = model.apply({"params": params}, images, regions).x[0]
+    x = apply(model, "__call__", params, images, regions).x[0]
     np.testing.assert_allclose(x[1] - x[0], params["number_table"][1] - params["number_table"][0], atol=1e-5)
     with pytest.raises(UserError, match="numbers=1: there are 2 regions"):
         Regions(Grid(), width=D, numbers=1).init(jax.random.PRNGKey(0), images, regions)
@@ -209,8 +209,8 @@ def test_a_visual_dictionary(rng):
     model = Dictionary(Grid(), width=8, entries=K)
     params = random_params(model, images)
     place = np.array([0.4, -1.0], np.float32)
-    seen = model.apply({"params": params}, images, {"place": place})
-    table, codes = np.float64(params["dictionary_table"]), np.asarray(seen.codes)
+    seen = jax.device_get(apply(model, "__call__", params, images, {"place": place}))
+    table, codes = np.float64(params["dictionary_table"]), seen.codes
     z = images.reshape(B, N, F).astype(np.float64) @ params["cell"]["kernel"] + params["cell"]["bias"]
     for b in range(B):
         for n in range(N):
@@ -224,7 +224,7 @@ def test_a_visual_dictionary(rng):
             expected = (params["mask_token"] if hidden else x) + sincos_2d(SIDE, SIDE, 8)[n]
             np.testing.assert_allclose(seen.x[b, n], expected, atol=1e-4)
     np.testing.assert_allclose(seen.features, z, atol=1e-4)
-    slope = jax.grad(lambda p: model.apply({"params": p}, images).x.sum())(params)
+    slope = jax.jit(jax.grad(lambda p: model.apply({"params": p}, images).x.sum()))(params)
     assert not np.any(slope["dictionary_table"]) and np.any(slope["cell"]["kernel"])
 
 
@@ -232,5 +232,5 @@ def test_numbers_of_patches_as_tokens(rng):
     codes = rng.integers(0, 7, (2, 4)).astype(np.int32)
     model = PatchCodes(codes=7, places=4, width=D)
     params = random_params(model, None, {"codes": codes})
-    found = model.apply({"params": params}, None, {"codes": codes})
+    found = apply(model, "__call__", params, None, {"codes": codes})
     np.testing.assert_allclose(found.x, params["codes_embed"]["embedding"][codes] + params["place_table"], atol=1e-6)
