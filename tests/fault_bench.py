@@ -63,10 +63,11 @@ class Bench:
         place = self.place / f"run{self.made}"
         return self.folder() if place.exists() else place
 
-    def start(self, folder, *more, module="main", limits=(), env=(), settings=SMALL):
-        """-> Popen with `log`, a path: of what it prints."""
+    def start(self, folder, *more, module="xmodal_jax.main", limits=(), env=(), settings=SMALL, command=False, before=()):
+        """-> Popen with `log`, a path: of what it prints. command: by `xmodal train`; before: the command that starts it."""
         log = pathlib.Path(f"{folder}.log")
-        command = [sys.executable, "-m", f"xmodal_jax.{module}", *settings, f"--workdir={folder}", *more]
+        module = ("xmodal_jax", "train") if command else (module,)
+        command = [*before, sys.executable, "-m", *module, *settings, f"--workdir={folder}", *more]
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu", "XMODAL_MALLOC": "keep", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **dict(env),
         }  # fmt: skip
@@ -152,7 +153,7 @@ def step_of(folder):
 
 def is_paragraph(status, text, *words):
     """Whether a command ended as bad input should: status 2, one paragraph with these words, no traceback."""
-    told = " ".join(text.rpartition("Error: ")[2].split())
+    told = " ".join(re.split("^Error: ", text, flags=re.MULTILINE)[-1].split())
     return status == 2 and "Traceback" not in text and all(re.search(word, told) for word in words)
 
 

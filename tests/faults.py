@@ -13,14 +13,12 @@ import pathlib
 import resource
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 
+from tests import fault_processes  # noqa: F401 - it adds to FAULTS
 from tests.fault_bench import (
-    BOUND,
     FAULTS,
     ROOT,
     STEPS,
@@ -38,24 +36,50 @@ from tests.fault_bench import (
 @fault("SIGKILL at random moments, from start-up to the report", "the next start goes on; all losses and results exact")
 def kills(bench, tried):
     bench.whole  # noqa: B018
-    folder, since = bench.folder(), 0
     while tried.tried < bench.options.kills:
-        process, begin, moment = bench.start(folder), time.monotonic(), bench.draw.uniform(0, bench.seconds)
-        while process.poll() is None and time.monotonic() < begin + moment:
-            time.sleep(0.01)
-        if process.poll() is None:
-            where = f"after step {step_of(folder)}" if step_of(folder) > 0 else "before step 1"
-            process.kill()
-            process.wait()
-            since += 1
-            tried.notes[where] += 1
-            if since < 5:
-                continue
-        status, text = (process.returncode, "") if process.returncode == 0 else bench.finish(folder)
+        folder, since, status = bench.folder(), 0, None
+        for kind in KILLED:
+            process, since_start = bench.start(folder, command=kind in COMMANDED), len(log_of(folder))
+            if process_lost(bench, process, kind, folder, since_start):
+                since += 1
+                tried.notes[kind] += 1
+            else:
+                status = process.returncode  # it was done before its moment came
+                break
+        text = ""
+        if status is None:
+            status, text = bench.finish(folder)
         exact = status == 0 and bench.is_exact(folder)
         for _ in range(since):
-            tried.add(exact, "killed runs that were finished", text)
-        folder, since = bench.folder(), 0
+            tried.add(exact, "exact" if exact else "not exact", text or log_of(folder))
+
+
+# One run is killed at each of them in turn: a part of its log or of its folder is awaited, then some seconds at most go by.
+KILLED = {
+    "starting": (lambda folder, said: True, lambda seconds: seconds / 2),
+    "writing a checkpoint": (lambda folder, said: any(folder.glob("checkpoints/*.orbax-checkpoint-tmp*")), lambda _: 0.15),
+    "evaluating": (lambda folder, said: "step  5/" in said, lambda _: 1.5),
+    "at any moment": (lambda folder, said: True, lambda seconds: seconds),
+    "after the last step": (lambda folder, said: "step 12/" in said, lambda seconds: seconds / 5),
+}
+COMMANDED = ("starting", "at any moment")  # by `xmodal train`, the others by `python -m xmodal_jax.main`
+
+
+def process_lost(bench, process, kind, folder, skip):
+    """Whether a process was killed at a moment of this kind; not where it ended before."""
+    is_there, longest = KILLED[kind]
+    while not is_there(folder, log_of(folder)[skip:]) and process.poll() is None:
+        time.sleep(0.005)
+    end = time.monotonic() + bench.draw.uniform(0, longest(bench.seconds))
+    while time.monotonic() < end and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+def log_of(folder):
+    log = pathlib.Path(f"{folder}.log")
+    return log.read_text(errors="replace") if log.exists() else ""
 
 
 def damaged(bench, tried, change, count):
@@ -150,7 +174,7 @@ def readers(bench, tried):
     def is_same():
         return {name: data for name, data in tree(folder).items() if not name.startswith("evaluations/")} == before
 
-    status, text = bench.finish(folder, module="evaluate", settings=[])
+    status, text = bench.finish(folder, module="xmodal_jax.evaluate", settings=[])
     tried.add(status == 0 and is_same(), "evaluate", text)
     api.load(folder)
     tried.add(is_same(), "load")
@@ -304,58 +328,6 @@ def not_finite(bench, tried):
     )
     words = ("not finite at step [12];", "there is no checkpoint in .* yet", "scenes/train/")
     tried.add(is_paragraph(status, text, *words), "told", text)
-
-
-def start_together(bench, count, folder, *more):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    started = []
-    for index in range(count):
-        env = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(index)}
-        process = bench.start(f"{folder}-{index}", f"--workdir={folder}", *more, env=env)
-        started.append(process)
-    return started
-
-
-def together(bench, tried, count, victim, number, when):
-    """One of several processes is lost; the others end; started again, all figures are those of one process to 1e-5."""
-    folder = bench.folder()
-    running = start_together(bench, count, folder)
-    waited_for(lambda: when(folder), running[0])
-    running[victim].send_signal(number)
-    begin, ended = time.monotonic(), []
-    for index, process in enumerate(running):
-        if index == victim:
-            continue
-        try:
-            ended.append((process.wait(2 * BOUND), process.log.read_text()))
-        except subprocess.TimeoutExpired:
-            ended.append((None, "hangs: " + process.log.read_text()))
-            process.kill()
-    seconds = time.monotonic() - begin
-    running[victim].kill()
-    running[victim].wait()
-    lost = rf"Process {victim} of {count} of this run(, which the others meet at,)? was lost"
-    named = all(is_paragraph(status, text, lost) for status, text in ended)
-    again = start_together(bench, count, folder)
-    codes = [process.wait(600) for process in again]
-    losses, whole = figures(folder)[0], figures(bench.whole)[0]
-    same = losses.keys() == whole.keys() and all(abs(losses[step] - whole[step]) <= 1e-5 * abs(whole[step]) for step in whole)
-    seen = "".join(text[-700:] for _, text in ended) + again[0].log.read_text()[-700:]
-    how = f"{count} processes, {victim} {'killed' if number == signal.SIGKILL else 'stopped'}"
-    tried.add(named and seconds <= BOUND and not any(codes) and same, how, f"{seconds:.0f} s, {codes}, same {same}: {seen}")
-    print(f"{how}: the others ended after {seconds:.1f} s", file=sys.stderr, flush=True)
-
-
-@fault("one of 2 and of 4 processes killed, stopped, in the loop", f"named in the others, which end within {BOUND} s; goes on")
-def processes(bench, tried):
-    def in_loop(folder):
-        return step_of(folder) >= 4
-
-    for count, victim in ((2, 1), (2, 0)) if bench.options.quick else ((2, 1), (2, 0), (4, 2), (4, 0)):
-        for number in (signal.SIGKILL, signal.SIGSTOP):
-            together(bench, tried, count, victim, number, in_loop)
 
 
 def main(argv):
