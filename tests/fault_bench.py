@@ -10,6 +10,7 @@ import random
 import re
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -140,6 +141,12 @@ def waited_for(is_there, process, seconds=1200):
         if process.poll() is not None or time.monotonic() > end:
             raise AssertionError(f"waited too long, or ended with {process.poll()}: {process.log.read_text()[-2000:]}")
         time.sleep(0.05)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def step_of(folder):

@@ -3,12 +3,11 @@
 import itertools
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import time
 
-from tests.fault_bench import BOUND, fault, figures, is_paragraph, waited_for
+from tests.fault_bench import BOUND, fault, figures, free_port, is_paragraph, waited_for
 
 MOMENTS, HOWS = ("restore", "loop", "save"), ("killed", "stopped", "failing")
 LIMIT = 4 * BOUND  # seconds after which one that hangs is ended
@@ -16,9 +15,7 @@ LIMIT = 4 * BOUND  # seconds after which one that hangs is ended
 
 def start_together(bench, count, folder, victim=None, moment="", how=""):
     """[Popen] of the processes of a run; `victim` is lost, and `FOLDER.lost` is there from then on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     started = []
     for index in range(count):
         env = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(index)}
@@ -85,12 +82,24 @@ def lost(bench, tried, count, victim, moment, how):
     tried.longest = max(getattr(tried, "longest", 0), seconds)
 
 
-@fault("one of 2 and of 4 processes killed, stopped or failing, at restore, in the loop, while saving",
-       f"the others end by a paragraph that names it, within {BOUND} s; the same command goes on exactly")  # fmt: skip
+TITLE = "one of {} processes killed, stopped or failing, at restore, in the loop, while saving"
+EXPECTED = f"the others end by a paragraph that names it, within {BOUND} s; the same command goes on exactly"
+
+
+@fault(TITLE.format(2), EXPECTED)
 def processes(bench, tried):
-    for count in (2,) if bench.options.quick else (2, 4):
-        for number, (moment, how) in enumerate(itertools.product(MOMENTS, HOWS)):
-            victims = (0, count - 1) if count == 2 and not bench.options.quick else ((number % 2) * (count - 1),)
-            for victim in victims:
-                lost(bench, tried, count, victim, moment, how)
+    every(bench, tried, 2)
+
+
+@fault(TITLE.format(4), EXPECTED)
+def processes4(bench, tried):
+    every(bench, tried, 4)
+
+
+def every(bench, tried, count):
+    """Of two processes either is lost, of more the first and the last by turns; with --quick of two too."""
+    for number, (moment, how) in enumerate(itertools.product(MOMENTS, HOWS)):
+        by_turns = count > 2 or bench.options.quick
+        for victim in ((number % 2) * (count - 1),) if by_turns else (0, count - 1):
+            lost(bench, tried, count, victim, moment, how)
     tried.notes[f"the longest {tried.longest:.0f} s"] += 0

@@ -1,5 +1,6 @@
 """One of several processes: how it finds the others, and how it leaves them."""
 
+import ipaddress
 import os
 import socket
 import sys
@@ -21,7 +22,7 @@ def join_processes():
         count, index = (
             int(os.environ[name]) if name in os.environ else None for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
         )
-        address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+        address = os.environ.get("JAX_COORDINATOR_ADDRESS") or address_in_cluster()
         jax.distributed.initialize(num_processes=count, process_id=index, coordinator_bind_address=door(address))
     except (ValueError, RuntimeError) as error:
         raise UserError(
@@ -35,19 +36,39 @@ def join_processes():
         logging.set_verbosity(logging.WARNING)
 
 
+def address_in_cluster():
+    """HOST:PORT at which the processes of this run meet, as JAX finds it of Slurm, Cloud TPU or GKE; None where it does not."""
+    try:
+        from jax._src.clusters import ClusterEnv  # there is no public name for it
+
+        known = {"num_processes": 0, "process_id": 0, "local_device_ids": [0]}  # so that these are not looked for
+        return ClusterEnv.auto_detect_unset_distributed_params(
+            coordinator_address=None, cluster_detection_method=None, initialization_timeout=10, **known
+        )[0]
+    except Exception:  # jax.distributed.initialize says what is wrong
+        return None
+
+
 def door(address):
     """HOST:PORT that the first process listens at: the address that it is given, where that is one of this machine's own.
 
-    None leaves it to JAX, which takes JAX_COORDINATOR_BIND_ADDRESS or, without it, every interface.
+    None leaves it to JAX, which takes JAX_COORDINATOR_BIND_ADDRESS or, without it, every interface: also where a name means
+    several addresses here, or the loopback interface (as many systems have it of their own name), since to other machines it
+    may mean another one.
     """
     if not address or "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
         return None
     host, _, port = address.rpartition(":")
+    host = host.strip("[]")
     try:
-        for family, kind, _, _, place in socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM):
-            with socket.socket(family, kind) as probe:
-                probe.bind((place[0], 0))
-            return f"[{place[0]}]:{port}" if family == socket.AF_INET6 else f"{place[0]}:{port}"
+        found = {(family, place[0]) for family, _, _, _, place in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        is_name = host != "localhost" and host not in {place for _, place in found}
+        if is_name and (len(found) > 1 or any(ipaddress.ip_address(place).is_loopback for _, place in found)):
+            return None
+        for family, place in sorted(found):
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.bind((place, 0))
+            return f"[{place}]:{port}" if family == socket.AF_INET6 else f"{place}:{port}"
     except (OSError, ValueError):
         pass
     return None

@@ -1,9 +1,11 @@
 """The folder of a run: its config, its lock, what it learned from; folders that cannot be used."""
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -242,6 +244,41 @@ def test_the_coordinator_listens_at_its_own_address_alone(monkeypatch):
     assert joining.door(None) is None
     monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", "0.0.0.0:1")
     assert joining.door("127.0.0.1:4711") is None
+
+
+@pytest.mark.parametrize(
+    ("places", "found"),
+    [
+        (["198.51.100.7"], "198.51.100.7:4711"),
+        (["2001:db8::7"], "[2001:db8::7]:4711"),
+        (["127.0.1.1"], None),  # as Debian has it of the machine's own name: other machines know it by another address
+        (["198.51.100.7", "10.0.0.7"], None),  # which of them others take is not known here
+    ],
+)
+def test_a_name_is_listened_at_where_it_means_one_address_to_all(monkeypatch, places, found):
+    class Probe(contextlib.nullcontext):
+        def __init__(self, family, kind):
+            super().__init__(self)
+
+        def bind(self, place):
+            assert place == (places[0], 0)
+
+    def infos(host, port, type):
+        return [(socket.AF_INET6 if ":" in place else socket.AF_INET, type, 0, "", (place, 0)) for place in places]
+
+    monkeypatch.delenv("JAX_COORDINATOR_BIND_ADDRESS", raising=False)
+    monkeypatch.setattr(joining.socket, "getaddrinfo", infos)
+    monkeypatch.setattr(joining.socket, "socket", Probe)
+    assert joining.door("node7:4711") == found
+
+
+def test_the_address_that_a_cluster_gives(monkeypatch):
+    monkeypatch.delenv("JAX_COORDINATOR_PORT", raising=False)
+    assert joining.address_in_cluster() is None
+    task = {"JOB_ID": 5, "STEP_NODELIST": "node[07-09],other", "NTASKS": 4, "PROCID": 2, "LOCALID": 0}
+    for name, value in task.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert joining.address_in_cluster() == f"node07:{65536 - 4096 + 5}"
 
 
 def test_fingerprints_are_arrays_of_two_numbers_an_example():
