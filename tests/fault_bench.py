@@ -8,8 +8,8 @@ import os
 import pathlib
 import random
 import re
-import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).parents[1]
 STEPS = 12
 SMALL = [
-    "--config=tests/train/small_config.py", f"--config.total_steps={STEPS}", "--config.checkpoint_every=3",
+    "--config=tests/fault_config.py", f"--config.total_steps={STEPS}", "--config.checkpoint_every=3",
     "--config.eval_every=6",
 ]  # fmt: skip
 BOUND = 30  # seconds that the others of a lost process may take
@@ -65,25 +65,34 @@ class Bench:
         return self.folder() if place.exists() else place
 
     def start(self, folder, *more, module="xmodal_jax.main", limits=(), env=(), settings=SMALL, command=False, before=()):
-        """-> Popen with `log`, a path: of what it prints. command: by `xmodal train`; before: the command that starts it."""
+        """-> Popen, or a Forked, with `log`, a path: of what it prints.
+
+        command: by `xmodal train`, not a fork; before: the command that starts it, likewise.
+        """
         log = pathlib.Path(f"{folder}.log")
-        module = ("xmodal_jax", "train") if command else (module,)
-        command = [*before, sys.executable, "-m", *module, *settings, f"--workdir={folder}", *more]
-        environment = os.environ | {
+        arguments = [*settings, f"--workdir={folder}", *more]
+        env = os.environ | {
             "JAX_PLATFORMS": "cpu", "XMODAL_MALLOC": "keep", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **dict(env),
         }  # fmt: skip
-
-        def limit():
-            for kind, value in limits:
-                resource.setrlimit(kind, (value, value))
-
-        with open(log, "a") as file:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=file, stderr=file, preexec_fn=limit if limits else None
-            )
+        if not (command or before):
+            self.made += 1
+            asked = {"module": module, "arguments": arguments, "env": env, "log": str(log), "limits": limits}
+            process = Forked(self.server, asked, self.place / f"ended-{self.made}")
+        else:
+            module = ("xmodal_jax", "train") if command else (module,)
+            with open(log, "a") as file:
+                process = subprocess.Popen(
+                    [*before, sys.executable, "-m", *module, *arguments], cwd=ROOT, env=env, stdout=file, stderr=file
+                )
         process.log = log
         self.started.append(process)
         return process
+
+    @functools.cached_property
+    def server(self):
+        """The process that commands are forks of; it ends when its input does."""
+        command = [sys.executable, "-m", "tests.fault_server"]
+        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def finish(self, folder, *more, **settings):
         """(exit status, what was printed) of a command that is left alone."""
@@ -125,6 +134,39 @@ class Bench:
 
     def is_exact(self, folder):
         return figures(folder) == figures(self.whole)
+
+
+class Forked:
+    """A command that `tests.fault_server` started, to be used as a Popen."""
+
+    returncode = None
+
+    def __init__(self, server, asked, ended):
+        self.ended = ended
+        self.ended.unlink(missing_ok=True)
+        server.stdin.write(json.dumps(asked | {"ended": str(ended)}) + "\n")
+        server.stdin.flush()
+        self.pid = int(server.stdout.readline())
+
+    def poll(self):
+        if self.returncode is None and self.ended.exists():
+            self.returncode = int(self.ended.read_text())
+        return self.returncode
+
+    def wait(self, timeout=None):
+        end = time.monotonic() + (timeout or 1e9)
+        while self.poll() is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+            time.sleep(0.02)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
 
 
 def figures(folder):

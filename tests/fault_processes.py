@@ -98,7 +98,8 @@ def processes4(bench, tried):
 
 def every(bench, tried, count):
     """Of two processes either is lost, of more the first and the last by turns; with --quick of two too."""
-    for number, (moment, how) in enumerate(itertools.product(MOMENTS, HOWS)):
+    for number, (turn, place) in enumerate(itertools.product(range(3), range(3))):
+        moment, how = MOMENTS[place], HOWS[(place + turn) % 3]  # the first three are already of every kind
         by_turns = count > 2 or bench.options.quick
         for victim in ((number % 2) * (count - 1),) if by_turns else (0, count - 1):
             lost(bench, tried, count, victim, moment, how)

@@ -307,6 +307,7 @@ def main(argv):
     options.kills = options.kills or (10 if options.quick else 100)
     options.flips = options.flips or (60 if options.quick else 500)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # what is small takes far longer to compile than to run
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory() as place:
         bench, rows = Bench(options.keep or place, options), []
