@@ -94,6 +94,15 @@ class Bench:
         command = [sys.executable, "-m", "tests.fault_server"]
         return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
+    def close(self):
+        """End what was started and still runs."""
+        for process in self.started:
+            process.kill()
+        self.started.clear()
+        if "server" in vars(self):
+            self.server.communicate()  # its end of input
+            del self.server
+
     def finish(self, folder, *more, **settings):
         """(exit status, what was printed) of a command that is left alone."""
         before = pathlib.Path(f"{folder}.log")

@@ -6,7 +6,7 @@ import shutil
 import signal
 import urllib.request
 
-from tests.fault_bench import fault, free_port, is_paragraph, tree, waited_for
+from tests.fault_bench import SMALL, fault, free_port, is_paragraph, tree, waited_for
 from xmodal_jax.train.alive import is_there
 
 # Small runs of other systems: what only they offer is tried on them.
@@ -112,39 +112,41 @@ def failing(folder, which):
 @fault("a reader or a start whose reads fail with EIO (injected by strace)", "one paragraph; every byte is what it was")
 def unreadable(bench, tried):
     for which in FAILING:
-        for name in ("evaluate", "generate", "main"):
-            folder = bench.cut() if name == "main" else bench.copy()
-            more = [f"--images={pictures(bench)}"] if name == "generate" else []
-            before = tree(folder)
-            status, text = bench.finish(
-                folder, *more, module=f"xmodal_jax.{name}", before=failing(folder, which),
-                **({} if name == "main" else {"settings": []}),
-            )  # fmt: skip
-            injected = pathlib.Path(f"{folder}.reads").read_text().count("INJECTED")
-            kept = is_kept(folder, before) if name != "main" else is_all_there(folder, before)
-            told = is_paragraph(status, text, "cannot be|[Ii]nput/output error")
-            tried.add(injected and told and kept, f"{name}, {which}", f"{injected=} {kept=} {status}: {text}")
+        for name in ("evaluate", "main", "generate"):
+            failing_read(bench, tried, name, which)
 
 
-def is_all_there(folder, before):
-    """Whether every checkpoint and figure of a run is there as it was."""
-    after = tree(folder)
-    return all(
-        after.get(name) == data for name, data in before.items() if name.startswith(("checkpoints/", "model/", "metrics"))
-    )
+def failing_read(bench, tried, name, which):
+    """A command, of a finished run or, `main`, of one that goes on, is told EIO by each read of some of its files."""
+    folder, more, settings = opened(bench, name)
+    before = tree(folder)
+    status, text = bench.finish(folder, *more, module=f"xmodal_jax.{name}", settings=settings, before=failing(folder, which))
+    injected = pathlib.Path(f"{folder}.reads").read_text().count("INJECTED")
+    told, kept = is_paragraph(status, text, "cannot be|[Ii]nput/output error"), is_unchanged(name, folder, before)
+    tried.add(injected and told and kept, f"{name}, {which}", f"{injected=} {told=} {kept=} {status}: {text}")
+
+
+def opened(bench, name):
+    """(folder, arguments, settings) of a command that reads a finished run, or that goes on with one, `main`."""
+    if name == "main":
+        return bench.cut(), [], SMALL
+    return bench.copy(), [f"--images={pictures(bench)}"] if name == "generate" else [], []
+
+
+def is_unchanged(name, folder, before):
+    """Whether nothing of a run changed; of one that goes on, no checkpoint, figure or what it learned from."""
+    if name != "main":
+        return is_kept(folder, before)
+    after, needed = tree(folder), ("checkpoints/", "model/", "metrics")
+    return all(after.get(name) == data for name, data in before.items() if name.startswith(needed))
 
 
 @fault("too little memory (RLIMIT_AS) for a start and for readers", "a paragraph or a native end; nothing of the run changes")
 def memory(bench, tried):
     for size in (2.0, 1.2, 0.9):
         for name in ("main", "evaluate", "generate"):
-            folder = bench.cut() if name == "main" else bench.copy()
-            more = [f"--images={pictures(bench)}"] if name == "generate" else []
-            before = tree(folder)
-            status, text = bench.finish(
-                folder, *more, module=f"xmodal_jax.{name}", limits=[(resource.RLIMIT_AS, int(size * 2**30))],
-                **({} if name == "main" else {"settings": []}),
-            )  # fmt: skip
-            kept = is_all_there(folder, before) if name == "main" else is_kept(folder, before)
+            folder, more, settings = opened(bench, name)
+            before, limits = tree(folder), [(resource.RLIMIT_AS, int(size * 2**30))]
+            status, text = bench.finish(folder, *more, module=f"xmodal_jax.{name}", settings=settings, limits=limits)
             ending = "a paragraph" if is_paragraph(status, text, "memory|cannot be read now") else f"status {status}"
-            tried.add(kept, f"{name}, {ending}", text)
+            tried.add(is_unchanged(name, folder, before), f"{name}, {ending}", text)

@@ -1,8 +1,8 @@
 """Starts commands in forks of a process that has imported already: half of the time of a small run is Python's imports.
 
 Reads one line of JSON for each command, {"module", "arguments", "env", "log", "limits", "ended"}, and prints its process id.
-The fork does what `python -m MODULE ARGUMENTS` does from there on; JAX's backend is started behind it. The file `ended` gets the
-exit status, negative for a signal.
+The fork does what `python -m MODULE ARGUMENTS` does from there on; JAX's backend is started behind it. The file `ended` gets
+the exit status, negative for a signal.
 """
 
 import atexit

@@ -319,9 +319,7 @@ def main(argv):
                 function(bench, tried)
             except Exception as error:  # the table is worth having without it
                 tried.add(False, f"{type(error).__name__}", str(error))
-            for process in bench.started:
-                process.kill()
-            bench.started.clear()
+            bench.close()
             notes = ", ".join(f"{note}: {count}" if count else note for note, count in tried.notes.items())
             rows.append(f"| `{name}` | {title} | {expected} | {tried.right} of {tried.tried} | {notes} |")
             print(f"{rows[-1]} {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
