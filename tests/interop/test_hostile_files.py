@@ -213,6 +213,49 @@ def test_mutated_files_give_the_numbers_of_the_reference_or_are_refused(tmp_path
     assert found["read"] > 10 and found["refused"] > 100
 
 
+def mutated_index(rng, places):
+    """Text of an index with some bytes changed, a piece left out, or a name or a place that is another one."""
+    if rng.random() < 0.5:
+        raw = bytearray(json.dumps({"weight_map": places}).encode())
+        for _ in range(rng.choice([1, 1, 4])):
+            raw[rng.randrange(len(raw))] = rng.choice(b'0123456789-{}[]",:./xya\\\0\xff')
+        start = rng.randrange(len(raw))
+        return bytes(raw[:start] + raw[start + rng.choice([0, 0, 1, 20]) :])
+    name = rng.choice(list(places))
+    others = ["y.safetensors", "x.safetensors", "../x.safetensors", "/x.safetensors", "z" * 300, "", None, 5, [], {}, "\0"]
+    kept = dict(rng.sample(list(places.items()), rng.choice([4, 5, 5])))  # in another order, or without one
+    changed = kept if rng.random() < 0.5 else {**kept, rng.choice([name, "other", "a"]): rng.choice(others)}
+    return json.dumps({rng.choice(["weight_map"] * 5 + ["weight_maps"]): changed}).encode()
+
+
+def try_indexes(folder, seed, count):
+    """Read shards by mutated indexes: what is accepted has all names of the index, and the numbers that were written."""
+    rng, found = random.Random(seed), {"read": 0, "refused": 0}
+    save_file({"outside": ARRAYS["a"]}, folder / "x.safetensors")
+    folder = folder / "shards"
+    folder.mkdir()
+    shards = {"x.safetensors": ["a", "none", "d"], "y.safetensors": ["b.weight", "c"]}
+    for name, arrays in shards.items():
+        save_file({array: ARRAYS[array] for array in arrays}, folder / name)
+    places = {array: name for name, arrays in shards.items() for array in arrays}
+    for _ in range(count):
+        (folder / INDEX).write_bytes(mutated_index(rng, places))
+        try:
+            arrays = {name: tensor.read() for name, tensor in tensors_of(folder).items()}
+        except UserError:
+            found["refused"] += 1
+            continue
+        assert arrays.keys() >= json.loads((folder / INDEX).read_bytes())["weight_map"].keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, ARRAYS[name])
+        found["read"] += 1
+    return found
+
+
+def test_mutated_indexes_give_the_numbers_that_were_written_or_are_refused(tmp_path):
+    assert min(try_indexes(tmp_path, 0, 300).values()) > 30
+
+
 WITHIN = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
@@ -221,6 +264,9 @@ def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
 before = peak()
 tried.try_mutated(pathlib.Path(sys.argv[2]), 1, 2000)
+indexed = pathlib.Path(sys.argv[2]) / "indexed"
+indexed.mkdir()
+tried.try_indexes(indexed, 1, 2000)
 path = pathlib.Path(sys.argv[2]) / "model.safetensors"
 many = b",".join(b'"%d":[]' % i for i in range(1_200_000))
 for head in (b"{" + b'"a":0,' * 2_500_000 + b'"b":0}', b'{"a":' + b"[" * 16_000_000, b"{" + many + b"}"):
