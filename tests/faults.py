@@ -67,10 +67,10 @@ def process_lost(bench, process, kind, folder, skip):
     """Whether a process was killed at a moment of this kind; not where it ended before."""
     is_there, longest = KILLED[kind]
     while not is_there(folder, log_of(folder)[skip:]) and process.poll() is None:
-        time.sleep(0.005)
+        time.sleep(0.02)
     end = time.monotonic() + bench.draw.uniform(0, longest(bench.seconds))
     while time.monotonic() < end and process.poll() is None:
-        time.sleep(0.005)
+        time.sleep(0.02)
     process.kill()
     return process.wait() == -signal.SIGKILL
 
