@@ -14,9 +14,12 @@ from PIL import Image
 from xmodal_jax.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .avif .jp2 .j2k .ppm .pgm .pbm .pnm".split()
-)  # of the files that are taken for pictures in a folder
+SUFFIXES = frozenset(  # of the files that are taken for pictures in a folder
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .tif .tiff .avif .jp2 .j2k .jpx .ppm .pgm .pbm .pnm".split()
+)
+REFUSED_SUFFIXES = frozenset(  # of pictures that are refused, and said to be, rather than passed over
+    ".heic .heif .tga .psd .svg .eps .ico .jxl .exr .hdr .dds .pcx .dng .cr2 .nef .arw".split()
+)
 MAX_PIXELS = 110_000_000  # decoded at most, of 4 bytes each; where a decoder takes more memory, fewer
 MAX_JPEG_PIXELS = 400_000_000  # a JPEG that is decoded at 1/2, 1/4 or 1/8: half a minute of work
 BYTES = {"WEBP": 17, "AVIF": 10, "JPEG2000": 24}  # a pixel, measured; others: 4, and what `_bytes` adds

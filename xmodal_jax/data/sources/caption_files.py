@@ -8,10 +8,21 @@ from pathlib import Path
 
 from absl import logging
 
-from xmodal_jax.data.sources.places import check_list, is_picture
-from xmodal_jax.data.sources.records import CAPTION_FIELDS, IMAGE_FIELDS, LINES, TABLES, WHOLE, records
+from xmodal_jax.data.sources.places import check_list, names_below, picture_suffixes
+from xmodal_jax.data.sources.records import (
+    CAPTION_FIELDS,
+    IMAGE_FIELDS,
+    LINES,
+    TABLES,
+    WHOLE,
+    names_picture,
+    other_source,
+    packed_in,
+    records,
+)
 from xmodal_jax.data.sources.splits import canonical_split
 from xmodal_jax.data.sources.tables import plain, table_rows
+from xmodal_jax.data.sources.texts import fields_said
 from xmodal_jax.errors import UserError, printable
 
 BESIDE = (".txt", ".caption")  # of a text beside its picture, the better first
@@ -47,18 +58,18 @@ def caption_files(path: Path, example: str, allow_outside: bool = False) -> Capt
                 raise UserError(f"{path}: there is no picture of the same name beside this text. {expected}")
             return CaptionFiles(path.parent, [], texts)
         if suffix not in (*LINES, *TABLES, *WHOLE, *BESIDE):
-            raise UserError(f"{path}: this is not a caption file. {expected}")
+            raise UserError(f"{path}: this is not a caption file.{packed_in(path)} {expected}")
         return CaptionFiles(path.parent, [path], [])
     if not path.is_dir():
         what = "this is neither a folder nor a regular file" if path.exists() else "there is no such folder"
         raise UserError(f"{path}: {what}. Expected: a folder of pictures with {looked_for(example)}.")
-    names = _names_below(path)
+    names = names_below(path)
     lists, others = _lists(path, names)
     texts = [] if lists else _texts(path, names)
     if others and (lists or texts):
         logging.info("%s: not taken for captions: %s.", printable(path), printable(", ".join(map(str, others[:_SHOWN]))))
-    elif others:
-        lists = others  # what is wrong with them is told where they are read
+    elif not (lists or texts):  # what is wrong with them is told where they are read
+        lists = [file for file in others if file.suffix.lower() in (*LINES, *TABLES)]
     for file in (*lists, *(text for text, _ in texts if text.is_symlink())):
         check_list(file, path, allow_outside)
     if not lists and not texts:
@@ -66,17 +77,11 @@ def caption_files(path: Path, example: str, allow_outside: bool = False) -> Capt
         kept = {os.path.splitext(name)[1].lower() for inside in names.values() for name in inside}
         other = next((source for suffix, source in _OTHERS.items() if suffix in kept), None)
         hint = f" {other[0]} files are read by data={other[1]}." if other else ""
-        raise UserError(f"{path}: {what}. Looked for: {looked_for(example)}.{hint}")
+        if others:
+            what += f" (no pictures with captions are in {printable(', '.join(file.name for file in others[:_SHOWN]))})"
+            hint += next(filter(None, map(_other_source, others)), "")
+        raise UserError(f"{path}: {what}. Looked for: {looked_for(example)}.{hint}{packed_in(path)}")
     return CaptionFiles(path, lists, texts)
-
-
-def _names_below(path: Path) -> dict[Path, list[str]]:
-    """{folder: names of its files}, without hidden folders and what links lead to."""
-    found = {}
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found[Path(folder)] = sorted(names)
-    return found
 
 
 def _lists(path: Path, names: dict[Path, list[str]]) -> tuple[list[Path], list[Path]]:
@@ -89,7 +94,7 @@ def _lists(path: Path, names: dict[Path, list[str]]) -> tuple[list[Path], list[P
             kept = [file for file in found if lists_captions(file)]
             if kept:
                 return kept, [file for file in found if file not in kept]
-            others += [file for file in found if file.suffix.lower() in (*LINES, *TABLES)]
+            others += found
     return [], others
 
 
@@ -97,7 +102,7 @@ def _of_suffix(folder: Path, names: list[str], suffixes: tuple[str, ...]) -> lis
     """Files that may be lists; beside pictures stand their own texts and the records of a downloader."""
     found = [name for name in names if os.path.splitext(name)[1].lower() in suffixes]
     if found and not {*LINES, *TABLES} & set(suffixes):
-        own = {stem for stem, suffix in map(os.path.splitext, names) if is_picture(suffix)}
+        own = {stem for stem, suffix in map(os.path.splitext, names) if picture_suffixes([suffix])}
         found = [name for name in found if os.path.splitext(name)[0] not in own]
     return [folder / name for name in found if (folder / name).is_file()]
 
@@ -109,11 +114,22 @@ def lists_captions(file: Path) -> bool:
     if file.suffix.lower() == ".txt":
         return is_table(file)
     try:
-        first = next(iter(records(file, "")), (0, {}))[1]
+        first = _first(file)
     except UserError:
         return canonical_split(file.stem) is not None or file.stem.lower() in ("captions", "metadata")
-    captions = any(key == field or key.startswith(f"{field}_") for key in first for field in CAPTION_FIELDS)
-    return captions and any(field in first for field in IMAGE_FIELDS)
+    captions = any(key.startswith(f"{field}_") for key in first for field in CAPTION_FIELDS)
+    return (captions or bool(fields_said(first, CAPTION_FIELDS))) and names_picture(first)
+
+
+def _first(file: Path) -> dict:
+    return next(iter(records(file, "")), (0, {}))[1]
+
+
+def _other_source(file: Path) -> str:
+    try:
+        return other_source(_first(file))
+    except UserError:
+        return ""
 
 
 def is_table(path: Path) -> bool:
@@ -141,7 +157,7 @@ def _texts(path: Path, names: dict[Path, list[str]], only: Path | None = None) -
             suffix = next((suffix for kind in BESIDE for suffix in own if suffix.lower() == kind), None)
             if suffix is None or only not in (None, text := folder / (stem + suffix)):
                 continue
-            pictures = [folder / (stem + other) for other in own if is_picture(other)]
+            pictures = [folder / (stem + other) for other in picture_suffixes(own)]
             if pictures:
                 texts.append((text, pictures))
             else:

@@ -12,9 +12,9 @@ from absl import logging
 from xmodal_jax.data.sources.boxes import object_extras
 from xmodal_jax.data.sources.caption_files import CaptionFiles, caption_files
 from xmodal_jax.data.sources.image_text import Row
-from xmodal_jax.data.sources.listing import ListedPictures, Listing, picture_name, stated_split
+from xmodal_jax.data.sources.listing import ListedPictures, Listing, bases_of_list, picture_name, stated_split
 from xmodal_jax.data.sources.places import Base, given_path
-from xmodal_jax.data.sources.records import IMAGE_FIELDS, is_nothing, read_text, records
+from xmodal_jax.data.sources.records import IMAGE_FIELDS, is_nothing, other_source, read_text, records
 from xmodal_jax.data.sources.splits import (
     FRACTIONS,
     SHARE,
@@ -25,7 +25,7 @@ from xmodal_jax.data.sources.splits import (
     split_of_name,
 )
 from xmodal_jax.data.sources.tables import LINE_ENDS, plain
-from xmodal_jax.data.sources.texts import caption_fields, texts_of
+from xmodal_jax.data.sources.texts import caption_fields, fields_said, said, texts_of
 from xmodal_jax.errors import UserError, printable
 
 _EXAMPLE = '{"image": "images/1.jpg", "captions": ["a dog runs"]}'
@@ -91,20 +91,20 @@ class Captions(ListedPictures):
         fields, rows = None, []
         for number, line in records(file, _EXAMPLE, is_table=file.suffix.lower() == ".txt"):
             at = f"{file}:{number}"
-            if fields is None or caption_field is None and not any(field in line for field in fields):
+            if fields is None or caption_field is None and not fields_said(line, fields):
                 fields = caption_fields(line, lang, caption_field, at)
-            name, captions = picture_name(line), next((line[field] for field in fields if field in line), None)
+            name, own = picture_name(line), fields_said(line, fields)
             if name is None:
                 raise UserError(
-                    f"{at}: this line names no picture. One of the fields {', '.join(IMAGE_FIELDS)} is expected, as in "
-                    f"{_EXAMPLE}; it has {_names(line)}."
+                    f"{at}: this line names no picture. One of the fields {', '.join(IMAGE_FIELDS[:8])} ... is expected, as in "
+                    f"{_EXAMPLE}; it has {_names(line)}.{other_source(line)}"
                 )
-            if captions is None and not any(field in line for field in fields):
+            if not own:
                 raise UserError(
                     f"{at}: this line has no caption. The field {' or '.join(fields)} is expected, as in {_EXAMPLE}; it has "
-                    f"{_names(line)}."
+                    f"{_names(line)}.{other_source(line)}"
                 )
-            captions, without = texts_of(captions, at, _EXAMPLE)
+            captions, without = texts_of(said(line, own), at, _EXAMPLE)
             self.without += without
             extra = object_extras(_objects(line, at), mode) if isinstance(line.get("objects"), list) else {}
             if isinstance(line.get("series"), str) and not is_nothing(line["series"]):
@@ -114,8 +114,7 @@ class Captions(ListedPictures):
                     raise UserError(f"{at}: this line has no field {group_field!r} (group_field).")
                 extra["group"] = str(line[plain(group_field)])
             rows.append(Row(name, name, stated_split(line, at) or stated_by_file, at, captions, extra))
-        own, above = ((Base(folder), Base(folder / "images")) for folder in (file.parent, root))
-        return Listing(rows, [own] if file.parent == root else [own, above])
+        return Listing(rows, bases_of_list(dict.fromkeys((file.parent, root)), stated_by_file))
 
 
 def _folder_split(file: Path, root: Path) -> str | None:
@@ -125,7 +124,9 @@ def _folder_split(file: Path, root: Path) -> str | None:
 
 
 def _names(line: dict) -> str:
-    return printable(", ".join(map(str, line)))[:200] or "no field"
+    """The fields of a line, and what those hold that would name a picture."""
+    held = "".join(f" ({field} is {str(line[field])[:40]!r})" for field in IMAGE_FIELDS if field in line)
+    return printable(", ".join(map(str, line)))[:200] + printable(held) or "no field"
 
 
 def _objects(row: dict, at: str) -> list[dict]:

@@ -12,7 +12,7 @@ from absl import logging
 from xmodal_jax.data.sources.boxes import object_extras
 from xmodal_jax.data.sources.image_text import Row
 from xmodal_jax.data.sources.listing import ListedPictures, Listing, picture_name, stated_split
-from xmodal_jax.data.sources.places import Base, given_path
+from xmodal_jax.data.sources.places import Base, given_path, visible
 from xmodal_jax.data.sources.records import load_json
 from xmodal_jax.data.sources.splits import (
     FRACTIONS,
@@ -113,12 +113,11 @@ def annotation_file(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"{path}: there is no such annotation file.")
-    found = sorted(
-        file for file in path.glob("*.json") if re.match(r"captions|dataset|.*karpathy", file.name) and file.is_file()
-    )
+    there = visible(path.glob("*.json"), path) or visible(path.glob("annotations/*.json"), path)
+    found = [file for file in there if re.match(r"captions|dataset|.*karpathy", file.name)]
     chosen = [file for file in found if split_of_name(file.stem) == "train"] or found
     if len(chosen) != 1:
-        there = ", ".join(file.name for file in chosen or sorted(path.glob("*.json"))[:10]) or "no JSON file"
+        there = ", ".join(file.name for file in chosen or there[:10]) or "no JSON file"
         raise UserError(
             f"{path}: give one annotation file of captions, such as captions_train2017.json, as path; here: {there}."
         )
@@ -172,7 +171,7 @@ def _read_captions(path: Path, stated: str | None, boxes: dict, mode: str) -> li
                 name, captions = picture_name(picture), picture["caption"]
                 key = name = name if name is not None else picture["image"]
             else:
-                key = picture["id"] if "id" in picture else picture["imgid"]
+                key = str(picture["id"] if "id" in picture else picture["imgid"])  # some write numbers as texts
                 name = picture.get("file_name") or picture["filename"]
                 captions = [sentence["raw"] for sentence in picture.get("sentences", ())]
             texts, empty = texts_of(captions, at, _ENTRY) if captions != [] else ([], 0)
@@ -183,13 +182,13 @@ def _read_captions(path: Path, stated: str | None, boxes: dict, mode: str) -> li
                 rows[key].captions.extend(texts)
                 continue
             file = f"{picture['filepath']}/{name}" if picture.get("filepath") else name
-            extra = object_extras(boxes.get(key, []), mode) | ({"bare": True} if picture.get("filepath") else {})
+            extra = object_extras(boxes.get(str(key), []), mode) | ({"bare": True} if picture.get("filepath") else {})
             rows[key] = Row(name, file, stated_split(picture, at) or stated, at, texts, extra)
         for annotation in data.get("annotations", ()) if isinstance(data, dict) else ():
             texts, empty = texts_of(annotation["caption"], f"{path}: annotation of image {annotation['image_id']}", _ENTRY)
             without += empty
-            if annotation["image_id"] in rows:
-                rows[annotation["image_id"]].captions.extend(texts)
+            if str(annotation["image_id"]) in rows:
+                rows[str(annotation["image_id"])].captions.extend(texts)
             else:
                 orphans += 1
     except (KeyError, TypeError, AttributeError) as error:
@@ -206,7 +205,7 @@ def _read_captions(path: Path, stated: str | None, boxes: dict, mode: str) -> li
     return list(rows.values())
 
 
-def _read_instances(path: Path) -> dict[int, list[dict]]:
+def _read_instances(path: Path) -> dict[str, list[dict]]:
     """image id -> objects with boxes in pixels; crowds are left out."""
     lists = ("images", "annotations", "categories")
     data = load_json(path, dict, f"{_FORM} {' and '.join(lists)}", lists)
@@ -214,12 +213,12 @@ def _read_instances(path: Path) -> dict[int, list[dict]]:
         names = {category["id"]: category["name"] for category in data["categories"]}
         sizes = {picture["id"]: (picture["width"], picture["height"]) for picture in data["images"]}
         counts = Counter((a["image_id"], a["category_id"]) for a in data["annotations"])
-        boxes: dict[int, list[dict]] = {}
+        boxes: dict[str, list[dict]] = {}
         for annotation in data["annotations"]:
             if annotation.get("iscrowd"):
                 continue
             key, (x, y, w, h) = annotation["image_id"], annotation["bbox"]
-            boxes.setdefault(key, []).append(
+            boxes.setdefault(str(key), []).append(
                 {
                     "name": names[annotation["category_id"]],
                     "box": [x, y, x + w, y + h],

@@ -19,15 +19,18 @@ from xmodal_jax.data.sources.places import ADVICE, Base, Places
 from xmodal_jax.data.sources.records import IMAGE_FIELDS
 from xmodal_jax.data.sources.splits import FRACTIONS, SHARE, check_fractions, check_split, check_val_fraction
 from xmodal_jax.data.sources.tables import plain
-from xmodal_jax.data.sources.texts import caption_fields, texts_of
+from xmodal_jax.data.sources.texts import caption_fields, fields_said, said, texts_of
 from xmodal_jax.errors import UserError, printable
 from xmodal_jax.files import read_regular
 
 SUFFIXES = (".parquet", ".arrow")
 PICTURES = (*IMAGE_FIELDS, "images", "picture", "photo", "jpg", "png", "webp", "image_bytes", "image_data")
-NESTED = ("raw", "text", "caption", "sentence")
 _FORM = "a column of captions (texts, or lists of texts)"
 _KEPT = 4  # row groups of pictures in memory
+
+
+class _Unfit(UserError):
+    """A table that lacks a column of pictures or of captions: another one in its folder may have them."""
 
 
 @dataclass(slots=True)
@@ -67,8 +70,17 @@ class Parquet(ContainedPictures):
         root, files = shards(path, SUFFIXES, allow_outside)
         self._places, self.without = Places(root, allow_outside), 0
         self._forget()
-        self._tables = [_Table(file, image_field) for file in files]
-        rows = [row for n, table in enumerate(self._tables) for row in self._rows_of(n, table, root, lang, caption_field)]
+        self._tables, rows, unfit = [], [], []
+        for file in files:
+            try:
+                self._tables.append(_Table(file, image_field))
+                rows += self._rows_of(len(self._tables) - 1, self._tables[-1], root, lang, caption_field)
+            except _Unfit as error:
+                unfit.append(str(error))
+        if unfit and not rows:
+            raise UserError(unfit[0])
+        for told in unfit:
+            logging.info("passed over: %s", printable(told))
         if self.without:
             logging.info("%s: %d empty captions (null, NaN, blank) are left out.", printable(path), self.without)
         super().__init__(rows, split, Path(path), root.name, fractions, share, lang=lang, **reading)
@@ -76,9 +88,9 @@ class Parquet(ContainedPictures):
     def _rows_of(self, number: int, table: _Table, root: Path, lang: str, caption_field: str | None) -> Iterator[Row]:
         names = {plain(name): name for name in table.names}
         fields = caption_fields(names, lang, caption_field, str(table.file))
-        chosen = next((names[field] for field in fields if field in names), None)
-        if chosen is None:
-            raise UserError(
+        chosen = [names[field] for field in fields_said(names, fields)]
+        if not chosen:
+            raise _Unfit(
                 f"{table.file}: no column of captions ({', '.join(fields)}) is in this table; it has "
                 f"{printable(', '.join(table.names))}. Give caption_field."
             )
@@ -86,10 +98,10 @@ class Parquet(ContainedPictures):
         row = 0
         for group in range(table.groups):
             with readable(table.file):
-                columns = table.read(group, [chosen, *([names["split"]] if "split" in names else [])])
-            for position, told in enumerate(columns[chosen]):
+                columns = table.read(group, [*chosen, *([names["split"]] if "split" in names else [])])
+            for position, cells in enumerate(zip(*(columns[name] for name in chosen), strict=True)):
                 at = f"{table.file}: row {row}"
-                texts, without = texts_of(_flat(told), at, _FORM)
+                texts, without = texts_of(said(dict(zip(chosen, cells, strict=True)), chosen), at, _FORM)
                 self.without += without
                 stated = stated_split({"split": columns[names["split"]][position]}, at) if "split" in names else None
                 yield ColumnRow(
@@ -108,6 +120,10 @@ class Parquet(ContainedPictures):
             while len(self._groups) > _KEPT:
                 self._groups.popitem(last=False)
         value = pictures[row.position].as_py()
+        if isinstance(value, list):
+            if len(value) != 1:
+                raise ValueError(f"this row has {len(value)} pictures, not one")
+            value = value[0]
         data, name = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, value)
         if isinstance(data, bytes):
             return data
@@ -117,7 +133,7 @@ class Parquet(ContainedPictures):
         if found.is_outside:
             raise UserError(f"{row.at}: the picture {printable(name)} {found.why}. {ADVICE}")
         if found.file is None:
-            raise ValueError(f"the picture {printable(name)} {found.why or 'is not there'}")
+            raise ValueError(f"the picture {printable(name)[:100]} {found.why or 'is not there'}")
         return read_regular(found.file)
 
     def _forget(self):
@@ -139,6 +155,9 @@ class _Table:
         with readable(file):
             schema, self.groups = _opened(file)
         self.names = list(schema.names)
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise UserError(f"{file}: this table has the column {printable(', '.join(twice))} twice.")
         self.image = self._picture_column(schema, image_field)
 
     def _picture_column(self, schema, wanted: str | None) -> str:
@@ -146,12 +165,15 @@ class _Table:
         if wanted is not None:
             candidates = [names[plain(wanted)]] if plain(wanted) in names else []
         else:
-            structs = [name for name in self.names if "bytes" in _fields(schema.field(name).type)]
+            structs = [field.name for field in schema if "bytes" in _fields(field.type)]
+            structs.sort(key=lambda name: plain(name) not in PICTURES)  # a sound is such a struct too
             candidates = [*structs, *(names[name] for name in PICTURES if name in names and names[name] not in structs)]
         if not candidates:
-            raise UserError(
-                f"{self.file}: no column of pictures {wanted or ''} is in this table; it has "
-                f"{printable(', '.join(self.names))}. Give image_field."
+            urls = next((name for name in names if "url" in name), None)
+            what = f"no column of pictures{f' {printable(wanted)}' if wanted else ''} is in this table"
+            raise _Unfit(
+                f"{self.file}: {what}; it has {printable(', '.join(self.names))}. "
+                f"{'Give image_field.' if wanted or not urls else 'What URLs name is not fetched: download it first.'}"
             )
         return candidates[0]
 
@@ -165,7 +187,7 @@ class _Table:
 
     def _group(self, group: int, columns: list[str]):
         pyarrow, parquet = library()
-        if self.file.suffix == ".arrow":
+        if self.file.suffix.lower() == ".arrow":
             return pyarrow.Table.from_batches([_batches(self.file)[group]]).select(columns)
         with parquet.ParquetFile(self.file, memory_map=True) as opened:
             return opened.read_row_group(group, columns=columns)
@@ -174,7 +196,7 @@ class _Table:
 def _opened(file: Path):
     """(schema, number of row groups)."""
     _, parquet = library()
-    if file.suffix == ".arrow":
+    if file.suffix.lower() == ".arrow":
         batches = _batches(file)
         if not batches:
             raise UserError(f"{file}: this table has no row.")
@@ -195,15 +217,9 @@ def _batches(file: Path) -> list:
 
 
 def _fields(kind) -> list[str]:
-    """Names of the fields of a struct's type, [] of others."""
+    """Names of the fields of a struct's type, or of a list of such; [] of others."""
+    kind = kind.value_type if "list<" in str(kind).split(" ")[0] else kind
     return [kind.field(i).name for i in range(kind.num_fields)] if str(kind).startswith("struct") else []
-
-
-def _flat(told):
-    """The texts of a cell: of objects their text."""
-    if isinstance(told, list):
-        return [next((one[key] for key in NESTED if key in one), None) if isinstance(one, dict) else one for one in told]
-    return next((told[key] for key in NESTED if key in told), None) if isinstance(told, dict) else told
 
 
 def library():

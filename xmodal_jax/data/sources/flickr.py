@@ -11,7 +11,7 @@ from absl import logging
 from xmodal_jax.data.sources.caption_files import is_table
 from xmodal_jax.data.sources.image_text import Row
 from xmodal_jax.data.sources.listing import ListedPictures, Listing, picture_name
-from xmodal_jax.data.sources.places import Base, check_list, given_path
+from xmodal_jax.data.sources.places import Base, check_list, given_path, is_hidden, visible
 from xmodal_jax.data.sources.records import CAPTION_FIELDS, KNOWN, is_nothing, read_text, utf8
 from xmodal_jax.data.sources.splits import (
     FRACTIONS,
@@ -67,8 +67,12 @@ class Flickr(ListedPictures):
 
 def _folders(root: Path) -> list[Path]:
     """A folder, those in it, and those in these."""
-    inner = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    return [root, *inner, *(below for folder in inner for below in sorted(folder.iterdir()) if below.is_dir())]
+    inner = _inner(root)
+    return [root, *inner, *(below for folder in inner for below in _inner(folder))]
+
+
+def _inner(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_dir() and not is_hidden(one.name))
 
 
 def token_file(path: Path, allow_outside: bool = False) -> Path:
@@ -76,7 +80,7 @@ def token_file(path: Path, allow_outside: bool = False) -> Path:
     if path.is_file():
         return path
     for pattern in TOKENS:
-        found = [file for depth in ("", "*/") for file in sorted(path.glob(depth + pattern)) if file.is_file()]
+        found = [file for depth in ("", "*/") for file in visible(path.glob(depth + pattern), path)]
         found = [file for file in found if "lemma" not in file.name] or found  # Flickr8k's has words cut to their stems
         if found:
             check_list(found[0], path, allow_outside)
@@ -128,10 +132,10 @@ def split_lists(root: Path, captions: dict) -> dict[str, str]:
     """
     out: dict[str, tuple[str, str]] = {}
     stems = {name.rsplit(".", 1)[0]: name for name in captions}
-    for file in sorted(root.glob("*.txt")):
+    for file in visible(root.glob("*.txt"), root):
         words = re.split(r"[\s_.-]+|(?<=[a-z\d])(?=[A-Z])", file.stem)
         split = next((split for split in map(canonical_split, words) if split), None)
-        if split is None or ".token" in file.name or not file.is_file():
+        if split is None or ".token" in file.name:
             continue
         with utf8(file):
             lines = [line.strip() for line in LINE_ENDS.split(read_text(file))]

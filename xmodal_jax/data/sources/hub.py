@@ -48,11 +48,12 @@ def installed(name: str, path: str | os.PathLike | None = None) -> Path:
     found = [folder for cache in caches(path) for folder in _children(cache) if _repository(folder.name) == _key(name)]
     others = []
     for folder in found:
-        versions = _snapshots(folder) if folder.name.startswith("datasets--") else _prepared(folder, name, config)
+        is_snapshot = folder.name.startswith("datasets--")
+        versions = _snapshots(folder) if is_snapshot else _prepared(folder, name, config)
         for version in versions:
             tables = [file for suffix in SUFFIXES for file in version.rglob(f"*{suffix}")]
             if any(file.is_file() for file in tables):
-                return _of_config(version, config)
+                return _of_config(version, config) if is_snapshot else version
             others.append(version)
     if others:
         raise UserError(
@@ -100,5 +101,9 @@ def _prepared(folder: Path, name: str, config: str) -> list[Path]:
 
 
 def _of_config(version: Path, config: str) -> Path:
-    """The folder of a config in a snapshot, where there is one of its name."""
-    return next((child for child in _children(version) if config and _key(child.name) == _key(config)), version)
+    """The folder of a config in a snapshot, or all of it where none is asked for. UserError where there is no such config."""
+    of_config = next((child for child in _children(version) if _key(child.name) == _key(config)), None)
+    if of_config is None and config and _key(config) != "default":
+        there = ", ".join(child.name for child in _children(version)) or "none"
+        raise UserError(f"{version}: there is no config {config!r} in this data set; its folders: {there}.")
+    return of_config or version

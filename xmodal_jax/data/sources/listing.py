@@ -13,8 +13,10 @@ from absl import logging
 from xmodal_jax.data.sources.image_text import ImageTextSource, Row, too_many
 from xmodal_jax.data.sources.places import ADVICE, Base, Place, Places
 from xmodal_jax.data.sources.records import IMAGE_FIELDS, is_nothing
-from xmodal_jax.data.sources.splits import SPLITS, canonical_split, parted
+from xmodal_jax.data.sources.splits import SPLITS, canonical_split, parted, words_of_split
 from xmodal_jax.errors import UserError, printable
+
+_SHOWN = 20  # missing pictures that are named
 
 
 @dataclass
@@ -55,21 +57,17 @@ class ListedPictures(ImageTextSource):
         counts = in_splits(merged, at, fractions, share)
         of_split = [row for row in merged.values() if row.split == split]
         rows = [row for row in of_split if row.file is not None]
-        missing = [
-            f"{row.at}: the picture {printable(row.name)} {row.extra['why'] or 'is not there'}."
-            for row in of_split
-            if row.file is None
-        ]
+        missing = [f"{row.at}: the picture {printable(row.name)} {row.extra['why']}." for row in of_split if row.file is None]
         if missing:
             logging.warning(
                 "%s: %d listed pictures are missing and skipped. %s",
                 printable(at),
                 len(missing),
-                printable(" ".join(missing[:20])),
+                printable(" ".join(missing[:_SHOWN])),
             )
             too_many(str(at), len(missing), len(of_split), max_bad_fraction, missing)
         if not rows:
-            raise none_in(split, at, counts, " ".join(missing[:20]))
+            raise none_in(split, at, counts, " ".join(missing[:_SHOWN]))
         rows = self._chosen(rows)
         for row in rows:
             row.captions = tuple(row.captions)
@@ -107,6 +105,7 @@ def none_in(split: str, at: Path, counts: Counter, why: str = "") -> UserError:
 def _merged(listings: Iterable[Listing], places: Places) -> dict[str, Row]:
     """{place: its row}, in the order of first mention; a row's file is None where it is missing, with `extra["why"]`."""
     merged: dict[str, Row] = {}
+    missing = 0
     for listing in listings:
         bases, known = _best(listing, places), {}
         for row in listing.rows:
@@ -116,9 +115,11 @@ def _merged(listings: Iterable[Listing], places: Places) -> dict[str, Row]:
             if found.place in merged:
                 _join(merged[found.place], row)
                 continue
-            row.file = found.file
+            listed, row.file = row.file, found.file
             if found.file is None:
-                row.extra["why"] = found.why
+                missing += 1
+                near = places.alike(listed, bases) if missing <= _SHOWN and not found.why else ""
+                row.extra["why"] = found.why or "is not there" + (f" ({printable(near)} is)" if near else "")
             if "series_file" in row.extra:
                 row.extra["series_file"] = _beside(row, places, bases)
             merged[found.place] = row
@@ -173,9 +174,23 @@ def _give_splits(merged: dict[str, Row], fractions, share: float) -> None:
             merged[place].split = split
 
 
+def bases_of_list(folders: Iterable[Path], split: str | None) -> list[tuple[Base, ...]]:
+    """Alternatives of where the pictures of a list may lie: in one of the folders or in `images` in it; where the list is of
+    one split, in folders of its name there.
+    """
+    places = [(folder, folder / "images", folder / "Images") for folder in folders]
+    found = [tuple(map(Base, some)) for some in places]
+    words = [word for name in (words_of_split(split) if split else ()) for word in (name, name.capitalize())]
+    return found + ([tuple(Base(place / word) for place in some for word in words) for some in places] if words else [])
+
+
 def picture_name(row: dict) -> str | None:
     """The picture that a line is about; None if it names none."""
     name = next((row[key] for key in IMAGE_FIELDS if row.get(key)), None)
+    if isinstance(name, list) and len(name) == 1:
+        name = name[0]
+    if isinstance(name, dict):  # as hubs write their pictures
+        name = name.get("path")
     return name if isinstance(name, str) and name.strip() else None
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import os
 import posixpath
+import re
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from absl import logging
-from PIL import Image
 
-from xmodal_jax.data.images import SUFFIXES
+from xmodal_jax.data.formats import FORMATS, REFUSED_SUFFIXES, SUFFIXES
 from xmodal_jax.errors import UserError, printable
 
 ADVICE = "Data stay below their folder: give the folder above as path, or allow it by --config.data.allow_outside=True."
+_ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+://|[A-Za-z]:[\\/]")  # what is no name of a file here
 _FILE, _FOLDER, _LINK, _ODD = "file", "folder", "link", "odd"
 
 
@@ -68,7 +69,7 @@ class Places:
 
     def find(self, name: str, bases: tuple[Base, ...]) -> Place:
         """The place of a listed name, from the first of the bases that has it."""
-        first = None
+        first, name = None, unquote(urlsplit(name).path) if name.startswith("file://") else name
         for base in bases:
             spelled = base.spell(name) if base.spell else name
             for spelling in (spelled, spelled.replace("\\", "/")) if "\\" in spelled else (spelled,):
@@ -78,7 +79,22 @@ class Places:
                         return place
                     if first is None or place.why and not (first.why or place.is_outside):
                         first = place
+        if not first.why and _ELSEWHERE.match(name):
+            return replace(first, why="is a URL, which is not fetched" if "://" in name else "is a path of Windows")
         return first
+
+    def alike(self, name: str, bases: tuple[Base, ...]) -> str:
+        """What a picture that is missing may be called: a file beside it whose name differs in case or suffix; "" without."""
+        for base in bases:
+            folder, _, own = name.replace("\\", "/").rpartition("/")
+            real = self._folder(os.path.normpath(os.path.join(self._cut(os.path.abspath(base.folder)) or ".", folder)))
+            stem = os.path.splitext(own)[0].casefold()
+            names = sorted(self._names(real)) if real else ()
+            parts = map(os.path.splitext, names)
+            found = next((name + suffix for name, suffix in parts if name.casefold() == stem and is_picture(suffix)), "")
+            if found:
+                return found
+        return ""
 
     def _paths(self, folder: str, name: str):
         """Where a name may be meant: below a folder, or beside it where the name begins with the folder's own."""
@@ -203,16 +219,10 @@ def pictures_of(pattern: str) -> list[str]:
     """
     path = os.path.expanduser(pattern)
     if os.path.isdir(path):
-        walked = (
-            os.path.join(folder, name)
-            for folder, folders, names in os.walk(path)
-            if not folders.sort()
-            for name in sorted(names)
-            if is_picture(os.path.splitext(name)[1])
-        )
-        files = [file for file in walked if os.path.isfile(file)]
+        inside = (os.path.join(folder, name) for folder, names in names_below(path).items() for name in names)
+        files = [file for file in inside if is_picture(os.path.splitext(file)[1]) and os.path.isfile(file)]
         if not files:
-            raise UserError(f"--images={pattern!r}: no picture is in this folder.")
+            raise UserError(f"--images={pattern!r}: no picture is in this folder; read are {', '.join(FORMATS)}.")
         return files
     found = [path] if os.path.lexists(path) else sorted(glob.glob(path))
     files = [file for file in found if os.path.isfile(file)]
@@ -227,10 +237,29 @@ def pictures_of(pattern: str) -> list[str]:
 
 def is_picture(suffix: str) -> bool:
     """Whether files with this suffix are pictures that can be read."""
-    return suffix.lower() in SUFFIXES or suffix.lower() in _registered()
+    return suffix.lower() in SUFFIXES
 
 
-@functools.cache
-def _registered() -> frozenset[str]:
-    """Suffixes of all formats that Pillow opens."""
-    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+def picture_suffixes(suffixes: Iterable[str]) -> list[str]:
+    """Those of files of one name that are pictures: which can be read, or else which are refused when they are read."""
+    suffixes = list(suffixes)
+    return list(filter(is_picture, suffixes)) or [suffix for suffix in suffixes if suffix.lower() in REFUSED_SUFFIXES]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the data: hidden, or what macOS packs beside each file (._NAME, __MACOSX)."""
+    return name == "__MACOSX" or name.startswith(".") and name not in (".", "..")
+
+
+def names_below(path: str | os.PathLike) -> dict[Path, list[str]]:
+    """{folder: names of its files} of a folder and those below it, in order, without hidden ones and what links lead to."""
+    found = {}
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        found[Path(folder)] = sorted(name for name in names if not is_hidden(name))
+    return found
+
+
+def visible(files: Iterable[Path], root: Path) -> list[Path]:
+    """The regular files among those found below the root, in order, without the hidden ones."""
+    return sorted(file for file in files if not any(map(is_hidden, file.relative_to(root).parts)) and file.is_file())

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from xmodal_jax.data.sources.image_text import Row
-from xmodal_jax.data.sources.listing import ListedPictures, Listing, picture_name, stated_split
-from xmodal_jax.data.sources.places import Base, check_list, given_path
-from xmodal_jax.data.sources.records import LINES, TABLES, WHOLE, is_nothing, load_json, records
+from xmodal_jax.data.sources.listing import ListedPictures, Listing, bases_of_list, picture_name, stated_split
+from xmodal_jax.data.sources.places import Base, check_list, given_path, visible
+from xmodal_jax.data.sources.records import LINES, TABLES, WHOLE, is_nothing, load_json, packed_in, records
 from xmodal_jax.data.sources.splits import (
     FRACTIONS,
     SHARE,
@@ -20,6 +20,7 @@ from xmodal_jax.data.sources.splits import (
     check_val_fraction,
     split_of_name,
 )
+from xmodal_jax.data.sources.texts import written_list
 from xmodal_jax.errors import UserError
 from xmodal_jax.metrics.vqa import answer_kind
 
@@ -66,14 +67,13 @@ class Questions(QuestionSource):
         check_split(split)
         fractions, share = check_fractions(split_fractions), check_val_fraction(val_fraction)
         root, files = question_files(given_path(path), allow_outside)
-        stated = None if None in files else "train" if split == "val" and "val" not in files else split
-        file = files.get(stated)
+        file = files.get(None if None in files else "train" if split == "val" and "val" not in files else split)
         if file is None:
             raise UserError(f"{root}: no file for split {split!r}, only {', '.join(f.name for f in files.values())}.")
         lacking: dict[int, str] = {}
-        listing = Listing(read_lines(file, stated, lacking), [(Base(root), Base(root / "images"))])
+        listings = [Listing(read_lines(one, stated, lacking), bases_of_list([root], stated)) for stated, one in files.items()]
         share = share if "val" not in files else 0.0
-        super().__init__([listing], root, split, file, root.name, fractions, share, allow_outside=allow_outside, **reading)
+        super().__init__(listings, root, split, file, root.name, fractions, share, allow_outside=allow_outside, **reading)
         unanswered = (lacking.get(id(question)) for row in self._rows for question in row.extra["questions"])
         without = None if split == "test" else next(filter(None, unanswered), None)
         if without:
@@ -136,11 +136,11 @@ def question_files(path: Path, allow_outside: bool = False) -> tuple[Path, dict[
     if not path.is_dir():
         raise UserError(f"{path}: there is no such folder. Expected: a folder of pictures with {_LOOKED_FOR}.")
     files, everything, others = {}, {}, {}
-    for file in sorted(file for file in path.iterdir() if file.suffix.lower() in (*LINES, *TABLES, *WHOLE) and file.is_file()):
-        split, loosely = canonical_split(file.stem), split_of_name(file.stem)
-        if not (split or loosely or file.stem == "questions"):
+    for file in visible(path.iterdir(), path):
+        split, loosely, is_whole = canonical_split(file.stem), split_of_name(file.stem), file.stem.lower() == "questions"
+        if file.suffix.lower() not in (*LINES, *TABLES, *WHOLE) or not (split or loosely or is_whole):
             continue
-        kind = files if split else everything if file.stem == "questions" else others
+        kind = files if split else everything if is_whole else others
         other = kind.setdefault(loosely, file)
         if other != file and kind is not others:
             raise UserError(f"{path}: {other.name} and {file.name} are for the same questions; leave one of them.")
@@ -148,7 +148,7 @@ def question_files(path: Path, allow_outside: bool = False) -> tuple[Path, dict[
     for file in chosen.values():
         check_list(file, path, allow_outside)
     if not chosen:
-        raise UserError(f"{path}: no file of questions is in this folder. Looked for: {_LOOKED_FOR}.")
+        raise UserError(f"{path}: no file of questions is in this folder. Looked for: {_LOOKED_FOR}.{packed_in(path)}")
     return path, chosen
 
 
@@ -161,7 +161,8 @@ def read_lines(file: Path, split: str | None, lacking: dict[int, str]) -> list[R
         at = f"{file}:{number}"
         if file.suffix.lower() in TABLES:  # an empty cell is none
             line = {key: value for key, value in line.items() if value.strip()}
-            line |= {"answers": line["answers"].split("|")} if "answers" in line else {}
+            if "answers" in line:
+                line["answers"] = written_list(line["answers"]) or line["answers"].split("|")
         name, question = picture_name(line), line.get("question")
         if name is None or not isinstance(question, str) or not question.strip():
             raise UserError(f"{at}: this line has no image or no question (both are texts). Expected: {_LINE}")
@@ -178,6 +179,7 @@ def read_answers(row: dict, at: str) -> list[str]:
     """A line's answers; numbers become texts; [] without any."""
     value = row.get("answers", row.get("answer"))
     values = value if isinstance(value, list) else [value]
+    values = [one.get("answer") if isinstance(one, dict) else one for one in values]  # as VQA's annotators are told apart
     values = [one for one in values if isinstance(one, str) or not is_nothing(one)]  # "none" is an answer
     if not all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in values):
         raise UserError(f"{at}: an answer is a text, and answers are a list of texts. Expected: {_LINE}")

@@ -5,21 +5,43 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from xmodal_jax.data.formats import SUFFIXES
+from xmodal_jax.data.sources.splits import canonical_split
 from xmodal_jax.data.sources.tables import LINE_ENDS, plain, table_rows
 from xmodal_jax.errors import UserError
 from xmodal_jax.files import read_regular
 
-IMAGE_FIELDS = ("image", "file_name", "filename", "file", "filepath", "image_path", "path", "img", "image_name")
+IMAGE_FIELDS = (
+    "image", "file_name", "filename", "file", "filepath", "image_path", "path", "img", "image_name", "file_path", "image_file",
+    "image_filename", "img_path", "img_name",
+)  # fmt: skip
 CAPTION_FIELDS = (
-    "captions", "caption", "text", "texts", "sentences", "sentence", "title", "description", "alt", "comment", "raw",
+    "captions", "caption", "text", "texts", "sentences", "sentence", "title", "description", "alt", "comment", "raw", "txt",
 )  # fmt: skip
 KNOWN = frozenset((*IMAGE_FIELDS, *CAPTION_FIELDS, "question", "answer", "answers", "split"))
 TABLES, LINES, WHOLE = (".csv", ".tsv"), (".jsonl", ".ndjson"), (".json",)
 _NOTHING = frozenset(("", "nan", "null", "none", "<na>", "n/a"))  # what is written for a cell without a value
-_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)  # fmt: skip
+_HEADS = {  # of files that are no texts, whatever they are called
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet: unpack it, or save it as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet of an old kind: save it as CSV UTF-8", b"\x1f\x8b": "compressed by gzip: unpack it",
+    b"PAR1": "a parquet file: data=parquet reads it", b"%PDF": "a PDF document",
+}  # fmt: skip
+_PACKED = {
+    (".gz", ".tgz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".rar"): "Unpack {} first.",
+    (".xlsx", ".xls", ".ods"): "Save {} as CSV UTF-8.",
+}
+_READ_BY = (  # fields of a record, and the source that reads such files
+    (("images", "annotations"), "coco"), (("filename", "sentences"), "coco"), (("questions",), "vqa2"),
+    (("imageid", "question"), "gqa"), (("question",), "questions"),
+)  # fmt: skip
 
 
 def records(file: Path, example: str, is_table: bool = False) -> Iterator[tuple[int, dict]]:
@@ -40,13 +62,40 @@ def records(file: Path, example: str, is_table: bool = False) -> Iterator[tuple[
 
 
 def read_text(file: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with its mark; UserError where it cannot be read."""
+    """The text of a file in UTF-8, UTF-16 or UTF-32; UserError where it cannot be read."""
     try:
         data = read_regular(file)
     except OSError as error:
         raise UserError(f"{file}: this file cannot be read ({error.strerror or error}).") from None
+    what = next((told for head, told in _HEADS.items() if data.startswith(head)), None)
+    if what:
+        raise UserError(f"{file}: this is {what}.")
     with utf8(file):
-        return data.decode(next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8"))
+        return decoded(data)
+
+
+def decoded(data: bytes, errors: str = "strict") -> str:
+    """The text of bytes in UTF-8, or in UTF-16 or UTF-32 by their mark or, of UTF-16, by its zeros."""
+    coding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    if coding is None and b"\0" in data[:2]:
+        coding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+    return data.decode(coding or "utf-8", errors).lstrip("\ufeff")
+
+
+def packed_in(folder: Path) -> str:
+    """A sentence on an archive or a spreadsheet in a folder, or the file itself, which is not read; "" without."""
+    names = [folder.name] if folder.is_file() else sorted(os.listdir(folder)) if folder.is_dir() else []
+    for suffixes, advice in _PACKED.items():
+        found = next((name for name in names if name.lower().endswith(suffixes)), None)
+        if found:
+            return f" {advice.format(found)}"
+    return ""
+
+
+def other_source(row: dict) -> str:
+    """A sentence on the source that reads records of such fields; "" where none is known."""
+    source = next((source for fields, source in _READ_BY if all(field in row for field in fields)), None)
+    return f" data={source} reads such files." if source else ""
 
 
 @contextlib.contextmanager
@@ -75,27 +124,49 @@ def _are_lines(text: str) -> bool:
 
 
 def _whole(text: str, file: Path, example: str) -> Iterator[tuple[int, dict]]:
-    """Entries of a JSON array; of an object that holds one array, or {picture: its captions}, or pandas' columns."""
+    """Entries of a JSON array, or of an object that holds them."""
     expected = f"an array of objects such as {example}"
     data = parse_json(text, str(file), expected)
-    if isinstance(data, dict):
-        arrays = [value for value in data.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-        values = list(data.values())
-        if len(arrays) == 1:
-            data = arrays[0]
-        elif values and all(isinstance(value, dict) for value in values) and KNOWN & set(map(plain, data)):
-            rows = dict.fromkeys(key for column in values for key in column)
-            data = [{name: column.get(key) for name, column in data.items()} for key in rows]
-        elif values and all(isinstance(value, str) or _is_texts(value) for value in values) and not set(data) <= KNOWN:
-            data = [{"image": key, "captions": value} for key, value in data.items()]
-        else:
-            data = [data]
+    data = _entries(data) if isinstance(data, dict) else data
     if not isinstance(data, list):
         raise UserError(f"{file}: this is not {expected}.")
     for number, row in enumerate(data, 1):
         if not isinstance(row, dict):
             raise UserError(f"{file}:{number}: this entry is not a JSON object. Expected: {example}")
         yield number, _plain_fields(row)
+
+
+def _entries(data: dict) -> list:
+    """Entries of an object that holds one array, or one a split; of {picture: its captions}, {key: entry}, pandas' columns."""
+    values, names = list(data.values()), set(map(plain, data))
+    arrays = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if len(arrays) == len(values) > 0 and all(map(canonical_split, data)):
+        return [{"split": split, **row} if isinstance(row, dict) else row for split, rows in data.items() for row in rows]
+    if len(arrays) == 1:
+        return arrays[0]
+    if isinstance(data.get("columns"), list) and isinstance(data.get("data"), list):
+        return [dict(zip(data["columns"], row, strict=False)) if isinstance(row, list) else row for row in data["data"]]
+    if values and all(isinstance(value, dict) for value in values):
+        if names & KNOWN:
+            keys = dict.fromkeys(key for column in values for key in column)
+            return [{name: column.get(key) for name, column in data.items()} for key in keys]
+        return [row if names_picture(row) or not is_picture_name(key) else {"image": key, **row} for key, row in data.items()]
+    if values and names & set(IMAGE_FIELDS) and all(isinstance(value, list) for value in values):
+        if len(values) > 1 and len({len(value) for value in values}) == 1:
+            return [dict(zip(data, row, strict=True)) for row in zip(*values, strict=True)]
+    elif any(map(is_picture_name, data)) and all(isinstance(value, str) or _is_texts(value) for value in values):
+        return [{"image": key, "captions": value} for key, value in data.items()]
+    return [data]
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a text can be the name of a picture's file, by its suffix."""
+    return os.path.splitext(name.strip())[1].lower() in SUFFIXES
+
+
+def names_picture(row: dict) -> bool:
+    """Whether a field of a record is one that names a picture."""
+    return any(plain(field) in IMAGE_FIELDS for field in row if isinstance(field, str))
 
 
 def _is_texts(value) -> bool:

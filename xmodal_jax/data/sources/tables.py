@@ -34,6 +34,8 @@ def table_rows(text: str, file: Path, known: frozenset[str]) -> Iterator[tuple[i
             if twice:
                 raise UserError(f"{file}:{number}: the header has {', '.join(twice)} twice: {printable(', '.join(row))[:200]}.")
             continue
+        while len(row) > len(header) and not row[-1].strip():  # a separator at the end of a line
+            row.pop()
         if len(row) > len(header):
             raise UserError(
                 f"{file}:{number}: more fields than the header has ({len(row)}, not {len(header)}: "

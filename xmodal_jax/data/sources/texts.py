@@ -5,11 +5,16 @@ from __future__ import annotations
 import ast
 import io
 import json
+import re
 import tokenize
+from collections.abc import Iterable
 
 from xmodal_jax.data.sources.records import CAPTION_FIELDS, is_nothing
 from xmodal_jax.data.sources.tables import plain
 from xmodal_jax.errors import UserError
+
+NESTED = ("raw", "text", "caption", "sentence")
+_NUMBERED = re.compile(r"([a-z]+(?:_[a-z]+)*)_?(\d+)")
 
 
 def caption_fields(row: dict, lang: str, caption_field: str | None, at: str) -> tuple[str, ...]:
@@ -30,18 +35,43 @@ def caption_fields(row: dict, lang: str, caption_field: str | None, at: str) -> 
     return CAPTION_FIELDS
 
 
+def fields_said(row: Iterable[str], fields: tuple[str, ...]) -> list[str]:
+    """Which of a row's fields say its captions: the first of `fields` that it has, or else those with numbers (caption_1,
+    caption_2 ...) in their order.
+    """
+    first = next((field for field in fields if field in row), None)
+    if first is not None:
+        return [first]
+    numbered = [(int(found[2]), name) for name in row if (found := _NUMBERED.fullmatch(name)) and found[1] in fields]
+    return [name for _, name in sorted(numbered)]
+
+
+def said(row: dict, names: list[str]):
+    """What these fields of a row say: the value of one, or a list of the texts of several; None without."""
+    if len(names) < 2:
+        return row[names[0]] if names else None
+    return [text for name in names for text in (row[name] if isinstance(row[name], list) else [row[name]])]
+
+
 def texts_of(value, at: str, example: str) -> tuple[list[str], int]:
     """(captions, number of those that say nothing and are left out). UserError for what is no text."""
-    values = value if isinstance(value, list) else [value]
+    values = [_told(one) for one in (value if isinstance(value, list) else [value])]
+    if len(values) == 1 and isinstance(values[0], list):  # of an object that holds a list
+        values = values[0]
     if len(values) == 1 and isinstance(values[0], str) and values[0].lstrip()[:1] == "[":
-        values = _written_list(values[0]) or values
+        values = written_list(values[0]) or values
     if not all(isinstance(text, str) or is_nothing(text) for text in values):
         raise UserError(f"{at}: captions must be a text or a list of texts, as in {example}")
     kept = [" ".join(text.split()) for text in values if not is_nothing(text)]
     return kept, max(len(values), 1) - len(kept)
 
 
-def _written_list(text: str) -> list | None:
+def _told(value):
+    """The text of an object that holds one, as Karpathy and hubs write them; anything else as it is."""
+    return next((value[key] for key in NESTED if key in value), value) if isinstance(value, dict) else value
+
+
+def written_list(text: str) -> list | None:
     """The texts of a list as JSON, Python or numpy (without commas) writes it into a cell; None where it is but a text."""
     text = text.strip()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from absl import logging
@@ -12,22 +12,18 @@ from absl import logging
 from xmodal_jax.data.sources.contained import ContainedPictures, shards, split_of_shard
 from xmodal_jax.data.sources.image_text import Row
 from xmodal_jax.data.sources.listing import stated_split
-from xmodal_jax.data.sources.places import is_picture
-from xmodal_jax.data.sources.records import parse_json
+from xmodal_jax.data.sources.places import is_picture, picture_suffixes
+from xmodal_jax.data.sources.records import decoded, parse_json
 from xmodal_jax.data.sources.splits import FRACTIONS, SHARE, check_fractions, check_split, check_val_fraction
 from xmodal_jax.data.sources.tables import LINE_ENDS, plain
-from xmodal_jax.data.sources.texts import caption_fields, texts_of
+from xmodal_jax.data.sources.texts import caption_fields, fields_said, said, texts_of
 from xmodal_jax.errors import UserError, printable
 
-TEXTS = (".txt", ".caption", ".text")
+TEXTS = (".txt", ".caption", ".captions", ".text")
 _FORM = "KEY.jpg with KEY.txt (a caption a line) or KEY.json (with caption, captions, text ...)"
 
 
-@dataclass(slots=True)
-class _Sample:
-    """Members of one key: {suffix: (offset, size, name)}."""
-
-    members: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+_Members = dict[str, tuple[int, int, str]]  # {suffix: (offset, size, name)}, of one key
 
 
 @dataclass(slots=True)
@@ -63,12 +59,19 @@ class WebDataset(ContainedPictures):
         check_split(split)
         fractions, share = check_fractions(split_fractions), check_val_fraction(val_fraction)
         root, files = shards(path, (".tar",), allow_outside)
-        self.without = self.lone = 0
+        self.without = self.lone = self.twice = self.garbled = 0
         rows = [row for file in files for row in self._rows_of(file, root, lang, caption_field)]
-        for count, what in ((self.without, "empty captions (null, NaN, blank)"), (self.lone, "keys without a picture")):
+        for count, what in (
+            (self.without, "empty captions (null, NaN, blank) are left out"),
+            (self.lone, "keys without a picture are left out"),
+            (self.twice, "files of a name that their shard had before are left out"),
+            (self.garbled, "texts are not UTF-8, and what cannot be read of them is U+FFFD"),
+        ):
             if count:
-                logging.info("%s: %d %s are left out.", printable(path), count, what)
-        super().__init__(rows, split, Path(path), root.name, fractions, share, lang=lang, **reading)
+                logging.info("%s: %d %s.", printable(path), count, what)
+        silent = sum(not row.captions for row in rows)
+        expected = f"{len(rows)} keys have a picture, {silent} of these no caption. Expected: {_FORM}."
+        super().__init__(rows, split, Path(path), root.name, fractions, share, expected=expected, lang=lang, **reading)
 
     def _rows_of(self, file: Path, root: Path, lang: str, caption_field: str | None) -> list[Row]:
         rows, by_shard = [], split_of_shard(file, root)
@@ -77,30 +80,36 @@ class WebDataset(ContainedPictures):
 
             def text(place):
                 data.seek(place[0])
-                return data.read(place[1]).decode("utf-8-sig", "replace")
+                told = data.read(place[1])
+                try:
+                    return decoded(told)
+                except UnicodeError:
+                    self.garbled += 1
+                    return decoded(told, "replace")
 
-            for key, sample in read_headers(file).items():
-                picture = next((place for suffix, place in sample.members.items() if is_picture(suffix)), None)
-                if picture is None:
-                    self.lone += 1
-                    continue
-                offset, size, name = picture
-                at = f"{file}: {printable(key)}"
-                texts, split = self._texts(sample, text, at, lang, caption_field)
-                row = TarRow(f"{shard}/{key}", f"{file}: {name}", split or by_shard, at, texts)
-                row.shard, row.offset, row.size = str(file), offset, size
-                rows.append(row)
+            headers, twice = read_headers(file)
+            self.twice += twice
+            for key, members in headers.items():
+                parts = _pictures(members)
+                self.lone += not parts
+                for more, (offset, size, name), beside in parts:
+                    at = f"{file}: {printable(key + more)}"
+                    texts, split = self._texts(_plain(beside, lang), text, at, lang, caption_field)
+                    row = TarRow(f"{shard}/{key}{more}", f"{file}: {name}", split or by_shard, at, texts)
+                    row.shard, row.offset, row.size = str(file), offset, size
+                    rows.append(row)
         return rows
 
-    def _texts(self, sample: _Sample, text, at: str, lang: str, caption_field: str | None) -> tuple[list[str], str | None]:
+    def _texts(self, members: _Members, text, at: str, lang: str, caption_field: str | None) -> tuple[list[str], str | None]:
         """(captions, split) that the members of a key say."""
         told, split = None, None
-        if ".json" in sample.members:
-            record = parse_json(text(sample.members[".json"]), at, "an object, as in " + _FORM)
-            record = {plain(name): value for name, value in record.items()} if isinstance(record, dict) else {}
+        if ".json" in members:
+            record = parse_json(text(members[".json"]), at, "an object, as in " + _FORM)
+            record = record if isinstance(record, dict) else {"captions": record}
+            record = {plain(name): value for name, value in record.items()}
             fields = caption_fields(record, lang, caption_field, at)
-            told, split = next((record[field] for field in fields if field in record), None), stated_split(record, at)
-        own = next((sample.members[suffix] for suffix in TEXTS if suffix in sample.members), None)
+            told, split = said(record, fields_said(record, fields)), stated_split(record, at)
+        own = next((members[suffix] for suffix in TEXTS if suffix in members), None)
         if own is not None and caption_field is None:
             told = [line for line in LINE_ENDS.split(text(own)) if line.strip()]
         texts, without = texts_of(told, at, _FORM)
@@ -116,9 +125,40 @@ class WebDataset(ContainedPictures):
         return data
 
 
-def read_headers(file: Path) -> dict[str, _Sample]:
-    """{key: its members} of a shard: a key is a name up to the first point of its last part. UserError for what is no tar."""
-    samples: dict[str, _Sample] = {}
+def _pictures(members: _Members) -> list[tuple[str, tuple[int, int, str], _Members]]:
+    """(what tells it from others of the key, its place, the members of its texts) of the pictures of a key: KEY.png, or else
+    each KEY.left.png, with KEY.left.txt where there is such a text.
+    """
+    own = picture_suffixes(members)
+    if own:
+        return [("", members[own[0]], members)]
+    found = []
+    for suffix, place in members.items():
+        more, last = os.path.splitext(suffix)
+        if is_picture(last):
+            alike = {name.removeprefix(more): members[name] for name in members if name.startswith(more + ".")}
+            found.append((more, place, alike if any(name in alike for name in (*TEXTS, ".json")) else members))
+    return found
+
+
+def _plain(members: _Members, lang: str) -> _Members:
+    """The members with the texts of KEY.caption.txt or KEY.en.json called .txt and .json, where there are no such."""
+    kinds = (*TEXTS, ".json")
+    if any(kind in members for kind in kinds):
+        return members
+    found = dict(members)
+    for name in sorted(members, key=lambda name: not name.startswith(f".{lang}.")):
+        if os.path.splitext(name)[1] in kinds:
+            found.setdefault(os.path.splitext(name)[1], members[name])
+    return found
+
+
+def read_headers(file: Path) -> tuple[dict[str, _Members], int]:
+    """({key: its members} of a shard, number of those whose name came before): a key is a name up to the first point of its
+    last part. UserError for what is no tar.
+    """
+    keys: dict[str, _Members] = {}
+    twice = 0
     try:
         with tarfile.open(file, "r:") as shard:
             for member in shard:
@@ -128,10 +168,11 @@ def read_headers(file: Path) -> dict[str, _Sample]:
                 stem, point, suffix = name.partition(".")
                 if not stem:
                     continue
-                sample = samples.setdefault(os.path.join(folder, stem), _Sample())
-                sample.members.setdefault((point + suffix).lower(), (member.offset_data, member.size, printable(member.name)))
+                members, own = keys.setdefault(os.path.join(folder, stem), {}), (point + suffix).lower()
+                twice += own in members
+                members.setdefault(own, (member.offset_data, member.size, printable(member.name)))
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise UserError(
             f"{file}: this is no whole .tar file ({error}); one that is compressed (.tar.gz) is unpacked first."
         ) from None
-    return samples
+    return keys, twice
