@@ -25,7 +25,7 @@ WHOLE = [
 ]  # fmt: skip
 
 
-def start(count, folder, *more, settings=WHOLE):
+def start(count, folder, *more, settings=WHOLE, module="xmodal_jax.main"):
     """Start a run in `count` processes of one device each -> [Popen]; what they print is in folder/../log-INDEX."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -40,7 +40,7 @@ def start(count, folder, *more, settings=WHOLE):
                 "JAX_PROCESS_ID": str(index),
             }
         with open(f"{folder}.log-{index}", "w") as log:
-            command = [sys.executable, "-m", "xmodal_jax.main", *settings, f"--workdir={folder}", *more]
+            command = [sys.executable, "-m", module, *settings, f"--workdir={folder}", *more]
             started.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log))
     return started
 

@@ -1,5 +1,6 @@
 """Runs on tar shards and parquet files, killed and started again, give bit for bit the losses of a run that was not."""
 
+import functools
 import io
 import tarfile
 
@@ -48,17 +49,18 @@ def losses(folder):
 @pytest.mark.parametrize(("kind", "processes"), [("webdataset", 1), ("parquet", 2), ("webdataset", 4), ("parquet", 1)])
 def test_killed_and_started_again(tmp_path, kind, processes):
     settings = [
-        f"--config=configs/pretrain.py:debug,image_size=32,data={kind},path={shards(tmp_path / 'data', kind)}",
+        f"--config=configs/search.py:debug,data={kind},path={shards(tmp_path / 'data', kind)}",
         "--config.total_steps=8", "--config.log_every=1", "--config.checkpoint_every=2", "--config.evaluators={}",
-        "--config.objectives={'masked_words': {'weight': 1.0}, 'contrastive': {'weight': 0.2}}", "--config.model.stem=patch",
+        "--config.examples.tokenizer=words:1",
     ]  # fmt: skip
+    begin = functools.partial(start, processes, settings=settings, module="tests.train.patient")
     whole, killed = str(tmp_path / "whole"), str(tmp_path / "killed")
-    finish(start(processes, whole, settings=settings), whole)
-    running = start(processes, killed, settings=settings)
+    finish(begin(whole), whole)
+    running = begin(killed)
     wait_for(running, killed, 4)
     for process in running:
         process.kill()
         process.wait()
     assert 4 <= max(losses(killed)) <= 8
-    finish(start(processes, killed, settings=settings), killed)
+    finish(begin(killed), killed)
     assert losses(killed) == losses(whole) and sorted(losses(whole)) == list(range(1, 9))
