@@ -16,8 +16,7 @@ themselves (`answers`, `grad_cam`, `pairs`), captioners show where they look (`l
 `xmodal_jax.finding.Finder`.
 """
 
-import os
-
+from xmodal_jax.files import at_home
 from xmodal_jax.systems import restore, training
 
 
@@ -26,7 +25,7 @@ def train(config, workdir, strict=False):
     or Ctrl-C stopped it. Raises UserError for a config that cannot run, for the folder of another one or one in use, and, with
     `strict`, where the training data are not those that the run began with.
     """
-    return training.train(config, os.fspath(workdir), strict=strict)
+    return training.train(config, at_home(workdir), strict=strict)
 
 
 def load(place, step=None):

@@ -113,6 +113,17 @@ def expand_home():
             flags.FLAGS[name].value = os.path.expanduser(value)
         elif isinstance(value, list) and any(isinstance(one, str) and one.startswith("~/") for one in value):
             flags.FLAGS[name].value = [os.path.expanduser(one) if isinstance(one, str) else one for one in value]
+        elif hasattr(value, "unlock"):
+            expand_config(value)
+
+
+def expand_config(section):
+    """The same in the settings of a config."""
+    for name, value in list(section.items()):
+        if hasattr(value, "items"):
+            expand_config(value)
+        elif isinstance(value, str) and value.startswith("~/"):
+            section[name] = os.path.expanduser(value)
 
 
 def with_config(argv, default=None):

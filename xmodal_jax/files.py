@@ -12,6 +12,11 @@ import uuid
 TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp$")  # what a killed process leaves behind ends so
 
 
+def at_home(place):
+    """A path or name as a user gives it, as a text: ~ is the home folder."""
+    return os.path.expanduser(os.fspath(place))
+
+
 def temporary(path):
     """A name beside `path` that no other process takes, on whichever host."""
     return f"{path}.{uuid.uuid4().hex[:12]}.tmp"

@@ -16,10 +16,11 @@ from PIL import Image, ImageOps
 
 from xmodal_jax.data.formats import MAX_PIXELS, SUFFIXES, ImageError, decoded_at, open_image
 from xmodal_jax.errors import UserError
-from xmodal_jax.files import read_regular
+from xmodal_jax.files import at_home, read_regular
 
 __all__ = ["SUFFIXES", "ImageError", "decode_image", "encode_png", "file_of", "picture_of", "rgb_of", "size_of"]
 MODES = ("resize", "crop", "pad")
+NEARLY = 1e-3  # what floats in 0..1 may be out by, as rounding leaves them
 # As image processors of public checkpoints do it: RESIZE or CROP, a filter of Pillow's, and where they cut out the centre
 # of a larger square, how much larger it is: "resize-bilinear", "crop-bicubic", "crop-bicubic-256/224".
 AS_PROCESSORS = re.compile(r"(resize|crop)-(nearest|lanczos|bilinear|bicubic|box|hamming)(?:-(\d+)/(\d+))?")
@@ -115,7 +116,7 @@ def encode_png(image: np.ndarray) -> bytes:
 def _read(path: str | os.PathLike) -> bytes:
     """The bytes of a picture's file."""
     try:
-        return read_regular(path, MAX_FILE)
+        return read_regular(at_home(path), MAX_FILE)
     except FileNotFoundError:
         raise ImageError(f"Image {os.fspath(path)}: there is no such file.") from None
     except (OSError, ValueError) as error:  # a ValueError: a zero byte in the name
@@ -234,7 +235,10 @@ def rgb_of(picture, name: str = "The picture", upright: bool = True) -> np.ndarr
             raise UserError(f"{name} cannot be decoded ({error}); its file may be truncated.") from error
     if isinstance(picture, (list, tuple, dict, set)) or not hasattr(picture, "__array__"):
         raise UserError(f"{name} is a {type(picture).__name__}: give {TAKEN}.")
-    array = np.asarray(picture)
+    try:
+        array = np.asarray(picture)
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor with gradients, on a device, of a type that numpy lacks
+        raise UserError(f"{name} is a {type(picture).__name__} that gives no array ({error}): give {TAKEN}.") from None
     told = f"{name} is {array.dtype} {list(array.shape)}"
     array = array[..., None] if array.ndim == 2 else array
     is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
@@ -242,9 +246,9 @@ def rgb_of(picture, name: str = "The picture", upright: bool = True) -> np.ndarr
         raise UserError(f"{told}: give {TAKEN}.")
     if is_float:
         low, high = float(array.min()), float(array.max())
-        if not (low >= 0 and high <= 1):  # NaN too
+        if not (low >= -NEARLY and high <= 1 + NEARLY):  # NaN too
             raise UserError(f"{told} with values from {low:.4g} to {high:.4g}: floats must lie in 0..1; levels are uint8.")
-        array = np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+        array = np.rint(np.clip(array.astype(np.float32), 0, 1) * 255).astype(np.uint8)
     array = np.ascontiguousarray(array[..., 0] if array.shape[-1] == 1 else array)
     return to_rgb(Image.fromarray(array))
 
@@ -259,7 +263,9 @@ def picture_of(example, size, mode="resize"):
     if not isinstance(example, dict):
         rgb = rgb_of(example)
         return rgb if rgb.shape[:2] == (size, size) else _fitted(rgb, size, mode, WHITE)  # of that size it is prepared already
-    image = example["image"]
+    image = example.get("image")
+    if not hasattr(image, "shape"):
+        raise UserError(f"The picture is a dict of {', '.join(map(str, example)) or 'nothing'}: give {TAKEN}.")
     if image.shape != (size, size, 3):
         raise UserError(
             f"{example['id']}: picture of shape {image.shape}, but examples.image_size={size}: give the source the same size."

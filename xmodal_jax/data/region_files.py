@@ -14,6 +14,7 @@ import threading
 import numpy as np
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import at_home
 
 BOTTOM_UP = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 LXMERT = (
@@ -45,7 +46,7 @@ class RegionFile:
     """
 
     def __init__(self, path):
-        self.path = os.fspath(path)
+        self.path = at_home(path)
         if os.path.isdir(self.path):
             self._places, self._read = npz_folder(self.path), self._of_npz
         elif self.path.endswith(".tsv"):

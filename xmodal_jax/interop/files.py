@@ -21,6 +21,7 @@ TYPES = {
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 
+POINTER = int.from_bytes(b"version ", "little")  # how a Git LFS pointer begins
 INDEX = "model.safetensors.index.json"
 MOST = 16 << 20  # bytes of a header or of another JSON file, of which Python makes some ten times as many
 
@@ -98,6 +99,8 @@ def header(path):
         size = size_of_file(path)
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
+            if length == POINTER:
+                raise ValueError("it is a Git LFS pointer, whose file was not fetched")
             if not 2 <= length <= min(size - 8, MOST):
                 raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
             found = json.loads(file.read(length), object_pairs_hook=once)

@@ -19,7 +19,7 @@ from absl import logging
 
 from xmodal_jax.config import choose, fields_of
 from xmodal_jax.errors import UserError
-from xmodal_jax.files import adding
+from xmodal_jax.files import adding, at_home
 from xmodal_jax.interop import (
     beit,
     bert,
@@ -313,8 +313,11 @@ def save_pretrained(folder, module, params, settings):
 
 def fetch(name_or_folder):
     """A folder as it is; of NAME or NAME@REVISION on the hub its snapshot in the cache, downloaded where it lacks."""
+    name_or_folder = at_home(name_or_folder)
     if os.path.isdir(name_or_folder):
-        return str(name_or_folder)
+        return name_or_folder
+    if os.path.exists(name_or_folder):
+        raise UserError(f"{name_or_folder} is a file: give the folder that it lies in, which holds the config too.")
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.jsonl", "*.safetensors", "*.txt", "*.model"]
@@ -342,9 +345,10 @@ def read_config(folder):
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        raise UserError(
-            f"{folder} has no config.json that transformers understands: {str(error).splitlines()[0][:200]}"
-        ) from error
+        there = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)[:200]
+        reason = reason if "config.json" in there else f"there is none; the folder has {', '.join(there[:10]) or 'nothing'}"
+        raise UserError(f"{folder} has no config.json that transformers understands: {reason}.") from error
 
 
 def plausible(values, where):

@@ -16,6 +16,7 @@ from xmodal_jax.config import choose
 from xmodal_jax.data.images import centre_crop, rgb_of
 from xmodal_jax.data.tokenizers import well_formed
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import at_home
 from xmodal_jax.interop.files import read_object
 
 FILE, OUTER_FILE = "preprocessor_config.json", "processor_config.json"
@@ -255,9 +256,10 @@ def read_json(folder, name):
 
 def pinned(folder_or_name):
     """(folder or name on the hub, {"revision": ...} where one is named: NAME@REVISION, a commit, branch or tag)."""
-    name, at, revision = os.fspath(folder_or_name).rpartition("@")
+    folder_or_name = at_home(folder_or_name)
+    name, at, revision = folder_or_name.rpartition("@")
     if os.path.exists(folder_or_name) or not (at and name and revision):
-        return os.fspath(folder_or_name), {}
+        return folder_or_name, {}
     return name, {"revision": revision}
 
 

@@ -11,6 +11,7 @@ from absl import logging
 from xmodal_jax.config import find_config, load_config
 from xmodal_jax.data.senses import FrozenLMScorer
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import at_home
 from xmodal_jax.interop.pretrained import fetch, load_pretrained
 from xmodal_jax.interop.processing import encode, load_tokenizer, read_json
 from xmodal_jax.models.backbones.bert import BERT
@@ -26,7 +27,7 @@ from xmodal_jax.train.workdir import run_config
 def load(place, step=None):
     """A run's folder (the last of the path may be `latest`: the newest run beside it), or a whole model (a folder that
     `save_pretrained` wrote, a whole CLIP, or its name on the hub) -> its predictor."""
-    place = newest(os.fspath(place))
+    place = newest(at_home(place))
     named = re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place)
     on_hub = named and not os.path.isdir(place) and not os.path.isdir(os.path.dirname(place))
     if not (on_hub or whole.is_checkpoint(place)):

@@ -19,6 +19,7 @@ from pathlib import Path
 from xmodal_jax.data.senses.inventory import Inventory, Sense
 from xmodal_jax.data.senses.wordnet import WordNet, wordnet_folder
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import at_home
 
 _WANTED = '{"lemma": "bat", "senses": [{"id": "bat.1", "gloss": "a flying mammal"}]}'
 _LEMMA = re.compile(rb'\s*\{\s*"lemma"\s*:\s*"([^"\\]*)"')  # the usual first key: no need to parse the line for the lemma
@@ -157,7 +158,7 @@ class JsonlInventory(Inventory):
 
 def open_inventory(spec: str | os.PathLike, lang: str = "en") -> Inventory:
     """ "wordnet" (an installed one), a folder with WordNet's files, or a .jsonl / .jsonl.gz file."""
-    text = os.fspath(spec)
+    text = at_home(spec)
     if text == "wordnet" and lang != "en":
         raise UserError(
             f"The installed WordNet is English, but the captions are in {lang!r}: give a JSONL inventory for that "

@@ -16,6 +16,7 @@ from absl import logging
 
 from xmodal_jax.data.formats import FORMATS, REFUSED_SUFFIXES, SUFFIXES
 from xmodal_jax.errors import UserError, printable
+from xmodal_jax.files import at_home
 
 ADVICE = "Data stay below their folder: give the folder above as path, or allow it by --config.data.allow_outside=True."
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+://|[A-Za-z]:[\\/]")  # what is no name of a file here
@@ -44,10 +45,7 @@ class Base:
 
 def given_path(path: str | os.PathLike) -> Path:
     """A path as a user gives it: ~ is the home folder."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:  # ~NAME of nobody
-        return Path(path)
+    return Path(at_home(path))
 
 
 class Places:
