@@ -160,6 +160,11 @@ def test_tables_of_other_tools(folder, text, captions):
     assert told(Captions(path=folder, **ALL)) == expected
 
 
+def test_a_zero_in_a_text_does_not_make_it_utf16(folder):
+    (folder / "0.txt").write_text("\0a dog runs")
+    assert told(Captions(path=folder, **ALL)) == {"0.png": ["\0a dog runs"]}
+
+
 TWO = {"0.png": ["a"], "1.png": ["b"]}
 ENTRIES = [{"image": "0.png", "caption": "a"}, {"image": "1.png", "caption": "b"}]
 
@@ -198,6 +203,7 @@ def test_json_of_other_tools(folder, data):
         ("a.csv", b"image,caption\nhttps://x.org/0.png,a\n", "https://x.org/0.png is a URL, which is not fetched"),
         ("a.csv", b"image,caption\nC:\\me\\0.png,a\n", "0.png is a path of Windows"),
         ("a.csv", b"image,caption\n0.PNG,a\n", r"the picture 0.PNG is not there \(0.png is\)"),
+        ("a.csv", b"image,caption\n\\no/0.png,a\n", "0.png is not there[.]"),
         ("a.csv", b"image,caption\n0,a\n", r"the picture 0 is not there \(0.png is\)"),
         ("a.jsonl", b'{"image": 7, "caption": "a"}', r"it has image, caption \(image is '7'\)"),
     ],

@@ -85,9 +85,9 @@ class Places:
         """What a picture that is missing may be called: a file beside it whose name differs in case or suffix; "" without."""
         for base in bases:
             folder, _, own = name.replace("\\", "/").rpartition("/")
-            real = self._folder(os.path.normpath(os.path.join(self._cut(os.path.abspath(base.folder)) or ".", folder)))
+            real, why = self._resolve(os.path.normpath(os.path.join(os.path.abspath(base.folder), folder)))
             stem = os.path.splitext(own)[0].casefold()
-            names = sorted(self._names(real)) if real else ()
+            names = sorted(self._names(real)) if real and not why else ()
             parts = map(os.path.splitext, names)
             found = next((name + suffix for name, suffix in parts if name.casefold() == stem and is_picture(suffix)), "")
             if found:

@@ -77,7 +77,7 @@ def read_text(file: Path) -> str:
 def decoded(data: bytes, errors: str = "strict") -> str:
     """The text of bytes in UTF-8, or in UTF-16 or UTF-32 by their mark or, of UTF-16, by its zeros."""
     coding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
-    if coding is None and b"\0" in data[:2]:
+    if coding is None and b"\0" in data[:2] and 3 * data[:1000].count(0) > len(data[:1000]):
         coding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
     return data.decode(coding or "utf-8", errors).lstrip("\ufeff")
 
