@@ -17,6 +17,7 @@ import os
 
 from xmodal_jax.config import defaults, load_config, parse_arg
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import at_home
 from xmodal_jax.systems import whole
 from xmodal_jax.systems.compression import CompressConfig, further_steps
 from xmodal_jax.train.workdir import run_config
@@ -29,6 +30,7 @@ def get_config(arg=""):
         arg, keep=0.6, init="", init_image="", init_text="", method="hypernetwork", prune=True, share=True, blocks=0, even=8,
         steps=0, data="", path="", images="", name="", lang="", image_size=0, debug=False,
     )  # fmt: skip
+    args.init = at_home(args.init)
     config = base(args)
     if args.steps or args.debug:
         config.total_steps = args.steps or 20

@@ -11,7 +11,6 @@ import re
 from ml_collections import ConfigDict
 
 from xmodal_jax.errors import UserError
-from xmodal_jax.files import at_home
 
 
 def fields_of(part):
@@ -63,7 +62,7 @@ def _typed(name, value, default):
             raise UserError(f"Config argument {name}={value!r}: must be true or false.")
         return value.lower() in ("true", "1", "yes")
     try:
-        return at_home(value) if isinstance(default, str) else type(default)(value)
+        return type(default)(value)
     except ValueError:
         raise UserError(f"Config argument {name}={value!r}: must be of type {type(default).__name__}.") from None
 

@@ -104,6 +104,7 @@ def completed(config, workdir):
 def frozen_scorer(place):
     """A sense scorer from a frozen text encoder (claim 6), mean-pooled hidden states, cosine: of a trained run, or of a folder
     of BERT, RoBERTa or DeBERTa, or its name on the hub."""
+    place = at_home(place)
     if os.path.isdir(place) and (whole.is_own(place) or not whole.is_checkpoint(place)):
         return FrozenLMScorer(load(place).text_vectors)
     module, params, settings = load_pretrained(place)
