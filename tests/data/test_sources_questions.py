@@ -87,11 +87,11 @@ def test_one_file_states_splits_or_a_hash_does(tmp_path):
 
 
 def test_tables(tmp_path):
-    picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    picture(tmp_path / "a.png")
     (tmp_path / "train.csv").write_text(
         'image, question,answer,answers\na.png,"is it red, or not?",,red|not red\na.png,is it?,no,\n'
     )
-    (tmp_path / "test.csv").write_text("image,question\nb.png,is it?\n")
+    (tmp_path / "test.csv").write_text("image,question\na.png,is it?\n")
     assert Questions(path=tmp_path, val_fraction=0).questions(0) == [
         {"question": "is it red, or not?", "answers": ["red", "not red"], "id": "train/2", "type": "other"},
         {"question": "is it?", "answers": ["no"], "id": "train/3", "type": "yes/no"},
@@ -100,7 +100,7 @@ def test_tables(tmp_path):
     (tmp_path / "questions.tsv").write_text("file_name\tquestion\tanswers\na.png\tis it red, or not?\tred|not red\n")
     table = Questions(path=tmp_path / "questions.tsv", split_fractions=(1, 0, 0))
     assert table.questions(0)[0]["answers"] == ["red", "not red"] and table[0]["id"].endswith("/a.png")
-    (tmp_path / "test.csv").write_text("image,question\nb.png,is it red, or not?\n")
+    (tmp_path / "test.csv").write_text("image,question\na.png,is it red, or not?\n")
     with pytest.raises(UserError, match="test.csv:2: more fields than the header"):
         Questions(path=tmp_path, split="test")
     (tmp_path / "test.jsonl").touch()

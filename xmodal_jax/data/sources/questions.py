@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from absl import logging
 
 from xmodal_jax.data.sources.image_text import Row
 from xmodal_jax.data.sources.listing import ListedPictures, Listing, bases_of_list, picture_name, stated_split
@@ -21,7 +24,7 @@ from xmodal_jax.data.sources.splits import (
     split_of_name,
 )
 from xmodal_jax.data.sources.texts import written_list
-from xmodal_jax.errors import UserError
+from xmodal_jax.errors import UserError, printable
 from xmodal_jax.metrics.vqa import answer_kind
 
 _LINE = '{"image": "images/1.jpg", "question": "is it a dog?", "answer": "yes"}'
@@ -67,13 +70,16 @@ class Questions(QuestionSource):
         check_split(split)
         fractions, share = check_fractions(split_fractions), check_val_fraction(val_fraction)
         root, files = question_files(given_path(path), allow_outside)
-        file = files.get(None if None in files else "train" if split == "val" and "val" not in files else split)
+        stated = None if None in files else "train" if split == "val" and "val" not in files else split
+        file = files.get(stated)
         if file is None:
             raise UserError(f"{root}: no file for split {split!r}, only {', '.join(f.name for f in files.values())}.")
         lacking: dict[int, str] = {}
-        listings = [Listing(read_lines(one, stated, lacking), bases_of_list([root], stated)) for stated, one in files.items()]
+        rows = read_lines(file, stated, lacking)
+        warn_of_shared(rows, [one for one in files.values() if one != file])
+        listing = Listing(rows, bases_of_list([root], stated))
         share = share if "val" not in files else 0.0
-        super().__init__(listings, root, split, file, root.name, fractions, share, allow_outside=allow_outside, **reading)
+        super().__init__([listing], root, split, file, root.name, fractions, share, allow_outside=allow_outside, **reading)
         unanswered = (lacking.get(id(question)) for row in self._rows for question in row.extra["questions"])
         without = None if split == "test" else next(filter(None, unanswered), None)
         if without:
@@ -150,6 +156,20 @@ def question_files(path: Path, allow_outside: bool = False) -> tuple[Path, dict[
     if not chosen:
         raise UserError(f"{path}: no file of questions is in this folder. Looked for: {_LOOKED_FOR}.{packed_in(path)}")
     return path, chosen
+
+
+def warn_of_shared(rows: list[Row], others: list[Path]) -> None:
+    """Say which picture of these rows is asked about in other splits' files too: data sets share pictures between splits, but
+    what is learned of one in training is then no surprise in the test."""
+    here = {posixpath.normpath(row.name): row.at for row in rows}
+    for other in others:
+        try:
+            shared = next((row for row in read_lines(other, "", {}) if posixpath.normpath(row.name) in here), None)
+        except UserError:  # told where that split is read
+            continue
+        if shared is not None:
+            at = here[posixpath.normpath(shared.name)]
+            logging.warning("%s: the picture %s is in another split, too (%s).", shared.at, printable(shared.name), at)
 
 
 def read_lines(file: Path, split: str | None, lacking: dict[int, str]) -> list[Row]:
