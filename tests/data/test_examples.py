@@ -168,6 +168,28 @@ def test_what_things_are_like_is_masked_and_named_but_looked_for_nowhere():
     assert colours > 20 and gaps > 3
 
 
+def test_what_things_are_like_can_be_told_with_them_instead():
+    """Then no colour is masked, and each word of a thing says the colour that stands before it, in both languages."""
+    source, seen = Scenes(attributes=True), collections.Counter()
+    settings = {"third": 0, "gloss": 0, "caption_share": 0, "answer_share": 0}
+    make, masked = (ExampleMaker(ByteExamples(**settings, attributes=how)) for how in ("told", "masked"))
+    for i in range(80):
+        example, row = source[i], make(source[i], i)
+        index = next(n for n, text in enumerate(example["captions"]) if string(row["caption"]).strip() == text)
+        text, expected = example["captions"][index], np.full(64, -1)
+        for start, end, name in example["mentions"][index]:
+            before = [one for one in example["mentions"][index] if one[1] <= start]
+            told = before and before[-1][2].startswith(ATTRIBUTE) and not name.startswith(ATTRIBUTE)
+            if told and " " not in text[before[-1][1] : start].strip():
+                first, last = (len(text[:at].encode()) for at in (start, end))
+                expected[first:last] = bucket(before[-1][2])
+                seen[example["lang"]] += 1
+        np.testing.assert_array_equal(row["caption_attributes"], expected)
+        assert (row["text_names"][row["text"] >= 259] >= 0).all() and "caption_attributes" not in masked(example, i)
+        assert {name: value.shape for name, value in row.items()} == {n: v.shape[1:] for n, v in make.example_batch(1).items()}
+    assert min(seen["en"], seen["ko"]) > 15
+
+
 def test_shares_of_tasks_are_those_of_the_config(examples):
     n, (caption, answer) = 4 * COUNT, (0.3, 0.25)
     tasks = collections.Counter(
@@ -190,6 +212,33 @@ def test_rows_that_write_ask_for_a_caption_in_a_language_or_answer_a_question(ex
         else:
             assert target in next(q for q in example["questions"] if q["question"] == prompt)["answers"]
         assert string(row["caption"]).strip() in "\n".join(example["captions"])
+
+
+def test_a_caption_and_a_question_stand_beside_what_a_row_fills(examples):
+    beside, more = ("caption", "answer"), ("prompt", "question", "answer")
+    found = rows(examples, caption_share=0, answer_share=0, beside=beside, question_length=96, answer_length=32)
+    for (example, row), (_, plain) in zip(found, rows(examples, caption_share=0, answer_share=0), strict=True):
+        prompt, asked, answer = (string(row[name]).strip() for name in more)
+        assert prompt == f"{example['lang']}:" and string(row["caption"]).strip() in "\n".join(example["captions"])
+        assert answer in next(q for q in example["questions"] if q["question"] == asked)["answers"]
+        assert all(row[name][np.count_nonzero(row[name]) - 1] == byte_ids.END for name in more)
+        assert set(row) == {*plain, *more}
+        for name, value in plain.items():
+            np.testing.assert_array_equal(row[name], value)  # its own task is what it was
+    for example, row in rows(examples, beside=("answer",), answer_gap=True, question_length=24, answer_length=8):
+        used = row["question"][: np.count_nonzero(row["question"])]
+        asked = string(row["question"]).rstrip()
+        assert used[-2:].tolist() == [byte_ids.sentinel(0), byte_ids.END]
+        assert row["answer"][0] == byte_ids.sentinel(0) and (row["answer"] == byte_ids.END).sum() == 1
+        fits = [q for q in example["questions"] if q["question"].startswith(asked)]  # cut at 24 bytes
+        assert any(answer.startswith(string(row["answer"]).strip()) for q in fits for answer in q["answers"])
+    maker = ExampleMaker(config(beside=beside), 3, examples[1])
+    silent = maker({**examples[0][0], "questions": []}, 0)
+    assert not silent["answer"].any() and silent["question"].tolist() == [byte_ids.END, *[0] * 55]
+    shapes = {name: (value.shape[1:], value.dtype) for name, value in maker.example_batch(2).items()}
+    assert shapes == {name: (value.shape, value.dtype) for name, value in silent.items()}
+    assert {ByteExamples(answer_share=share, beside=part).asks for share, part in ((0.1, ()), (0, ("answer",)))} == {True}
+    assert not ByteExamples(answer_share=0, beside=("caption",)).asks
 
 
 def test_third_text_and_gloss_appear_only_where_they_are_switched_on(examples):
@@ -305,7 +354,9 @@ def test_helpers(rng):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [({"second": "smell"}, "audio"), ({"image_bytes": "jpeg"}, "file"), ({"third": 1.5}, "third"),
-     ({"caption_share": 0.6, "answer_share": 0.6}, "answer_share"), ({"image_size": 30, "patch": 8}, "multiple")],
+     ({"caption_share": 0.6, "answer_share": 0.6}, "answer_share"), ({"image_size": 30, "patch": 8}, "multiple"),
+     ({"beside": ("caption", "question")}, "beside: 'question'"), ({"attributes": "all"}, "masked, told"),
+     ({"beside": ("answer",), "answer_length": 1}, "answer_length")],
 )  # fmt: skip
 def test_impossible_settings_are_refused(wrong, told):
     with pytest.raises(UserError, match=told):

@@ -1,5 +1,7 @@
 """The predictor on a tiny random model: shapes, errors, and results that do not depend on batching."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -70,6 +72,16 @@ def test_generation_is_a_string_for_a_prompt_or_a_language(predictor, pictures):
     assert predictor.caption(pictures[0], lang="ko") == predictor.answer(pictures[0], "ko:")
     assert len(predictor.answer(pictures[0], "what?", length=2).encode()) <= 3 * 2
     assert predictor.answer([], []) == []
+
+
+def test_an_answer_fills_the_gap_behind_its_question_where_that_was_learned(predictor, pictures):
+    examples = dataclasses.replace(predictor.examples, answer_gap=True)
+    other = BytePredictor(predictor.model, predictor.params, ExampleMaker(examples))
+    (word,), _ = predictor.fill_batch([pictures[0]], ["what? x"], [(5, 7)])  # the same ids: the gap begins where the text ends
+    assert other.answer(pictures[0], "what?") == word and other.answer(pictures[0], "what?") != predictor.answer(
+        pictures[0], "what?"
+    )
+    assert other.caption(pictures[0], lang="en") == predictor.caption(pictures[0], lang="en")
 
 
 def test_senses_of_a_word_come_likeliest_first(predictor, pictures):

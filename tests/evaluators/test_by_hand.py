@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from xmodal_jax.evaluators.captioning import CaptioningEvaluator
+from xmodal_jax.evaluators.generation import GenerationEvaluator
 from xmodal_jax.evaluators.latent import LatentEvaluator
 from xmodal_jax.evaluators.refer import ReferEvaluator
 from xmodal_jax.evaluators.retrieval import RetrievalEvaluator
@@ -55,6 +56,45 @@ def test_a_dual_encoder_tells_the_training_caption_that_is_nearest():
     results, samples = judge.run(predictor)
     assert {sample.id: sample.answer for sample in samples} == {"0": "right", "1": "far left", "2": "upper left"}
     assert results["captioning/rougeL"] == pytest.approx(1) and results["captioning/words"] == pytest.approx(5 / 3)
+
+
+def test_answers_are_counted_by_the_type_of_their_question_beside_answers_without_eyes():
+    """Two pictures, two questions each; three annotators who agree are enough, two are two thirds."""
+
+    def ask(question, of, *answers):
+        return {"question": question, "answers": list(answers), "type": of}
+
+    class Asked(Source):
+        def captions(self, i):
+            return (*super().captions(i)[:1], None, "en")
+
+        def questions(self, i):
+            return self[i]["questions"]
+
+    asked = [
+        [ask("how many?", "count", *["one"] * 10), ask("is it red?", "exists", *["yes"] * 8, *["yeah"] * 2)],
+        [ask("how many?", "count", *["two"] * 10), ask("is it red?", "exists", *["no"] * 10)],
+    ]
+    source = Asked(one | {"questions": own} for one, own in zip(examples(["a dog"], ["two dogs"]), asked, strict=True))
+    said = {("how many?", 0): "one", ("is it red?", 0): "yeah", ("how many?", 1): "one", ("is it red?", 1): "no"}
+
+    class Writer:
+        def write_answers(self, seconds, prompts):
+            return [[said[prompt, second["image"]]] for prompt, second in zip(prompts, seconds, strict=True)]
+
+        def write_captions(self, seconds, lang):
+            assert lang == "en"
+            return [["a dog"]] * len(seconds)
+
+        def relation(self, example):
+            return None, None
+
+    results, samples = GenerationEvaluator(recipe(source, source)).run(Writer())
+    told = {name.removeprefix("generation/"): value for name, value in results.items()}
+    assert told["answer_accuracy"] == pytest.approx((1 + 2 / 3 + 0 + 1) / 4)
+    assert told["answer_accuracy/count"] == 0.5 and told["answer_accuracy/exists"] == pytest.approx(5 / 6)
+    assert told["caption_exact"] == 0.5 and 0 < told["answer/frequent"] < 1
+    assert [sample.correct for sample in samples if sample.question] == [True, False]
 
 
 def test_the_gap_is_the_distance_between_the_centroids_of_both_modalities():

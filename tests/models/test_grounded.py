@@ -14,10 +14,11 @@ from xmodal_jax.models.crossmodal_bytes import filled
 GROUNDED = {**TINY, "grounded": True, "association_heads": 2}
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "coverage and pointer"])
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "coverage, pointer and attributes"])
 def case(request):
-    model, batch = CrossmodalBytes(**GROUNDED, coverage=request.param, pointer=request.param), random_batch(3, 768)
-    batch["text"][:, 2], batch["text"][:, 5] = byte_ids.sentinel(0), byte_ids.sentinel(1)
+    settings = dict.fromkeys(("coverage", "pointer", "attributes"), request.param)
+    model, batch = CrossmodalBytes(**GROUNDED, **settings), random_batch(3, 768)
+    batch["text"][:, 2:6] = byte_ids.sentinel(0), 70, 71, byte_ids.sentinel(1)  # a text may end before
     return model, random_params(model, batch), batch
 
 
@@ -130,13 +131,13 @@ def test_models_of_before_keep_their_way(call):
     """Their parameters have the same names and shapes, and no head that tells words."""
     model, batch = CrossmodalBytes(**TINY), random_batch(2, 768)
     params = random_params(model, batch)
-    assert "from_summary" in params and "to_words" not in params and model.lacking == ("name_words",)
+    assert "from_summary" in params and "to_words" not in params and model.lacking == ("name_words", "name_attributes")
     assert {name: params["associate"][name]["kernel"].shape for name in "qkv"} == dict.fromkeys("qkv", (16, 16))
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [({"fuse_by": "ume"}, "model.grounded"), ({"association_heads": 3}, "must divide")],
+    [({"fuse_by": "ume"}, "model.grounded"), ({"association_heads": 3}, "must divide"), ({"attributes": True}, "pointer=True")],
 )
 def test_settings_that_do_not_go_together_are_refused(settings, told):
     with pytest.raises(UserError, match=told):

@@ -94,8 +94,7 @@ def test_cross_entropy_over_the_bytes_of_its_tasks(rng, batch, name, tasks, shar
     logits, target = rng.normal(0, 3, (B, S, V)).astype(np.float32), batch["target"]
     np.put_along_axis(logits, target[..., None], np.where(rng.random((B, S, 1)) < 0.5, 20, 0).astype(np.float32), -1)
     counted = (target != 0) & np.isin(batch["task"], tasks)[:, None]
-    if name == "masked_words":
-        counted &= target < 259  # sentinels are given
+    counted &= target < 259  # sentinels are given
     loss, metrics = run(name, Given(logits), batch, label_smoothing=smoothing)
     total, weight, right = expected_bytes(logits, target, counted, smoothing)
     assert isinstance(loss, Sum) and counted.any()
@@ -105,6 +104,49 @@ def test_cross_entropy_over_the_bytes_of_its_tasks(rng, batch, name, tasks, shar
     byte = metrics[share]
     close(byte.total, right)
     close(byte.weight, weight)
+
+
+@pytest.mark.parametrize(("name", "owed"), [("generation", ("caption", "answer")), ("answer_bytes", ("answer",))])
+def test_what_rows_owe_beside_is_counted_with_rows_of_the_task_where_there_is_a_picture(rng, batch, name, owed):
+    """Each target with logits of its own, by what is asked for it; rows 1 and 4 have no picture."""
+    tasks = {"generation": (CAPTION, ANSWER), "answer_bytes": (ANSWER,)}[name]
+    asked = {"caption": "prompt", "answer": "question"}
+    targets = {"text": batch["target"], "caption": rng.permuted(batch["target"]), "answer": rng.permuted(batch["target"])}
+    logits = {key: rng.normal(0, 3, (B, S, V)).astype(np.float32) for key in targets}
+    numbers = {"text": 0, "caption": 1, "answer": 2}
+    ids = {("text" if key == "text" else asked[key]): np.full((B, 1), n, np.int32) for key, n in numbers.items()}
+    full = batch | ids | {key: targets[key] for key in ("caption", "answer")}
+
+    class Each(Given):
+        def encode_text(self, ids, segments=None):
+            return int(ids[0, 0])
+
+        def fuse(self, text, second):
+            return text
+
+        def once(self, function, *arrays):
+            return function(*arrays)
+
+        def decode(self, inputs, fused):
+            key = [*numbers][fused]
+            if key != "text":
+                np.testing.assert_array_equal(inputs, np.pad(targets[key], ((0, 0), (1, 0)))[:, :-1])
+            return logits[key], None
+
+    loss, metrics = run(name, Each(), full)
+    counted = {
+        "text": np.isin(batch["task"], tasks),
+        "caption": batch["second_length"] > 0,
+        "answer": batch["second_length"] > 0,
+    }
+    sums = [
+        expected_bytes(logits[key], targets[key], (targets[key] != 0) & (targets[key] < 259) & counted[key][:, None])
+        for key in ("text", *owed)
+    ]
+    close(loss.total, sum(part[0] for part in sums))
+    close(loss.weight, sum(part[1] for part in sums))
+    (byte,) = metrics.values()
+    close(byte.total, sum(part[2] for part in sums))
 
 
 def test_masked_word_counts_rows_whose_every_byte_is_right(rng, batch):
@@ -179,6 +221,8 @@ def test_grounding_is_the_mean_over_bytes_of_words_and_gaps(rng, batch, window):
         names = {name: np.repeat(own[:, ::window], window, 1) for name, own in names.items()}
     batch = batch | {name: np.zeros((B, n), np.int32) for name, n in lengths.items()}
     batch |= {f"{name}_names": own.astype(np.int32) for name, own in names.items()}
+    if window == 1:  # attributes are told as well
+        batch["caption_attributes"] = np.where(rng.random((B, 6)) < 0.3, rng.integers(0, words, (B, 6)), -1).astype(np.int32)
 
     class Naming(Given):
         def encode_text(self, ids, segments=None):
@@ -190,15 +234,23 @@ def test_grounding_is_the_mean_over_bytes_of_words_and_gaps(rng, batch, window):
         def name_words(self, taken):
             return logits[taken]
 
-    loss, metrics = run("grounding", Naming(), batch)
+        def name_attributes(self, taken):
+            return -logits[taken]
+
+    loss, metrics = run("grounding", Naming(), batch, attributes=0.25)
     total = weight = 0
-    for name, label in (("caption", "grounded_caption"), ("text", "grounded_masked")):
-        told, right = log_softmax(logits[name]), []
+    parts = {"grounded_caption": ("caption", 1, names["caption"]), "grounded_masked": ("text", 1, names["text"])}
+    if window == 1:
+        parts["grounded_attributes"] = ("caption", -1, batch["caption_attributes"])
+    assert set(metrics) == set(parts)
+    for label, (name, sign, wanted_names) in parts.items():
+        told, right = log_softmax(sign * logits[name]), []
         for b in range(B):
-            for token, wanted in enumerate(names[name][b, ::window]):
+            for token, wanted in enumerate(wanted_names[b, ::window]):
                 if wanted >= 0 and batch["second_length"][b]:
-                    total, weight = total - told[b, token, wanted], weight + 1
-                    right.append(logits[name][b, token].argmax() == wanted)
+                    share = 0.25 if label == "grounded_attributes" else 1
+                    total, weight = total - share * told[b, token, wanted], weight + share
+                    right.append((sign * logits[name][b, token]).argmax() == wanted)
         close(metrics[label].total, sum(right))
         close(metrics[label].weight, len(right))
     close(loss.total, total)

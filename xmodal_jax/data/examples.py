@@ -16,12 +16,15 @@ from xmodal_jax.data.augment import FLIPS, augment
 from xmodal_jax.errors import UserError
 
 FILL, CAPTION, ANSWER = 0, 1, 2  # what a row asks of the decoder
+PROMPT = 8  # bytes kept of the prompt of a caption that stands beside
 CHOICES = {
     "second": ("image", "audio", "series", "none"),
     "image_bytes": ("raw", "file"),
     "third_from": ("own", "all"),
+    "attributes": ("masked", "told"),
 }
 NAMES, NAME_BUCKETS = 16, 1024  # entity names kept of an example, and the hash buckets that they fall into
+NEAR = 3  # characters between an attribute and its thing, at most: "붉은색 새"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,12 @@ class ByteExamples:
       file_length, audio_length: bytes kept of a file; of PCM sound or a series.
       text_length, target_length, caption_length: T, S and C in bytes.
       caption_share, answer_share: rows that ask for a caption or an answer; the rest fill masked words.
+      beside: what every row asks for beside its own task, of ("caption", "answer"), so that one picture teaches all of it; of a
+        question question_length and answer_length bytes are kept.
+      answer_gap: a question ends with a gap, which its answer fills as a masked word would: it can look for what is asked.
       mask_most: a first text has 1..mask_most different things masked.
+      attributes: what becomes of words for what a thing is like, where a source mentions them: "masked" as words for things
+        are, or "told": left standing, and told with the thing by what its word is associated with.
       mask_span: sentinels per masked word: 1, or a length-blind span of so many.
       third, gloss: probability that a row gets third-modality text (claim 5) or a dictionary gloss (claims 6, 7).
       third_from: "own" takes third texts from the image's other captions, "all" also from images that share an entity.
@@ -55,7 +63,12 @@ class ByteExamples:
     caption_length: int = 64
     caption_share: float = 0.15
     answer_share: float = 0.15
+    beside: tuple = ()
+    answer_gap: bool = False
+    question_length: int = 56
+    answer_length: int = 16
     mask_most: int = 1
+    attributes: str = "masked"
     mask_span: int = 1
     third: float = 0.5
     third_from: str = "own"
@@ -79,10 +92,20 @@ class ByteExamples:
         for field in ("caption_share", "answer_share", "third", "gloss", "drop_second"):
             if not 0 <= getattr(self, field) <= 1:
                 raise UserError(f"examples.{field}={getattr(self, field)}: must lie between 0 and 1.")
+        if unknown := set(self.beside) - {"caption", "answer"}:
+            raise UserError(f"examples.beside: {sorted(unknown)[0]!r} is neither caption nor answer.")
+        for field in ("question_length", "answer_length"):
+            if getattr(self, field) < 2:
+                raise UserError(f"examples.{field}={getattr(self, field)}: must be at least 2, a byte and the end mark.")
         if self.caption_share + self.answer_share > 1:
             raise UserError("examples.caption_share + examples.answer_share: together at most 1.")
         if self.image_bytes == "raw" and self.image_size % self.patch:
             raise UserError(f"examples.image_size={self.image_size} is no multiple of examples.patch={self.patch}.")
+
+    @property
+    def asks(self):
+        """Whether any row asks a question."""
+        return self.answer_share > 0 or "answer" in self.beside
 
     @property
     def changes(self):
@@ -98,7 +121,7 @@ class ByteExamples:
 
     def wanted(self):
         """What a source has to give: settings of its constructor, as far as it has them."""
-        fields = ["captions"] + ["image"] * (self.second == "image") + ["questions"] * (self.answer_share > 0)
+        fields = ["captions"] + ["image"] * (self.second == "image") + ["questions"] * self.asks
         return {
             "size": self.image_size,
             "file_bytes": self.second == "image" and self.image_bytes == "file",
@@ -156,7 +179,7 @@ class ExampleMaker:
 
     def __call__(self, example, position):
         """-> {"text", "segments", "text_names" [T], "inputs", "target" [S], "caption", "caption_names" [C], "names", "task",
-        "second" [L], "second_length"}.
+        "second" [L], "second_length"}, and where they stand beside "prompt" of the caption, "question" and "answer".
 
         `inputs` is what the decoder reads (the target, one place later, a PAD first), `target` what it should answer.
         """
@@ -181,14 +204,13 @@ class ExampleMaker:
             text, segments, target = masking.finish(masked)
         else:
             if task == CAPTION:
-                prompt, answer = caption_prompt(example["lang"]), captions[first]
+                text = with_end(caption_prompt(example["lang"]), config.text_length)
+                target = with_end(captions[first], config.target_length)
             else:
-                question = example["questions"][int(rng.integers(len(example["questions"])))]
-                prompt, answer = question["question"], question["answers"][int(rng.integers(len(question["answers"])))]
-            text, target = with_end(prompt, config.text_length), with_end(answer, config.target_length)
+                text, target = self._asked(example, rng, config.text_length, config.target_length)
             segments = np.zeros_like(text)
         target = byte_ids.fit(target, config.target_length)[0]
-        return {
+        row = {
             "text": byte_ids.fit(text, config.text_length)[0],
             "segments": byte_ids.fit(segments, config.text_length)[0],
             "inputs": shift_right(target),
@@ -201,6 +223,7 @@ class ExampleMaker:
             "second": second,
             "second_length": np.int32(used),
         }
+        return row | self._beside(example, position) | self._liken(example, captions[first], mentions[first])
 
     def plain(self):
         """The same with pictures as they are, for held-out examples."""
@@ -215,6 +238,10 @@ class ExampleMaker:
         shapes = {"text": text, "segments": text, "inputs": target, "target": target, "task": (rows,)}
         shapes |= {"caption": (rows, spec.caption_length), "caption_names": (rows, spec.caption_length), "text_names": text}
         shapes |= {"names": (rows, NAMES), "second_length": (rows,)}
+        shapes |= {"caption_attributes": (rows, spec.caption_length)} if spec.attributes == "told" else {}
+        shapes |= {"prompt": (rows, PROMPT)} if "caption" in spec.beside else {}
+        if "answer" in spec.beside:
+            shapes |= {"question": (rows, spec.question_length), "answer": (rows, spec.answer_length)}
         batch = {name: np.zeros(shape, np.int32) for name, shape in shapes.items()}
         return batch | {"second": np.zeros((rows, spec.second_length), np.uint8)}
 
@@ -224,6 +251,27 @@ class ExampleMaker:
             return CAPTION
         wants_answer = draw < self.config.caption_share + self.config.answer_share
         return ANSWER if wants_answer and example.get("questions") else FILL
+
+    def _asked(self, example, rng, room, answer_room):
+        """One of its questions, and one of the annotators' answers, as ids of at most so many bytes."""
+        question = example["questions"][int(rng.integers(len(example["questions"])))]
+        answer = question["answers"][int(rng.integers(len(question["answers"])))]
+        if self.config.answer_gap:
+            return with_gap(question["question"], room), with_end(answer, answer_room - 1, first=(byte_ids.sentinel(0),))
+        return with_end(question["question"], room), with_end(answer, answer_room)
+
+    def _beside(self, example, position):
+        """What a row asks for beside its own task."""
+        config, found = self.config, {}
+        if "caption" in config.beside:
+            found["prompt"] = byte_ids.fit(with_end(caption_prompt(example["lang"]), PROMPT), PROMPT)[0]
+        if "answer" in config.beside:
+            rooms, pair = (config.question_length, config.answer_length), (with_end("", 1), np.zeros(0, np.int32))
+            if example.get("questions"):
+                pair = self._asked(example, np.random.default_rng((self.seed, position, 2)), *rooms)
+            for name, ids, room in zip(("question", "answer"), pair, rooms, strict=True):
+                found[name] = byte_ids.fit(ids, room)[0]
+        return found
 
     def _find_names(self, lang, captions, mentions):
         """The entities that an example's captions name, as often as they do: the main one stands in most captions."""
@@ -241,13 +289,27 @@ class ExampleMaker:
         return found
 
     def _spoken(self, example, caption, mentions):
-        """For each byte of a caption the hash bucket of the thing that its word names, int32 [C], -1 for the others. What a
-        thing is like stands where it stands: had one vector to tell both, the two would part, and the maps of words with them.
-        """
+        """For each byte of a caption the hash bucket of the thing that its word names, int32 [C], -1 for the others."""
+        things = [one for one in self._entities(example, caption, mentions) if one.is_thing]
+        return self._by_byte(caption, [(one, one.name) for one in things])
+
+    def _liken(self, example, caption, mentions):
+        """{"caption_attributes": for each byte of a word for a thing the bucket of the attribute that stands before it, int32
+        [C], -1 for the others}, where attributes are told. A word for an attribute has no map of its own to learn: the two
+        would part, and the maps of things with them."""
+        if self.config.attributes != "told":
+            return {}
+        found = sorted(self._entities(example, caption, mentions), key=lambda one: one.start)
+        pairs = [(thing, before.name) for before, thing in zip(found, found[1:], strict=False)
+                 if thing.is_thing and not before.is_thing and thing.start - before.end <= NEAR]  # fmt: skip
+        return {"caption_attributes": self._by_byte(caption, pairs)}
+
+    def _by_byte(self, caption, named):
+        """Buckets int32 [C] of pairs (entity, name) at the bytes of each entity, -1 elsewhere."""
         names = np.full(self.config.caption_length, -1, np.int32)
-        for entity in (one for one in self._entities(example, caption, mentions) if one.is_thing):
+        for entity, name in named:
             start, end = (len(caption[:at].encode("utf-8", errors="replace")) for at in (entity.start, entity.end))
-            names[start:end] = bucket(entity.name)
+            names[start:end] = bucket(name)
         return names
 
     def _fill(self, example, captions, mentions, first, rng):
@@ -256,7 +318,8 @@ class ExampleMaker:
         room = config.text_length - 1
         text, found = cut(captions[first], room), self._entities(example, captions[first], mentions[first])
         text = text[: min([len(text), *(e.start for e in found if e.end > len(text))])]  # no word is cut in two
-        found = [e for e in found if e.end <= len(text)][: byte_ids.SENTINELS // 2]
+        found = [e for e in found if e.end <= len(text) and (e.is_thing or config.attributes == "masked")]
+        found = found[: byte_ids.SENTINELS // 2]
         chosen = masking.choose_entities(found, rng, config.mask_most)
         if not chosen:
             return None
@@ -360,9 +423,14 @@ def caption_prompt(lang):
     return f"{lang}:"
 
 
-def with_end(text, length):
-    """Ids of `text` and an end mark, at most `length` long."""
-    return np.append(byte_ids.encode_text(cut(text, length - 1)), np.int32(byte_ids.END))
+def with_end(text, length, first=()):
+    """Ids of `text` and an end mark, at most `length` long, behind the ids `first`."""
+    return np.array([*first, *byte_ids.encode_text(cut(text, length - 1)), byte_ids.END], np.int32)
+
+
+def with_gap(text, length):
+    """Ids of a question, of a gap that its answer fills, and an end mark, at most `length` long."""
+    return np.array([*byte_ids.encode_text(cut(text, length - 2)), byte_ids.sentinel(0), byte_ids.END], np.int32)
 
 
 def cut(text, size):

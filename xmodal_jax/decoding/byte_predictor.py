@@ -12,7 +12,7 @@ import numpy as np
 
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import images, masking
-from xmodal_jax.data.examples import caption_prompt, cut, shift_right, with_end
+from xmodal_jax.data.examples import caption_prompt, cut, shift_right, with_end, with_gap
 from xmodal_jax.decoding.greedy import greedy, log_likelihood
 from xmodal_jax.decoding.predictor import ALIGNED, BLANK, Predictor, refuse, round_up, round_up_rows
 from xmodal_jax.errors import UserError
@@ -35,7 +35,7 @@ class BytePredictor(Predictor):
 
     @property
     def verbs(self):
-        return ("caption", *["answer"] * (self.examples.answer_share > 0), "fill", *ALIGNED * self.aligned)
+        return ("caption", *["answer"] * self.examples.asks, "fill", *ALIGNED * self.aligned)
 
     # -- one picture, one text ------------------------------------------------------------------------------------
 
@@ -113,13 +113,14 @@ class BytePredictor(Predictor):
 
     def write_answers(self, seconds, questions, returned=1, length=None, **settings):
         """[text] for each second modality and its question."""
-        return self._likeliest(seconds, questions, returned, length, settings)
+        return self._likeliest(seconds, questions, returned, length, settings, gap=self.examples.answer_gap)
 
-    def _likeliest(self, seconds, prompts, returned, length, settings):
+    def _likeliest(self, seconds, prompts, returned, length, settings, gap=False):
         refuse({**settings, **({"returned": returned} if returned > 1 else {})}, "writes the likeliest text")
-        texts = [with_end(prompt, self.examples.text_length) for prompt in prompts]
+        texts = [(with_gap if gap else with_end)(prompt, self.examples.text_length) for prompt in prompts]
         fused, _ = self.encode(seconds, texts)
-        ids, _ = greedy(self.model, self.params, fused, (byte_ids.PAD,), length or self.examples.target_length)
+        prefix = (byte_ids.PAD, byte_ids.sentinel(0)) if gap else (byte_ids.PAD,)
+        ids, _ = greedy(self.model, self.params, fused, prefix, length or self.examples.target_length)
         return [[byte_ids.decode_text(row)] for row in np.asarray(ids)[: len(prompts)]]
 
     def fill_blanks(self, seconds, texts):

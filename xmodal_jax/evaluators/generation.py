@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from xmodal_jax.data.examples import caption_prompt
 from xmodal_jax.draw.blocks import Sample
 from xmodal_jax.evaluators import blind
 from xmodal_jax.evaluators.held_out import drawn, parts
@@ -11,8 +10,9 @@ from xmodal_jax.metrics.tokens import caption_tokens
 
 
 class GenerationEvaluator:
-    """Metrics: generation/answer_accuracy (min(humans who agree / 3, 1), mean over questions), beside answer/{frequent,
-    frequent_for_question} of answers without eyes; caption_exact (a reference, word for word) and ciderD, beside
+    """Metrics: generation/answer_accuracy (min(humans who agree / 3, 1), mean over questions; also /TYPE of each type of
+    question that the source tells), beside answer/{frequent, frequent_for_question} of answers without eyes; caption_exact
+    (a reference, word for word) and ciderD, beside
     {frequent,random}/ciderD of captions without eyes, in the picture's language.
 
     Samples: captions beside references, answers beside the truth, relation maps of the reducer.
@@ -35,8 +35,7 @@ class GenerationEvaluator:
 
     def run(self, predictor):
         results, samples = {}, []
-        prompts = [caption_prompt(example["lang"]) for example in self.examples]
-        captions = self._answers(predictor, self.examples, prompts)
+        captions = self._captions(predictor)
         exact = [text in example["captions"] for text, example in zip(captions, self.examples, strict=True)]
         results["generation/caption_exact"] = float(np.mean(exact))
         for name, texts in {"": captions, **{f"{kind}/": texts for kind, texts in self.captions.items()}}.items():
@@ -60,6 +59,9 @@ class GenerationEvaluator:
             answers = self._answers(predictor, [e for e, _ in asked], [q["question"] for _, q in asked])
             agree = agreement(answers, asked)
             results["generation/answer_accuracy"] = float(np.mean(agree))
+            types = np.array([question.get("type", "") for _, question in asked])
+            for one in sorted(set(types) - {""}):
+                results[f"generation/answer_accuracy/{one}"] = float(np.mean(np.array(agree)[types == one]))
             results |= {f"generation/answer/{kind}": float(np.mean(agreement(a, asked))) for kind, a in self.answers.items()}
             for (example, question), answer, score in list(zip(asked, answers, agree, strict=True))[::2][: self.shown]:
                 samples.append(
@@ -83,10 +85,19 @@ class GenerationEvaluator:
         pairs = zip(captions, references, strict=True)
         return float(np.mean([judge.score(caption_tokens(text), own) for text, own in pairs]))
 
-    def _answers(self, predictor, seconds, prompts):
-        """A caption is the answer to its language's prompt."""
-        pairs = zip(parts(seconds, self.rows), parts(prompts, self.rows), strict=True)
-        return [text for second, prompt in pairs for (text,) in predictor.write_answers(second, prompt)]
+    def _captions(self, predictor):
+        """Of every example, in its language."""
+        captions, langs = [""] * len(self.examples), [example["lang"] for example in self.examples]
+        for lang in dict.fromkeys(langs):
+            for numbers in parts(np.flatnonzero(np.array(langs) == lang), self.rows):
+                texts = predictor.write_captions([self.examples[i] for i in numbers], lang=lang)
+                for i, (text,) in zip(numbers, texts, strict=True):
+                    captions[i] = text
+        return captions
+
+    def _answers(self, predictor, seconds, questions):
+        pairs = zip(parts(seconds, self.rows), parts(questions, self.rows), strict=True)
+        return [text for second, asked in pairs for (text,) in predictor.write_answers(second, asked)]
 
 
 def agreement(answers, asked):

@@ -79,6 +79,7 @@ class CrossmodalBytes(nn.Module):
         others are associated with, see `Association`, so that a gap can look for what no other word has.
       pointer: of a grounded model: beside every byte that it writes the decoder is told what the gap that it fills is
         associated with, or the text in a weighted mean where it fills none: its vector, and the thing it shows (`name_words`).
+      attributes: of a pointer: the decoder is also told what that thing is like (`name_attributes`).
       reducer, slots: how the second modality is brought down to K vectors.
       second_width: width of its tower if it differs from `width` (the reducer projects back).
       shared_width: P.
@@ -109,6 +110,7 @@ class CrossmodalBytes(nn.Module):
     association_heads: int = 1
     coverage: bool = False
     pointer: bool = False
+    attributes: bool = False
     decoder_layers: int = 2
     mlp_ratio: float = 4.0
     reducer: str = "relation"
@@ -131,6 +133,8 @@ class CrossmodalBytes(nn.Module):
             raise UserError("model.grounded: the text alone goes through the crossmodal blocks: model.fuse_by=attention.")
         if (self.coverage or self.pointer) and not self.grounded:
             raise UserError("model.coverage and model.pointer belong to a grounded model: model.grounded=True.")
+        if self.attributes and not self.pointer:
+            raise UserError("model.attributes are what a pointer tells: model.pointer=True.")
         if self.association_heads < 1 or self.width % self.association_heads:
             raise UserError(f"model.association_heads={self.association_heads} must divide model.width={self.width}.")
         if self.reducer not in REDUCERS:
@@ -167,6 +171,9 @@ class CrossmodalBytes(nn.Module):
                 self.asked = Dense(1, dtype=self.dtype)
                 self.from_taken = Dense(self.width, use_bias=False, dtype=self.dtype)
                 self.from_words = Dense(self.width, use_bias=False, dtype=self.dtype)
+            if self.attributes:
+                self.to_attributes = Dense(NAME_BUCKETS, dtype=self.dtype)
+                self.from_attributes = Dense(self.width, use_bias=False, dtype=self.dtype)
         else:
             self.from_summary = Dense(self.width, use_bias=False, dtype=self.dtype)
         self.logits = Dense(VOCABULARY, dtype=self.dtype)
@@ -224,6 +231,8 @@ class CrossmodalBytes(nn.Module):
             told = jnp.where(gap[..., None] < 0, fused.mask[:, None], fused.gaps[:, None] == gap[..., None])  # [B, S, T]
             taken = pool(masked_softmax(self.asked(fused.x)[:, None, :, 0], told), fused.taken)  # [B, S, D]
             x = x + self.from_taken(taken) + self.from_words(jax.nn.softmax(self.name_words(taken)).astype(x.dtype))
+            if self.attributes:
+                x = x + self.from_attributes(jax.nn.softmax(self.name_attributes(taken)).astype(x.dtype))
         keys = inputs.shape[1] if cache is None else cache["k"].shape[3]
         mask = (start + jnp.arange(inputs.shape[1]))[:, None] >= jnp.arange(keys)[None]  # [S, keys]
         own = None if cache is None else {name: cache[name] for name in ("k", "v")}
@@ -236,10 +245,14 @@ class CrossmodalBytes(nn.Module):
         """Logits of the thing that each vector of `Fused.taken` [B, T, D] shows, float32 [B, T, buckets]."""
         return self.to_words(taken).astype(jnp.float32)
 
+    def name_attributes(self, taken):
+        """Logits of what that thing is like, float32 [B, T, buckets]."""
+        return self.to_attributes(taken).astype(jnp.float32)
+
     @property
     def lacking(self):
         """Verbs that this instance does not offer."""
-        return () if self.grounded else ("name_words",)
+        return (*["name_words"] * (not self.grounded), *["name_attributes"] * (not self.attributes))
 
     def groups(self, length):
         """N: vectors that `length` bytes of the second modality become before reduction."""
@@ -261,6 +274,8 @@ class CrossmodalBytes(nn.Module):
         fused = self.fuse(text, second, train)
         if self.grounded:
             self.name_words(fused.taken)
+        if self.attributes:
+            self.name_attributes(fused.taken)
         return self.decode(batch["inputs"], fused, train=train)[0], text.pooled, second.pooled, self.scale()
 
 

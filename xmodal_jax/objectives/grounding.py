@@ -11,24 +11,31 @@ import jax
 import jax.numpy as jnp
 
 from xmodal_jax.objectives.inputs import has_second, see
-from xmodal_jax.objectives.sums import Sum, weighted
+from xmodal_jax.objectives.sums import added, weighted
 
-TEXTS = {"caption": ("caption", "caption_names"), "masked": ("text", "text_names")}
+TEXTS = {  # of a metric: the ids, what stands at each, and who tells it
+    "caption": ("caption", "caption_names", "name_words"), "masked": ("text", "text_names", "name_words"),
+    "attributes": ("caption", "caption_attributes", "name_attributes"),
+}  # fmt: skip
 
 
 def grounding(verbs, batch, key, config):
-    """Metrics: grounded_caption, grounded_masked (bytes of named words, and of gaps, whose likeliest thing is right)."""
-    del key, config
+    """Metrics: grounded_caption, grounded_masked (bytes of named words, and of gaps, whose likeliest thing is right), and where
+    attributes are told grounded_attributes (bytes of words of things whose likeliest attribute is right). Setting: attributes,
+    what a byte that tells an attribute counts beside one that tells a thing (1)."""
+    del key
     second, losses, metrics = see(verbs, batch), [], {}
-    for name, (ids, names) in TEXTS.items():
+    for name, (ids, names, teller) in TEXTS.items():
+        if names not in batch:
+            continue
         text = verbs.encode_text(batch[ids], batch["segments"]) if name == "masked" else verbs.encode_text(batch[ids])
-        logits = verbs.name_words(verbs.fuse(text, second).taken)  # [B, T, buckets]
+        logits = getattr(verbs, teller)(verbs.fuse(text, second).taken)  # [B, T, buckets]
         wanted = by_token(batch[names], logits.shape[1])
         counted = (wanted >= 0) & has_second(batch)[:, None]
         values = -jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.maximum(wanted, 0)[..., None], axis=-1)[..., 0]
-        losses.append(weighted(values, counted))
+        losses.append(weighted(values, counted * (config.get("attributes", 1.0) if name == "attributes" else 1.0)))
         metrics[f"grounded_{name}"] = weighted(logits.argmax(-1) == wanted, counted)
-    return Sum(*(sum(part) for part in zip(*losses, strict=True))), metrics
+    return added(losses), metrics
 
 
 def by_token(names, tokens):

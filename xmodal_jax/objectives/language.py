@@ -1,7 +1,8 @@
 """Next-byte cross-entropy of the decoder, for rows of chosen tasks: masked words (claims 5-7) and generated strings.
 
     L = - sum_{b, s} w_bs log p(target_bs | target_b,<s, text_b, image_b) / sum w
-w is 1 on target bytes (the closing end mark included, so that generation stops) of rows of the objective's tasks.
+w is 1 on target bytes (the closing end mark included, so that generation stops) of rows of the objective's tasks, and of what
+rows owe beside (`ByteExamples.beside`): their pictures are encoded once for all of it.
 """
 
 import jax
@@ -10,8 +11,10 @@ import optax
 
 from xmodal_jax.data.bytes import FIRST_SENTINEL, PAD
 from xmodal_jax.data.examples import ANSWER, CAPTION, FILL
-from xmodal_jax.objectives.inputs import see
-from xmodal_jax.objectives.sums import weighted
+from xmodal_jax.objectives.inputs import has_second, see
+from xmodal_jax.objectives.sums import added, weighted
+
+BESIDE = {CAPTION: ("prompt", "caption"), ANSWER: ("question", "answer")}  # what a row is asked, what it owes
 
 
 def target_logits(verbs, batch):
@@ -51,11 +54,25 @@ def answer_bytes(verbs, batch, key, config):
 
 
 def written(verbs, batch, config, tasks, name):
-    logits, target = target_logits(verbs, batch), batch["target"]
-    asked = jnp.isin(batch["task"], jnp.array(tasks))
-    weights = (target != PAD) & asked[:, None]
-    loss, right = byte_loss(logits, target, config.get("label_smoothing", 0.0))
-    return weighted(loss, weights), {name: weighted(right, weights)}
+    rows = jnp.isin(batch["task"], jnp.array(tasks))
+    parts = [(target_logits(verbs, batch), batch["target"], rows)]
+    for asked, owed in (BESIDE[task] for task in tasks if BESIDE[task][0] in batch):
+        segments = verbs.once(jnp.zeros_like, batch[asked])  # that of a row's own text
+        text = verbs.encode_text(batch[asked], segments)
+        logits = verbs.decode(verbs.once(shifted, batch[owed]), verbs.fuse(text, see(verbs, batch)))[0]
+        parts.append((logits, batch[owed], has_second(batch)))
+    losses, rights = [], []
+    for logits, target, rows in parts:
+        weights = (target != PAD) & (target < FIRST_SENTINEL) & rows[:, None]  # a gap's sentinel is given
+        loss, right = byte_loss(logits, target, config.get("label_smoothing", 0.0))
+        losses.append(weighted(loss, weights))
+        rights.append(weighted(right, weights))
+    return added(losses), {name: added(rights)}
+
+
+def shifted(target):
+    """Decoder input of targets [B, S]: PAD starts, the last id falls away."""
+    return jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
 
 
 def byte_loss(logits, target, smoothing=0.0):

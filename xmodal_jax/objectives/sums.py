@@ -22,6 +22,11 @@ def weighted(values, weights):
     return Sum(jnp.sum(values.astype(jnp.float32) * weights), jnp.sum(weights))
 
 
+def added(sums):
+    """The Sum over several."""
+    return Sum(*(sum(part) for part in zip(*sums, strict=True)))
+
+
 def classified(logits, wanted, metric):
     """Classes int [...], -1 where there is none, told by logits [..., K] -> (their cross-entropy, {metric: how many are the
     likeliest})."""

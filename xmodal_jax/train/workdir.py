@@ -16,7 +16,9 @@ from xmodal_jax.train.lock import locked
 ADDED = {  # settings that runs from before they existed do not list, at the value that means what was done then
     "init": "", "examples.features": "", "examples.mode": "resize", "data.styles": ["flat"], "data.attributes": False,
     "data.allow_outside": False, "data.val_fraction": 0.05, "data.limits": None,
-    "model.coverage": False, "model.pointer": False,
+    "examples.beside": [], "examples.answer_gap": False, "examples.question_length": 56,
+    "examples.answer_length": 16, "examples.attributes": "masked",
+    "model.coverage": False, "model.pointer": False, "model.attributes": False,
 }  # fmt: skip
 GONE = {("model", "association_rounds"): 1}  # settings that are no more, with the value that means what is done without them
 MAY_CHANGE = ("log_every", "eval_", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")

@@ -113,6 +113,8 @@ def rasterise(key: str, color: str, side: int, style: str = "flat") -> np.ndarra
     alpha = rgba[..., 3:].mean((1, 3))  # [s, s, 1]
     color_sum = (rgba[..., :3] * rgba[..., 3:]).mean((1, 3))
     rgb = color_sum / np.maximum(alpha, 1e-6)
+    if style == "shaded":
+        rgb = rgb * np.linspace(1.15, 0.8, side)[:, None, None]  # lit from above
     return np.concatenate([rgb, alpha], -1).round().clip(0, 255).astype(np.uint8)
 
 
@@ -143,6 +145,16 @@ def _motley(draw, figure, palette, unit):
     """Plain areas of many colours, the largest in the thing's own."""
     others, first = list(COLORS.values()), len(figure) + palette["m"][1]
     _areas(draw, figure, unit, lambda role: palette["m"] if role == "m" else others[(ord(role) + first) % len(others)])
+
+
+def _shaded(draw, figure, palette, unit):
+    """As an icon: no rim round the whole, darker edges of every part's own colour, small parts in colours of their own."""
+    others, first = list(COLORS.values()), len(figure) + palette["m"][1]
+    for number, (role, kind, numbers) in enumerate(figure):
+        color = palette[role] if role != "d" else others[(number + first) % len(others)]
+        shifted = _shift(kind, numbers)
+        _paint(draw, kind, shifted, unit, 1.2, (*(int(0.7 * value) for value in color), 255))
+        _paint(draw, kind, shifted, unit, 0.0, (*color, 255))
 
 
 def _line(draw, figure, palette, unit):
@@ -185,7 +197,9 @@ def _outline(kind, numbers):
     return np.concatenate([points, [[cx, cy]], points[:1]]) if kind == "s" else points
 
 
-STYLES = {"flat": _flat, "cut": _cut, "pastel": _pastel, "motley": _motley, "line": _line, "sketch": _sketch}
+STYLES = {
+    "flat": _flat, "cut": _cut, "pastel": _pastel, "motley": _motley, "shaded": _shaded, "line": _line, "sketch": _sketch,
+}  # fmt: skip
 
 
 def _shift(kind: str, numbers: tuple) -> tuple:
