@@ -1,7 +1,7 @@
 """System 1: pre-train the crossmodal byte language model.
 
     python -m xmodal_jax.main --config=configs/pretrain.py
-        built-in scenes, English and Korean: 8 to 10 minutes on 2 CPU cores; the image settles the word (sense >= 95 %), and
+        built-in scenes, English and Korean: 10 to 15 minutes on 2 CPU cores; the image settles the word (sense >= 95 %), and
         words look at their own things (own > other >= 90 %, without boxes)
     python -m xmodal_jax.main --config=configs/pretrain.py:data=captions,path=DIR
         your own pairs: a folder of pictures and a JSONL or CSV of captions
