@@ -76,7 +76,8 @@ class Questions(QuestionSource):
             raise UserError(f"{root}: no file for split {split!r}, only {', '.join(f.name for f in files.values())}.")
         lacking: dict[int, str] = {}
         rows = read_lines(file, stated, lacking)
-        warn_of_shared(rows, [one for one in files.values() if one != file])
+        if split != "train":  # once for a run: the files of the others are read for it
+            warn_of_shared(rows, [one for one in files.values() if one != file])
         listing = Listing(rows, bases_of_list([root], stated))
         share = share if "val" not in files else 0.0
         super().__init__([listing], root, split, file, root.name, fractions, share, allow_outside=allow_outside, **reading)
