@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from xmodal_jax.data import bytes as byte_ids
+from xmodal_jax.data.bytes import cut, shift_right, with_end
 from xmodal_jax.data.examples import (
     ANSWER,
     CAPTION,
@@ -15,9 +16,6 @@ from xmodal_jax.data.examples import (
     ByteExamples,
     ExampleMaker,
     bucket,
-    cut,
-    shift_right,
-    with_end,
 )
 from xmodal_jax.data.masking import ATTRIBUTE
 from xmodal_jax.data.sources.scenes import Scenes

@@ -33,6 +33,27 @@ def sentinel(i):
     return FIRST_SENTINEL + i
 
 
+def with_end(text, length, first=()):
+    """Ids of `text` and an end mark, at most `length` long, behind the ids `first`."""
+    return np.array([*first, *encode_text(cut(text, length - 1)), END], np.int32)
+
+
+def with_gap(text, length):
+    """Ids of a question, of a gap that its answer fills, and an end mark, at most `length` long."""
+    return np.array([*encode_text(cut(text, length - 2)), sentinel(0), END], np.int32)
+
+
+def cut(text, size):
+    """The longest prefix of `text` of at most `size` UTF-8 bytes that breaks no character."""
+    raw = text.encode("utf-8", errors="replace")
+    return text if len(raw) <= size else raw[:size].decode("utf-8", errors="ignore")
+
+
+def shift_right(target):
+    """Decoder input of a target [S]: PAD starts, the last id falls away."""
+    return np.concatenate([[PAD], target[:-1]]).astype(np.int32)
+
+
 def image_bytes(image, patch):
     """uint8 RGB [H, W, 3] -> uint8 [N * patch * patch * 3] in patch order, row by row (H and W multiples of patch)."""
     height, width, channels = image.shape

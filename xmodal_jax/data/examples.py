@@ -13,6 +13,7 @@ import numpy as np
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import masking, senses
 from xmodal_jax.data.augment import FLIPS, augment
+from xmodal_jax.data.bytes import cut, shift_right, with_end, with_gap
 from xmodal_jax.errors import UserError
 
 FILL, CAPTION, ANSWER = 0, 1, 2  # what a row asks of the decoder
@@ -413,30 +414,9 @@ def as_tuple(mentions):
     return None if mentions is None else tuple(mentions)
 
 
-def shift_right(target):
-    """Decoder input of a target [S]: PAD starts, the last id falls away."""
-    return np.concatenate([[byte_ids.PAD], target[:-1]]).astype(np.int32)
-
-
 def caption_prompt(lang):
     """What the encoder reads when a caption in `lang` is asked for."""
     return f"{lang}:"
-
-
-def with_end(text, length, first=()):
-    """Ids of `text` and an end mark, at most `length` long, behind the ids `first`."""
-    return np.array([*first, *byte_ids.encode_text(cut(text, length - 1)), byte_ids.END], np.int32)
-
-
-def with_gap(text, length):
-    """Ids of a question, of a gap that its answer fills, and an end mark, at most `length` long."""
-    return np.array([*byte_ids.encode_text(cut(text, length - 2)), byte_ids.sentinel(0), byte_ids.END], np.int32)
-
-
-def cut(text, size):
-    """The longest prefix of `text` of at most `size` UTF-8 bytes that breaks no character."""
-    raw = text.encode("utf-8", errors="replace")
-    return text if len(raw) <= size else raw[:size].decode("utf-8", errors="ignore")
 
 
 def target_bytes(masked):

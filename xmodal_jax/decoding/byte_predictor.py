@@ -12,7 +12,8 @@ import numpy as np
 
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import images, masking
-from xmodal_jax.data.examples import caption_prompt, cut, shift_right, with_end, with_gap
+from xmodal_jax.data.bytes import cut, shift_right, with_end, with_gap
+from xmodal_jax.data.examples import caption_prompt
 from xmodal_jax.decoding.greedy import greedy, log_likelihood
 from xmodal_jax.decoding.predictor import ALIGNED, BLANK, Predictor, refuse, round_up, round_up_rows
 from xmodal_jax.errors import UserError

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from xmodal_jax.data import bytes as byte_ids
-from xmodal_jax.data.examples import cut, with_end
+from xmodal_jax.data.bytes import cut, with_end
 from xmodal_jax.data.masking import ATTRIBUTE
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.held_out import drawn
