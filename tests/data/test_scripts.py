@@ -1,13 +1,21 @@
 """Words of every script: marks stay with their letters, one spelling of what looks the same, halves of characters."""
 
+import json
 import unicodedata
 
 import pytest
+from PIL import Image
 
 from xmodal_jax.data.answering import QuestionExamples, QuestionMaker
 from xmodal_jax.data.captioning import CaptionExamples, CaptionMaker
-from xmodal_jax.data.tokenizers import UNKNOWN, learn_tokenizer, well_formed
+from xmodal_jax.data.senses import Sense, TableInventory
+from xmodal_jax.data.sources.captions import Captions
+from xmodal_jax.data.sources.questions import Questions
+from xmodal_jax.data.tokenizers import UNKNOWN, learn_tokenizer
+from xmodal_jax.decoding.byte_predictor import where
 from xmodal_jax.interop.processing import encode, load_tokenizer
+from xmodal_jax.metrics.tokens import caption_tokens
+from xmodal_jax.spelling import well_formed
 
 CAPTIONS = {
     "Hindi": "एक कुत्ता समुद्र तट पर दौड़ रहा है", "Bengali": "একটি কুকুর দৌড়াচ্ছে", "Tamil": "ஒரு நாய் கடற்கரையில் ஓடுகிறது",
@@ -36,10 +44,41 @@ def test_pairs_are_merged_across_marks(script):
     assert len(ids) == len(caption.replace("'", " ' ").split())  # every word has become one piece
 
 
+@pytest.mark.parametrize("script", CAPTIONS)
+def test_metrics_and_dictionaries_count_words_with_their_marks(script):
+    caption = unicodedata.normalize("NFC", CAPTIONS[script])
+    words = [word.replace("\u200c", "").replace("\u200d", "") for word in caption.split()]
+    for form in ("NFC", "NFD"):
+        told = caption_tokens(unicodedata.normalize(form, caption))
+        assert told == words or script == "French" and told == ["une", "forêt", "près", "d'un", "château"]
+    word = max(caption.split(), key=len).removeprefix("d'")
+    start = caption.index(word)
+    inventory = TableInventory({word: (Sense("only", "a gloss", ("other",)),)}, "xx")
+    assert (start, start + len(word), word) in inventory.find(caption)
+    assert where(unicodedata.normalize("NFC", word), caption).span() == (start, start + len(word))
+
+
+def test_what_is_read_has_one_spelling(tmp_path):
+    """Captions, questions and answers that look the same are the same; halves of characters are gone."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    lines = [{"image": "a.png", "captions": [unicodedata.normalize(form, "ein Café \ud83d"), "two"]} for form in ("NFC", "NFD")]
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    source = Captions(path=tmp_path, split="train", val_fraction=0)
+    assert set(source[0]["captions"]) == {"ein Café \ufffd", "two"}
+    asked = [{"image": "a.png", "question": "wo?", "answer": unicodedata.normalize(form, "Büro")} for form in ("NFC", "NFD")]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    source = Questions(path=tmp_path, split="train", val_fraction=0)
+    told = [(one["question"], *one["answers"]) for i in range(len(source)) for one in source[i]["questions"]]
+    assert set(told) == {("wo?", "Büro")} and len(told) == 2
+
+
 def test_signs_keep_what_modifies_them_and_apostrophes_stay_inside():
     caption = "I ❤️ dogs, 3 of them: don't!"
     tokenizer = learn_tokenizer("words:1", [caption])
     assert tokenizer.tokenize(caption) == ["i", "❤️", "dogs", ",", "3", "of", "them", ":", "don't", "!"]
+    joined = "👩‍👩‍👧‍👦 🇰🇷🇩🇪 👍🏽 run"
+    assert learn_tokenizer("words:1", [joined]).tokenize(joined) == ["👩‍👩‍👧‍👦", "🇰🇷", "🇩🇪", "👍🏽", "run"]
+    assert caption_tokens("I ❤️ dogs") == ["i", "❤", "dogs"]
 
 
 def test_a_kept_vocabulary_is_used_as_it_was_learned(tmp_path):

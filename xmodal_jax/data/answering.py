@@ -12,9 +12,9 @@ from absl import logging
 from xmodal_jax.data.augment import augment
 from xmodal_jax.data.examples import NAMES, name_ids
 from xmodal_jax.data.images import picture_of
-from xmodal_jax.data.tokenizers import well_formed
 from xmodal_jax.errors import UserError
 from xmodal_jax.metrics.vqa import answer_scores, normalise_answer
+from xmodal_jax.spelling import spelled
 
 KEPT = 10  # annotators of a question in VQA v2
 BLIND = ("none", "image", "question")
@@ -102,7 +102,7 @@ class QuestionMaker:
 
     def text(self, words):
         """-> (int32 [T], length []) of a question or a caption."""
-        found = [*self.start, *self.tokenizer(well_formed(words))["input_ids"]]
+        found = [*self.start, *self.tokenizer(spelled(words))["input_ids"]]
         if len(found) > self.config.length:
             found = [*found[: self.config.length - 1], found[-1]]  # the mark at its end stays
         ids = np.full(self.config.length, self.pad, np.int32)

@@ -9,8 +9,9 @@ import numpy as np
 
 from xmodal_jax.data.augment import FLIPS, augment_with_boxes
 from xmodal_jax.data.images import picture_of
-from xmodal_jax.data.tokenizers import content_words, well_formed
+from xmodal_jax.data.tokenizers import content_words
 from xmodal_jax.errors import UserError
+from xmodal_jax.spelling import spelled
 
 NAMES = 24  # ids of content words kept of a picture
 THERE, ABSENT, UNSAID = 1, 0, -1  # a phrase means one object of the picture, or none, or there is no phrase
@@ -74,7 +75,7 @@ class CaptionMaker:
     def ids(self, text):
         """Ids of a caption, cut to `length`, without end marks."""
         if text not in self._ids:
-            self._ids[text] = self.tokenizer(well_formed(text), add_special_tokens=False)["input_ids"][: self.config.length]
+            self._ids[text] = self.tokenizer(spelled(text), add_special_tokens=False)["input_ids"][: self.config.length]
         return self._ids[text]
 
     def caption(self, text):

@@ -5,12 +5,15 @@ import collections
 import numpy as np
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.spelling import spelled
 
 END, UNKNOWN = "<|endoftext|>", "<unk>"  # GPT-2's one special token begins, ends and pads
 MASK = "<mask>"
 # Of tokenizers' own regular expressions: letters with their marks and joiners (Hindi, Thai, Arabic, Persian ...), or a sign.
 LETTERS = r"[\p{L}\p{N}_][\p{L}\p{N}\p{M}_\x{200c}\x{200d}]*"
-WORD = rf"{LETTERS}(?:['’-]{LETTERS})*|[^\p{{L}}\p{{N}}_\s]\p{{M}}*"
+FLAG = r"[\x{1f1e6}-\x{1f1ff}]{2}"
+SIGN = r"[^\p{L}\p{N}_\s](?:[\p{M}\x{1f3fb}-\x{1f3ff}]|\x{200d}[^\p{L}\p{N}_\s])*"  # with its tint, or a family of them
+WORD = rf"{LETTERS}(?:['’-]{LETTERS})*|{FLAG}|{SIGN}"
 
 # GPT-2's pieces, within which pairs are merged, but for the marks, which that takes from their letters
 PIECE = (
@@ -32,7 +35,7 @@ def learn_tokenizer(spec, captions):
     kind, _, number = spec.partition(":")
     if kind not in ("words", "bpe") or (number and not number.isdigit()) or (kind == "bpe" and not number):
         raise UserError(f"config.examples.tokenizer={spec!r}: write words, words:N, bpe:V, or a folder or name of a tokeniser.")
-    captions = [well_formed(caption) for caption in captions]
+    captions = [spelled(caption) for caption in captions]
     learned = words(captions, int(number or 3)) if kind == "words" else pairs(captions, int(number))
     from transformers import PreTrainedTokenizerFast
 
@@ -80,11 +83,6 @@ def pairs(captions, size):
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(captions, trainer)
     return tokenizer
-
-
-def well_formed(text):
-    """A text without halves of characters: two that belong together become one, a lone one (of a text that was cut) U+FFFD."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def content_words(rows, common=0.3):

@@ -18,6 +18,7 @@ from xmodal_jax.decoding.greedy import greedy, log_likelihood
 from xmodal_jax.decoding.predictor import ALIGNED, BLANK, Predictor, refuse, round_up, round_up_rows
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.crossmodal_bytes import over_groups
+from xmodal_jax.spelling import MARKS, spelled
 
 
 class BytePredictor(Predictor):
@@ -47,16 +48,17 @@ class BytePredictor(Predictor):
           (pieces: list of the text's tokens as bytes, weights float32 [tokens, groups], rows sum to 1; groups are
           patches in rows where the second modality is a raw image).
         """
+        text = spelled(text)
         fused, second = self.encode([image], [with_end(text, self.examples.text_length)])
         weights = over_groups(fused.association, second.reduced.assignment)[0]
         window = self.model.text_window
-        raw = cut(text, self.examples.text_length - 1).encode("utf-8", errors="replace")
+        raw = cut(text, self.examples.text_length - 1).encode()
         pieces = [raw[i : i + window] for i in range(0, len(raw), window)]
         return pieces, np.asarray(weights)[: len(pieces)]
 
     def associate_word(self, image, text, span):
         """Mean association of the characters text[start:end]: float32 [groups]."""
-        start, end = (len(text[:at].encode("utf-8", errors="replace")) for at in span)
+        start, end = (len(spelled(text[:at]).encode()) for at in span)
         pieces, weights = self.associate(image, text)
         window = self.model.text_window
         if start // window >= len(pieces):
@@ -83,6 +85,7 @@ class BytePredictor(Predictor):
         A sense that has no word of its own, which no other sense shares, cannot be told from the others: it stands behind them
         with None in place of a probability. Raises UserError where at most one sense can be told.
         """
+        word, text = spelled(word), spelled(text)
         found = where(word, text)
         if found is None:
             raise UserError(f"The word {word!r} does not stand in the text {text!r}.")
@@ -269,10 +272,11 @@ def where(word, text):
     with a particle behind it too, or without spaces around it."""
     if not word:
         return None
-    whole = rf"(?<!\w){re.escape(word)}(?!\w)"
+    written, letter = re.escape(word), rf"[\w{MARKS}]"
+    whole = rf"(?<!{letter}){written}(?!{letter})"
     found = re.search(whole, text) or re.search(whole, text, re.IGNORECASE)
     if found is None and not word.isascii():
-        found = re.search(rf"(?<!\w){re.escape(word)}", text) or re.search(re.escape(word), text)
+        found = re.search(rf"(?<!{letter}){written}", text) or re.search(written, text)
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.stacks import to_read, together
+from xmodal_jax.spelling import spelled
 
 VERBS = {
     "caption": "(pictures, lang=None, returned=1, seed=0, **search) -> text",
@@ -109,7 +110,7 @@ class Predictor:
     def embed_texts(self, texts):
         """Unit vectors of texts in the space of the pictures', float32 [P] or [B, P]."""
         self.need("embed_texts")
-        vectors = self.pooled(texts=[texts] if isinstance(texts, str) else list(texts))[1]
+        vectors = self.pooled(texts=[spelled(text) for text in ([texts] if isinstance(texts, str) else texts)])[1]
         return vectors[0] if isinstance(texts, str) else vectors
 
     def similarity(self, pictures, texts):
@@ -190,8 +191,8 @@ def paired(pictures, texts, what):
     """-> (pictures, texts, whether one of each was given); what was given as one stands beside all of the others."""
     pictures, one = many(pictures)
     if isinstance(texts, str):
-        return pictures, [texts] * len(pictures), one
-    texts = list(texts)
+        return pictures, [spelled(texts)] * len(pictures), one
+    texts = [spelled(text) for text in texts]
     pictures = pictures * len(texts) if one else pictures
     if len(pictures) != len(texts):
         raise UserError(f"{len(pictures)} pictures, but {len(texts)} {what}: give one, or one for each.")

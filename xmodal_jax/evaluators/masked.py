@@ -15,8 +15,9 @@ from xmodal_jax.evaluators.held_out import drawn, lower_end, parts
 from xmodal_jax.files import replace_text
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives.language import masked_words
+from xmodal_jax.spelling import runs
 
-TOKEN = re.compile(r"\w+", re.UNICODE)
+TOKEN = re.compile(runs(r"\w"))
 PORTIONS = 16  # of the words, over which the interval of a difference is taken
 
 

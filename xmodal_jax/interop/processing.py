@@ -14,10 +14,10 @@ from PIL import Image
 
 from xmodal_jax.config import choose
 from xmodal_jax.data.images import centre_crop, rgb_of
-from xmodal_jax.data.tokenizers import well_formed
 from xmodal_jax.errors import UserError
 from xmodal_jax.files import at_home
 from xmodal_jax.interop.files import read_object
+from xmodal_jax.spelling import spelled
 
 FILE, OUTER_FILE = "preprocessor_config.json", "processor_config.json"
 FLAGS = {"do_resize": True, "do_center_crop": False, "do_rescale": True, "do_normalize": True, "do_pad": False}
@@ -297,7 +297,7 @@ def encode(tokenizer, texts, length):
         raise UserError("The tokeniser has neither a padding token nor an end token; set tokenizer.pad_token.")
     if length <= (special := tokenizer.num_special_tokens_to_add()):
         raise UserError(f"A length of {length} leaves no room beside the tokeniser's {special} special tokens.")
-    texts = [well_formed(text) for text in ([texts] if isinstance(texts, str) else texts)]
+    texts = [spelled(text) for text in ([texts] if isinstance(texts, str) else texts)]
     ids = np.full((len(texts), length), pad, np.int32)
     mask = np.zeros(ids.shape, bool)
     for row, tokens in enumerate(tokenizer(texts, truncation=True, max_length=length)["input_ids"] if texts else []):

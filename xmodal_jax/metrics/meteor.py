@@ -20,6 +20,7 @@ import numpy as np
 import snowballstemmer
 
 from xmodal_jax.metrics.alignment import Options, best_alignment, chunks, greedy_alignment
+from xmodal_jax.spelling import runs
 
 Tokens = Sequence[str]
 Senses = Callable[[str], Collection[Hashable]]  # word -> its senses; words that share one are synonyms
@@ -36,10 +37,11 @@ _KINDS = (1.0, 0.6, 0.8)  # weights of exact, stem and synonym matches
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
 
 
+_WORD = runs(r"[^\W_]")
 _MARKS = re.compile(
-    r"""(?<=[^\W\d_])'[^\W\d_]+              # o'clock: o, 'clock
+    rf"""(?<=[^\W\d_])'[^\W\d_]+             # o'clock: o, 'clock
       | (?:[^\W\d_]\.)+[^\W\d_]\.?            # a.m.
-      | [^\W_]+(?:[.,][^\W_]+)*(?:\.(?=\s))?  # words, decimals, abbreviations but at the end
+      | {_WORD}(?:[.,]{_WORD})*(?:\.(?=\s))?  # words, decimals, abbreviations but at the end
       | --+ | (?<!\w)- | -(?!\w) | [^\s\w-] | _""",
     re.VERBOSE,
 )

@@ -2,12 +2,16 @@
 
 COCO's caption evaluation (Chen et al. 2015, arXiv:1504.00325) runs the Stanford Penn Treebank tokeniser in Java
 (`PTBTokenizer -preserveLines -lowerCase`, CoreNLP 3.4.1) and then drops a list of punctuation marks. Here are that
-program's rules as far as captions meet them, found by asking it and written as one regular expression. One difference
-is meant: the public list names brackets by their upper-case names (-LRB-) when all is lower case already, so that
-a bracket counts as a word there; here none does.
+program's rules as far as captions meet them, found by asking it and written as one regular expression. Three differences
+are meant: the public list names brackets by their upper-case names (-LRB-) when all is lower case already, so that
+a bracket counts as a word there; here none does. Joiners of no width (of Persian, say) do not end a word, and marks of
+every script belong to their letter, where that program knows those of some; texts are NFC.
 """
 
+import functools
 import re
+
+from xmodal_jax.spelling import MARKS, spelled
 
 # Abbreviations that keep their full stop; of the second list only with a capital ("Wash.", but "in the wash .").
 _ABBREVIATIONS = """jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri ave blvd rd ct sq st
@@ -28,43 +32,58 @@ _CHARACTERS = str.maketrans(
     | {"½": " 1/2 ", "¼": " 1/4 ", "¾": " 3/4 ", "⅓": " 1/3 ", "⅔": " 2/3 "}
     | dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"')
     | dict.fromkeys("\u2012\u2013\u2014\u2015", " -- ")
+    | dict.fromkeys(
+        (*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), *range(0xFE00, 0xFE10), 0xFEFF), ""
+    )
 )
-_DROPPED = re.compile(r"['\"`,:;()\[\]{}?!…]|-+|\.+|-[lr][rcs]b-|[\U00010000-\U0010ffff\u200d\ufe0f]", re.IGNORECASE)
+_DROPPED = re.compile(r"['\"`,:;()\[\]{}?!…]|-+|\.+|-[lr][rcs]b-|[\U00010000-\U0010ffff]", re.IGNORECASE)
 
 
 def _any(words: str) -> str:
     return "(?:" + "|".join(sorted(map(re.escape, words.split()), key=len, reverse=True)) + ")"
 
 
-_L, _W = r"[^\W\d_]", r"[^\W_]"  # a letter; a letter or a digit
-_END = rf"(?!{_W})"
 _UNMERGED = "|".join(f"{first}(?:{second})" for first, second in _MERGED.items())
-_TOKEN = re.compile(
-    "|".join(
-        (
-            rf"(?!(?i:{_UNMERGED}){_END}){_W}+(?=,?\s)",  # nine words in ten: first for speed
-            r"(?:https?://|www\.)[^\s\"<>()]*[^\s\"<>().,;:!?']",
-            r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
-            r"</?[A-Za-z][^<>\s]*>",
-            r"(?i:-[lr][rcs]b-)",
-            *(rf"(?i:(?<!{_W}){first}(?=(?:{second})\b))" for first, second in _MERGED.items()),
-            rf"(?i:'n'|'(?:n|em|till?|cause){_END}|(?<!\w)'\d(?:\d|0s){_END})",  # rock 'n' roll, '90s
-            rf"(?i:(?:o'clock|ma'am|c'mon|o'er|nor'easter|ol'){_END}|y'(?={_L}))",
-            rf"(?i:n'ts?|'(?:s|m|d|ll|re|ve)){_END}",
-            rf"[dljA-HJ-XZ]'{_L}{{2,}}",  # d'oeuvre, O'Hare
-            rf"s'mores?{_END}|{_L}+(?<=[aeiouAEIOU])'[aeiouA-Z]{_L}*",  # ho'ohu
-            rf"(?:{_L}\.)+{_L}{_END}(?![-.])|(?:{_L}\.){{2,}}(?:-{_W}+)*",  # U.S.A, a.m., U.S.-made
-            rf"(?<![\w.])(?:(?i:{_any(_ABBREVIATIONS)})|{_any(_CAPITAL_ABBREVIATIONS)})\.{_END}",
-            rf"\b(?i:{_any(_BEFORE_NUMBERS)})\.(?=\s*\d)",
-            rf"(?<![\w.]){_L}\.{_END}(?!\s*$|\s+{_any(_STARTERS)}\b)",  # an initial
-            r"(?:(?<![\w-])[-+])?(?:\d+(?:[.,:]\d+)+|\.\d+)|(?<![\w-])[-+]\d+",  # 3.5, 12:43, 1,000, .5, -5
-            rf"{_W}+?(?=(?i:n'ts?){_END})",  # the first half of don't
-            r"[A-Z]+&[A-Z]+|[Cc](?:\+\+|\#)|@[A-Za-z]\w+",
-            rf"{_W}+(?:[-/_]{_W}+|(?<={_L})[.!?](?={_L}){_W}+)*",  # words; hyphens and slashes stay inside
-            r"[!?]+|\*+|_+|-+|\.+|\S",
+
+
+def _tokens(letter: str, word: str) -> re.Pattern:
+    """letter, word: what matches a letter, and a letter or a digit."""
+    end = rf"(?!{word})"
+    return re.compile(
+        "|".join(
+            (
+                rf"(?!(?i:{_UNMERGED}){end}){word}+(?=,?\s)",  # nine words in ten: first for speed
+                r"(?:https?://|www\.)[^\s\"<>()]*[^\s\"<>().,;:!?']",
+                r"[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+",
+                r"</?[A-Za-z][^<>\s]*>",
+                r"(?i:-[lr][rcs]b-)",
+                *(rf"(?i:(?<!{word}){first}(?=(?:{second})\b))" for first, second in _MERGED.items()),
+                rf"(?i:'n'|'(?:n|em|till?|cause){end}|(?<!\w)'\d(?:\d|0s){end})",  # rock 'n' roll, '90s
+                rf"(?i:(?:o'clock|ma'am|c'mon|o'er|nor'easter|ol'){end}|y'(?={letter}))",
+                rf"(?i:n'ts?|'(?:s|m|d|ll|re|ve)){end}",
+                rf"[dljA-HJ-XZ]'{letter}{{2,}}",  # d'oeuvre, O'Hare
+                rf"s'mores?{end}|{letter}+(?<=[aeiouAEIOU])'[aeiouA-Z]{letter}*",  # ho'ohu
+                rf"(?:{letter}\.)+{letter}{end}(?![-.])|(?:{letter}\.){{2,}}(?:-{word}+)*",  # U.S.A, a.m., U.S.-made
+                rf"(?<![\w.])(?:(?i:{_any(_ABBREVIATIONS)})|{_any(_CAPITAL_ABBREVIATIONS)})\.{end}",
+                rf"\b(?i:{_any(_BEFORE_NUMBERS)})\.(?=\s*\d)",
+                rf"(?<![\w.]){letter}\.{end}(?!\s*$|\s+{_any(_STARTERS)}\b)",  # an initial
+                r"(?:(?<![\w-])[-+])?(?:\d+(?:[.,:]\d+)+|\.\d+)|(?<![\w-])[-+]\d+",  # 3.5, 12:43, 1,000, .5, -5
+                rf"{word}+?(?=(?i:n'ts?){end})",  # the first half of don't
+                r"[A-Z]+&[A-Z]+|[Cc](?:\+\+|\#)|@[A-Za-z]\w+",
+                rf"{word}+(?:[-/_]{word}+|(?<={letter})[.!?](?={letter}){word}+)*",  # words; hyphens and slashes stay inside
+                r"[!?]+|\*+|_+|-+|\.+|\S",
+            )
         )
     )
-)
+
+
+_TOKEN = _tokens(r"[^\W\d_]", r"[^\W_]")
+
+
+@functools.cache
+def _marked_token() -> re.Pattern:
+    """_TOKEN with the marks of all scripts among the letters: slower."""
+    return _tokens(rf"(?:[^\W\d_]|[{MARKS}])", rf"(?:[^\W_]|[{MARKS}])")
 
 
 def caption_tokens(text: str) -> list[str]:
@@ -72,5 +91,6 @@ def caption_tokens(text: str) -> list[str]:
 
     Hyphenated words, decimals, times, dates and the usual abbreviations stay whole.
     """
-    text = text.translate(_CHARACTERS).replace("&amp;", "&")
-    return [token.lower() for token in _TOKEN.findall(text) if not _DROPPED.fullmatch(token)]
+    text = spelled(text.translate(_CHARACTERS)).replace("&amp;", "&")
+    found = (_TOKEN if text.isascii() else _marked_token()).findall(text)
+    return [token.lower() for token in found if not _DROPPED.fullmatch(token)]

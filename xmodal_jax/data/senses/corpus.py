@@ -6,8 +6,9 @@ import re
 from xmodal_jax.data.senses.inventory import TableInventory
 from xmodal_jax.data.senses.scorers import tokenise
 from xmodal_jax.data.senses.words import UNSPACED, english_base, stop_words
+from xmodal_jax.spelling import runs
 
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(runs(r"[^\W\d_]"))
 _BE = frozenset("is are was were be been being to not very".split())  # behind these no noun stands
 _NOUNS = 0.5  # least share of a word's places where a noun may stand
 _TELLING = 2.0  # least factor by which one caption with the word makes another one of that picture have it

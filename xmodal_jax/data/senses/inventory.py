@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from xmodal_jax.data.senses.words import UNSPACED, end_words, english_base, korean_base, stop_words
+from xmodal_jax.spelling import runs
 
-_TOKEN = re.compile(r"[^\W_]+(?:['’]t\b)?")  # words and numbers; hyphens and apostrophes part, but "don't" stays whole
+_TOKEN = re.compile(runs(r"[^\W_]") + r"(?:['’]t\b)?")  # words, numbers; hyphens and apostrophes part, but not "don't"
 _GAP = re.compile(r"[ \t\u00a0]+|-")  # what may stand between the words of one multi-word lemma
 _HIRAGANA = re.compile(r"[\u3041-\u309f]")
 _MAX_WORDS = 4  # longest multi-word lemma looked for in a spaced text

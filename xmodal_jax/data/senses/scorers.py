@@ -18,10 +18,11 @@ import numpy as np
 
 from xmodal_jax.data.senses.inventory import Inventory, Sense, TableInventory
 from xmodal_jax.data.senses.words import UNSPACED, english_base, korean_base, stop_words
+from xmodal_jax.spelling import runs
 
 Scorer = Callable[[Sequence[Sense], Sequence[str], str], np.ndarray]
 
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(runs(r"[^\W_]"))
 _UNSPACED_RUN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 _SUFFIXES = (
     ("ies", "y"),

@@ -14,6 +14,7 @@ from xmodal_jax.data.sources.places import check_list, given_path, names_below
 from xmodal_jax.data.sources.records import packed_in
 from xmodal_jax.data.sources.splits import canonical_split, split_of_name
 from xmodal_jax.errors import UserError
+from xmodal_jax.spelling import spelled
 
 _RANGE = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
@@ -33,7 +34,7 @@ class ContainedPictures(ImageTextSource):
         if not chosen:
             raise none_in(split, at, counts, "" if any(counts.values()) else expected)
         for row in chosen:
-            row.captions = tuple(row.captions)
+            row.captions = tuple(map(spelled, row.captions))
         super().__init__(chosen, name, **reading)
 
     def _read(self, row: Row) -> bytes:

@@ -15,6 +15,7 @@ from xmodal_jax.data.sources.places import ADVICE, Base, Place, Places
 from xmodal_jax.data.sources.records import IMAGE_FIELDS, is_nothing
 from xmodal_jax.data.sources.splits import SPLITS, canonical_split, parted, words_of_split
 from xmodal_jax.errors import UserError, printable
+from xmodal_jax.spelling import spelled
 
 _SHOWN = 20  # missing pictures that are named
 
@@ -70,7 +71,7 @@ class ListedPictures(ImageTextSource):
             raise none_in(split, at, counts, " ".join(missing[:_SHOWN]))
         rows = self._chosen(rows)
         for row in rows:
-            row.captions = tuple(row.captions)
+            row.captions = tuple(map(spelled, row.captions))
         super().__init__(rows, name, max_bad_fraction=max_bad_fraction, **reading)
         self.missing = len(missing)
 

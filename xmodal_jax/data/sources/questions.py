@@ -26,6 +26,7 @@ from xmodal_jax.data.sources.splits import (
 from xmodal_jax.data.sources.texts import written_list
 from xmodal_jax.errors import UserError, printable
 from xmodal_jax.metrics.vqa import answer_kind
+from xmodal_jax.spelling import spelled
 
 _LINE = '{"image": "images/1.jpg", "question": "is it a dog?", "answer": "yes"}'
 _TRIPLE = '["what color is the shape?", "blue", 0] (question, answer, number of the picture)'
@@ -123,7 +124,7 @@ class EasyVQA(QuestionSource):
 def as_question(question: str, answers: list[str], key, kind: str | None = None) -> dict:
     """A question as examples hold it; without a `kind`, "type" is by the answers."""
     kind = sys.intern(kind) if kind else answer_kind(answers)
-    return {"question": sys.intern(question), "answers": answers, "id": key, "type": kind}
+    return {"question": sys.intern(spelled(question)), "answers": answers, "id": key, "type": kind}
 
 
 def by_picture(asked: Iterable[tuple[str, dict]], at: Path, split: str) -> list[Row]:
@@ -204,4 +205,4 @@ def read_answers(row: dict, at: str) -> list[str]:
     values = [one for one in values if isinstance(one, str) or not is_nothing(one)]  # "none" is an answer
     if not all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in values):
         raise UserError(f"{at}: an answer is a text, and answers are a list of texts. Expected: {_LINE}")
-    return [sys.intern(" ".join(str(one).split())) for one in values if str(one).strip()]
+    return [sys.intern(" ".join(spelled(str(one)).split())) for one in values if str(one).strip()]

@@ -9,6 +9,7 @@ from xmodal_jax.data.images import ImageError, decode_image
 from xmodal_jax.data.sources.image_text import ImageTextSource
 from xmodal_jax.data.sources.splits import FRACTIONS, canonical_split, check_fractions, check_split, hashed_split
 from xmodal_jax.errors import UserError
+from xmodal_jax.spelling import spelled
 
 CAPTION_FEATURES = ("captions", "caption", "texts", "text", "sentences", "sentence", "description", "title", "label")
 _PREPARE = (
@@ -110,7 +111,7 @@ class TFDS(ImageTextSource):
             return [self._classes[int(value)].replace("_", " ")]
         values = [value] if isinstance(value, (str, bytes)) else list(value)
         texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in values]
-        return [" ".join(text.split()) for text in texts if text.strip()]
+        return [" ".join(spelled(text).split()) for text in texts if text.strip()]
 
 
 def _import():

@@ -12,6 +12,7 @@ from xmodal_jax.data.sources.questions import QuestionSource, as_question, by_pi
 from xmodal_jax.data.sources.records import each, load_json
 from xmodal_jax.data.sources.splits import check_split
 from xmodal_jax.errors import UserError
+from xmodal_jax.spelling import spelled
 
 _VQA2 = {"train": ("train2014",), "val": ("val2014",), "test": ("test2015", "test-dev2015")}
 _GQA = {"train": "train", "val": "val", "test": "testdev"}
@@ -93,7 +94,7 @@ class GQA(OfficialQuestions):
 
     def read(self, root, file, split):
         def pair(key, entry):
-            answers = [sys.intern(entry["answer"].strip())] if "answer" in entry or split != "test" else []
+            answers = [sys.intern(spelled(entry["answer"].strip()))] if "answer" in entry or split != "test" else []
             kind = (entry.get("types") or {}).get("structural")
             return f"{entry['imageId']}.jpg", as_question(entry["question"].strip(), answers, key, kind)
 
@@ -137,8 +138,8 @@ def picture_bases(root: Path, part: str, spellings: tuple) -> list[tuple[Base, .
     inner = root / "images"
     named = [folder for folder in (root / part, inner / part) if part and folder.is_dir()]
     others = [*found, *(folders(inner)[1:] if inner in found else ())]
-    spelled = ([Base(folder, spell) for folder in some for spell in spellings] for some in (named, others) if some)
-    return [tuple(bases) for bases in spelled]
+    found = ([Base(folder, spell) for folder in some for spell in spellings] for some in (named, others) if some)
+    return [tuple(bases) for bases in found]
 
 
 def annotated(root: Path, file: Path, needed: bool) -> dict[int, tuple[list[str], str | None]] | None:
@@ -164,7 +165,7 @@ def annotated(root: Path, file: Path, needed: bool) -> dict[int, tuple[list[str]
 def _only_the_answer(record: dict):
     """{"answer", "answer_confidence", "answer_id"} -> its text, while the file is read: 4.4 M of them never stand in memory."""
     answer = record.get("answer")
-    return sys.intern(answer) if isinstance(answer, str) else record
+    return sys.intern(spelled(answer)) if isinstance(answer, str) else record
 
 
 def _without_programs(record: dict) -> dict:
