@@ -43,6 +43,7 @@ def test_a_config_is_told_with_its_arguments_and_settings(name):
     assert all(f"{argument}={value}" in told.replace("\n    ", " ") for argument, value in known.items())
     assert "debug=True" in told and f"total_steps={config.total_steps}" in told and "learning_rate=" in told
     assert all(section in told for section in config) and len(told.splitlines()) < LINES - 15
+    assert max(map(len, told.splitlines())) <= guide.WIDTH
 
 
 def test_a_wrong_config_is_told_by_help_too(monkeypatch, capsys):

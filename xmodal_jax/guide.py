@@ -13,6 +13,7 @@ from xmodal_jax.config import config_files, explained
 CONFIG_FLAGS = ("--config", "-config")
 WIDTH = 118  # of what --help prints
 ALWAYS = "  --distributed, --traceback, --flagfile=FILE, --helpfull: of every command"
+AGAIN = ";\n    repeat this option"  # what absl puts behind the help of a flag that may be given often
 MAIN = (
     "total_steps, batch_size, accumulate, optimizer.learning_rate, seed, precision (bfloat16, float32), data.source, "
     "examples.image_size, eval_every, checkpoint_every, keep_checkpoints, log_every, init, mesh.data"
@@ -23,7 +24,7 @@ def guide(usage, argv):
     """What --help prints, one screen: a command's use and flags; arguments and settings of the config that is given, else the
     config files, their arguments and the main settings; the other commands."""
     own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name != "config"]
-    told = [line_of(f"--{flag.name}", flag.help) for flag in own]
+    told = [line_of(f"--{flag.name}", flag.help.partition(AGAIN)[0]) for flag in own]
     file = config_of(argv) if "config" in flags.FLAGS else None
     configs = chosen(*file.partition(":")[::2]) if file else to_choose()
     commands = f"commands (xmodal COMMAND --help):\n{filled(', '.join(COMMANDS))}"
@@ -45,15 +46,20 @@ def chosen(file, given):
     head, _, told = doc.partition("\n\nArguments")
     plain = {name: value for name, value in config.items() if not hasattr(value, "keys")}
     lines = [
-        f"configs/{os.path.basename(file)}: {head.partition(chr(10))[0]}",
-        f"arguments, --config=FILE:NAME=VALUE,...{told}",
+        *(
+            textwrap.fill(paragraph, WIDTH, subsequent_indent="  ")
+            for paragraph in (
+                f"configs/{os.path.basename(file)}: {head.partition(chr(10))[0]}",
+                f"arguments, --config=FILE:NAME=VALUE,...{told}",
+            )
+        ),
         filled("here: " + ", ".join(f"{name}={value}" for name, value in known.items())),
         "settings, --config.NAME=VALUE:",
         filled(", ".join(f"{name}={value}" for name, value in plain.items())),
     ]
     for name in (name for name in config if name not in plain):
         settings = [f"{key}={value}" if not hasattr(value, "keys") else key for key, value in config[name].items()]
-        lines.append("  " + textwrap.shorten(f"{name}.: " + ", ".join(settings), WIDTH, placeholder=" ..."))
+        lines.append("  " + textwrap.shorten(f"{name}.: " + ", ".join(settings), WIDTH - 2, placeholder=" ..."))
     return "\n".join(lines)
 
 
