@@ -4,6 +4,7 @@ import errno
 import functools
 import logging as stdlib_logging
 import os
+import re
 import signal
 import sys
 import traceback
@@ -96,6 +97,9 @@ def as_printable(record):
 
 def parse(argv, config=None):
     """absl's own parser, but for how a mistake is told and where config files are looked for; config: the default one."""
+    odd = next((name for name in argv[1:] if re.match(r"--config\.[\w.]*[^\w.=]", name)), None)
+    if odd is not None:
+        raise UserError(f"{odd}: the names of settings are of letters, digits, _ and dots, as in --config.batch_size=32.")
     try:
         argv = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)]
         words = flags.FLAGS(with_config(argv, config) if "config" in flags.FLAGS else argv)

@@ -95,7 +95,7 @@ class ByteExamples:
                 raise UserError(f"examples.{field}={getattr(self, field)}: must lie between 0 and 1.")
         if unknown := set(self.beside) - {"caption", "answer"}:
             raise UserError(f"examples.beside: {sorted(unknown)[0]!r} is neither caption nor answer.")
-        for field in ("question_length", "answer_length"):
+        for field in ("text_length", "target_length", "caption_length", "question_length", "answer_length"):
             if getattr(self, field) < 2:
                 raise UserError(f"examples.{field}={getattr(self, field)}: must be at least 2, a byte and the end mark.")
         if self.caption_share + self.answer_share > 1:

@@ -9,6 +9,7 @@ from xmodal_jax.spelling import spelled
 
 END, UNKNOWN = "<|endoftext|>", "<unk>"  # GPT-2's one special token begins, ends and pads
 MASK = "<mask>"
+BYTES = 256
 # Of tokenizers' own regular expressions: letters with their marks and joiners (Hindi, Thai, Arabic, Persian ...), or a sign.
 LETTERS = r"[\p{L}\p{N}_][\p{L}\p{N}\p{M}_\x{200c}\x{200d}]*"
 FLAG = r"[\x{1f1e6}-\x{1f1ff}]{2}"
@@ -35,6 +36,8 @@ def learn_tokenizer(spec, captions):
     kind, _, number = spec.partition(":")
     if kind not in ("words", "bpe") or (number and not number.isdigit()) or (kind == "bpe" and not number):
         raise UserError(f"config.examples.tokenizer={spec!r}: write words, words:N, bpe:V, or a folder or name of a tokeniser.")
+    if kind == "bpe" and int(number) <= BYTES:
+        raise UserError(f"config.examples.tokenizer={spec!r}: bytes and the end alone are {BYTES + 1}; write bpe:V with more.")
     captions = [spelled(caption) for caption in captions]
     learned = words(captions, int(number or 3)) if kind == "words" else pairs(captions, int(number))
     from transformers import PreTrainedTokenizerFast

@@ -11,6 +11,7 @@ from absl import logging
 from xmodal_jax.compress import materialise
 from xmodal_jax.compress.pair import pair_of
 from xmodal_jax.config import build
+from xmodal_jax.data import images
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import lora
 from xmodal_jax.models.lora import LoraConfig
@@ -63,7 +64,12 @@ class Built:
 
 def examples_of(config):
     """How a config's examples are made."""
-    return build(system_of(config).examples, config.examples, "examples")
+    examples = build(system_of(config).examples, config.examples, "examples")
+    try:
+        images.check_mode(getattr(examples, "mode", "resize"))
+    except ValueError as error:
+        raise UserError(f"config.examples.mode: {error}.") from None
+    return examples
 
 
 def build_model(config, source=None, kept=None, open_scorer=None):

@@ -11,7 +11,7 @@ from xmodal_jax.data.loader import Batches, LoaderConfig
 from xmodal_jax.data.sources import SOURCES, required_settings, source_settings
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.lora import LoraConfig
-from xmodal_jax.systems import compressed, kept, starting, teaching
+from xmodal_jax.systems import compressed, kept, numbers, starting, teaching
 from xmodal_jax.systems.model import Built, build_model, examples_of
 from xmodal_jax.systems.towers import frozen, grafted
 from xmodal_jax.train import stages
@@ -86,9 +86,7 @@ def make(config, workdir=None, split="val", open_scorer=None):
     for name in config:
         if name not in KEYS:
             raise UserError(unknown(f"config key {name!r}", name, KEYS))
-    for name in ("total_steps", "batch_size", "log_every", "accumulate"):
-        if config[name] < 1:
-            raise UserError(f"config.{name}={config[name]}: must be at least 1.")
+    numbers.check(config)
     if config.batch_size % config.accumulate:
         raise UserError(f"config.batch_size={config.batch_size} must be a multiple of config.accumulate={config.accumulate}.")
     if workdir:
