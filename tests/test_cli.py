@@ -20,6 +20,7 @@ from xmodal_jax.__main__ import COMMANDS
 from xmodal_jax.__main__ import main as one_command
 from xmodal_jax.config import load_config
 from xmodal_jax.errors import UserError
+from xmodal_jax.files import replace_text
 from xmodal_jax.systems import recipe
 from xmodal_jax.train.workdir import run_config, write_config
 
@@ -150,6 +151,26 @@ def test_ctrl_c_before_a_run_begins_is_no_traceback(monkeypatch, capsys):
 def test_our_own_errors_are_not_explained_away():
     for error in (ValueError("no"), KeyError("name"), AttributeError("x"), OSError(errno.EACCES, "no")):
         assert cli.explain(error) is None
+
+
+def test_places_that_cannot_be_used_are_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file" / "below.txt", tmp_path / ("long" * 99)):
+        with pytest.raises(OSError) as found:
+            replace_text(place, "text")
+        assert re.match(rf"{re.escape(str(tmp_path))}.*: this place cannot be used \(.+\)\.$", cli.explain(found.value))
+
+
+def test_a_config_that_is_no_program_is_told_with_its_line(tmp_path):
+    (tmp_path / "mine.py").write_text("def get_config():\n    return )\n")
+    with pytest.raises(SyntaxError) as found:
+        load_config(str(tmp_path / "mine.py"), "")
+    assert cli.explain(found.value) == "The config file cannot be loaded: unmatched ')' (mine.py, line 2)."
+
+
+def test_names_of_settings_with_odd_characters():
+    with pytest.raises(UserError, match="--config.batch-size=2: the names of settings are of letters"):
+        cli.parse(["main", "--config.batch-size=2"])
 
 
 def told(status, stderr):

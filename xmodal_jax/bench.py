@@ -46,6 +46,9 @@ MARKDOWN = flags.DEFINE_string("markdown", None, "File of the tables. Default: b
 def main():
     folder = WORKDIR.value or os.path.join("runs", f"bench-{time.strftime('%Y-%m-%d-%H%M%S')}")
     chosen = [flag.name for flag in (DEVICES, FUSION, BESIDE, COMPRESSED) if flag.value]
+    for flag, way in ((AXES, DEVICES), (CASES, BESIDE), (ROUNDS, BESIDE)):
+        if flag.present and not way.value:
+            raise UserError(f"--{flag.name} has no effect without --{way.name}.")
     if len(chosen) + bool(TRACE.value) > 1:
         asked = ", ".join(f"--{name}" for name in [*chosen, *["trace"] * bool(TRACE.value)])
         raise UserError(f"{asked}: each is a benchmark of its own, and a trace is of the config's own steps. Give one of them.")

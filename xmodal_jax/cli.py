@@ -26,6 +26,9 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error that is explained in one paragraph.")
 
+# Errors of a path that a user gives: a folder where a file is wanted, no right to write there, too long a name ...
+OF_PLACES = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+
 
 def run(main, usage, config=None, words=False):
     """`app.run(main)` where a user's mistake ends in one paragraph on stderr and exit status 2.
@@ -179,6 +182,10 @@ def explain(error):
             f"The disk cannot be used now ({text[:300]}). What was saved before is kept: look at the disk, and start the same "
             "command again."
         )
+    if isinstance(error, OSError) and error.filename and error.errno in OF_PLACES:
+        return f"{printable(os.fspath(error.filename))}: this place cannot be used ({error.strerror})."
+    if isinstance(error, SyntaxError):
+        return f"The config file cannot be loaded: {text}."
     if isinstance(error, OSError) and "failure to load" in text:  # ml_collections, when the config is first looked at
         return "The config file cannot be loaded: " + " ".join(text.split("Attempted", 1)[-1].split())
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]

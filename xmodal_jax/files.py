@@ -27,6 +27,8 @@ def replacing(path, mode="w", **kwargs):
     """A new file that takes the place of `path` once it is whole: a reader finds the old one or the new one, a crash leaves
     the old one. Makes the folder where there is none; mode and kwargs as those of `open`."""
     path = os.path.abspath(os.fspath(path))
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     part = temporary(path)
     try:

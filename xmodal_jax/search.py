@@ -20,6 +20,7 @@ photos.
 
 import functools
 import json
+import math
 import os
 import sys
 
@@ -35,6 +36,7 @@ INDEX = flags.DEFINE_string("index", None, "Folder of the index. Default: one in
 TOP = flags.DEFINE_integer("top", None, "query: the best so many photos (4 where no limit is given).", lower_bound=1)
 PERCENT = flags.DEFINE_float("percent", None, "query: the best so many percent of all.", lower_bound=0, upper_bound=100)
 THRESHOLD = flags.DEFINE_float("threshold", None, "query: those with at least this score (a cosine, -1 to 1).")
+flags.register_validator("threshold", lambda value: value is None or not math.isnan(value), "must be a number")
 PICTURE = flags.DEFINE_string("picture", None, "query: a picture to find others like it.")
 IMAGE = flags.DEFINE_string("image", None, "query: one picture in which to find the object that the words mean.")
 LABELS = flags.DEFINE_list("labels", [], "classify: names, with commas.")
@@ -126,9 +128,10 @@ def printable(path):
 
 def classify():
     """Print the likeliest label of every photo."""
-    if not LABELS.value:
+    named = [label for label in LABELS.value if label.strip()]
+    if not named:
         raise UserError("Give --labels=NAME,NAME,...")
-    for path, labels in finder().classify(folder(), LABELS.value, PROMPTS.value):
+    for path, labels in finder().classify(folder(), named, PROMPTS.value):
         line = json.dumps({"path": path, "labels": dict(labels)})
         print(line if JSON.value else f"{printable(path)}\t{labels[0][0]}\t{labels[0][1]:.3f}", flush=True)
 

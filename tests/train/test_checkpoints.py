@@ -189,6 +189,8 @@ def test_readers_go_back_past_damage_and_write_nothing(run):
     assert_is_of(3, read(run))
     with pytest.raises(UserError, match=r"step 6 .* damaged: state/.* has 100 bytes instead of \d+. There are"):
         read(run, 6)
+    with pytest.raises(UserError, match="no checkpoint of step 5 in .*: there are those of steps 6, 3"):
+        read(run, 5)
     with pytest.raises(UserError, match="is not of this model"):
         checkpoints.read(run / "checkpoints", {"ema": shapes_of(some_state())["params"]}, 3)
     assert tree(run) == before

@@ -130,6 +130,9 @@ def read(folder, target, step=None):
     steps = steps_of(folder)
     if not steps:
         return None
+    if step is not None and step not in steps:
+        known = ", ".join(map(str, steps))
+        raise UserError(f"There is no checkpoint of step {step} in {folder}: there are those of steps {known}.")
     for number in steps if step is None else [step]:
         end, found, message = attempt(os.path.join(folder, str(number)), functools.partial(fields, target))
         if end == RIGHT:
