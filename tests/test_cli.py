@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import types
 
 import numpy as np
 import pytest
@@ -171,6 +173,39 @@ def test_a_config_that_is_no_program_is_told_with_its_line(tmp_path):
 def test_names_of_settings_with_odd_characters():
     with pytest.raises(UserError, match="--config.batch-size=2: the names of settings are of letters"):
         cli.parse(["main", "--config.batch-size=2"])
+
+
+def test_what_a_signal_broke_off_does_not_outlast_the_process(monkeypatch):
+    """A command that was stopped ends with status 0, whatever its threads and processes are at; not so one that is done."""
+    code = (
+        "import atexit, multiprocessing, time; from xmodal_jax import stopping; atexit.register(print, 'at exit'); "
+        "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,)); child.start(); print(child.pid); "
+        "stopping.leave()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=50)
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.kill(int(done.stdout), 0)
+            time.sleep(0.05)
+
+    left = []
+    monkeypatch.setattr(cli.app, "run", lambda start, **settings: start(["main"]))
+    monkeypatch.setattr(cli.malloc, "restart", lambda: None)
+    monkeypatch.setattr(cli.stopping, "leave", lambda: left.append("left"))
+    for name in ("join_processes", "leave_others"):
+        monkeypatch.setattr(cli, name, lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["main"])
+    cli.run(lambda: None, "usage")
+    assert left == []
+    cli.run(lambda: cli.stopping.BROKEN_OFF, "usage")
+    assert left == ["left"]
+
+
+def test_of_a_failed_write_the_error_alone_is_told():
+    seen = []
+    for message in ("Event loop is closed", "anything else"):
+        cli.unraisable(seen.append, types.SimpleNamespace(exc_value=RuntimeError(message)))
+    assert [str(one.exc_value) for one in seen] == ["anything else"]
 
 
 def told(status, stderr):

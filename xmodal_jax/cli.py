@@ -47,6 +47,7 @@ def run(main, usage, config=None, words=False):
     if "--helpfull" not in sys.argv:
         malloc.restart()
     sys.modules["__main__"].__doc__ = usage
+    sys.unraisablehook = functools.partial(unraisable, sys.unraisablehook)
     logging.set_verbosity(logging.INFO)
     logging.set_stderrthreshold("info")
     handler = logging.get_absl_handler()
@@ -65,8 +66,10 @@ def run(main, usage, config=None, words=False):
         join_processes()
         if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
             logging.info("config: %s", config_flags.get_config_filename(flags.FLAGS["config"]))
-        main(*argv[1:])
+        ended = main(*argv[1:])
         leave_others(None)
+        if ended is stopping.BROKEN_OFF:
+            stopping.leave()
 
     flags.FLAGS.set_gnu_getopt(words)  # flags may stand behind words
     try:
@@ -90,6 +93,13 @@ def run(main, usage, config=None, words=False):
         tell(paragraph)
         # On a full disk, what closes files at the end of a process fails too.
         os._exit(2) if is_joined() or no_space(error) else sys.exit(2)
+
+
+def unraisable(before, told):
+    """Errors of threads that nobody can catch, but for what tensorstore's say of writes that have failed: the error itself is
+    raised."""
+    if "Event loop is closed" not in str(told.exc_value):
+        before(told)
 
 
 def as_printable(record):

@@ -6,7 +6,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from xmodal_jax import cli
+from xmodal_jax import cli, stopping
 from xmodal_jax.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with arguments after a colon.", lock_config=True)
@@ -28,7 +28,8 @@ def main():
         raise UserError("Which config? For example: python -m xmodal_jax.main --config=configs/pretrain.py")
     if jax.process_count() > 1 and not WORKDIR.value:
         raise UserError("Several processes need one folder in common: give --workdir=DIR, on a disk that all of them share.")
-    train(CONFIG.value, WORKDIR.value or os.path.join("runs", time.strftime("%Y-%m-%d-%H%M%S")), STRICT.value)
+    results = train(CONFIG.value, WORKDIR.value or os.path.join("runs", time.strftime("%Y-%m-%d-%H%M%S")), STRICT.value)
+    return stopping.BROKEN_OFF if results is None else None
 
 
 if __name__ == "__main__":
