@@ -90,7 +90,7 @@ def ground(config, size):
     config.model.update({"grounded": True, "association_heads": size["heads"], "coverage": True, "pointer": True, **blocks})
     config.objectives.update({"grounding": {"weight": 2.0}, "contrastive": {"weight": 1.0}, "generation": {"weight": 1.0}})
     if config.data.source == "scenes" and config.examples.second == "image":
-        config.data.update({"styles": ("flat", "cut", "pastel", "line", "shaded"), "attributes": True})
+        config.data.update({"styles": ("flat", "cut", "shaded", *["varied"] * 3), "attributes": True})
         # Every picture has its caption written and a question answered beside the word that it settles.
         config.examples.update({
             "beside": ("caption", "answer"), "answer_gap": True, "caption_share": 0.0, "answer_share": 0.0,

@@ -8,7 +8,7 @@ from PIL import Image
 
 from xmodal_jax.data.masking import ATTRIBUTE
 from xmodal_jax.data.sources.scenes import Scenes
-from xmodal_jax.data.sources.scenes.drawing import COLORS, STYLES, rasterise
+from xmodal_jax.data.sources.scenes.drawing import COLORS, STYLES, VARIANTS, VARIED, rasterise
 from xmodal_jax.data.sources.scenes.emoji import EMOJI
 from xmodal_jax.data.sources.scenes.source import FIELDS, GRAMMARS
 from xmodal_jax.data.sources.scenes.things import AMBIGUOUS, FAMILY, KEYS
@@ -42,6 +42,18 @@ def test_things_differ_in_every_style(style):
     for key in KEYS:
         for other in KEYS:
             assert key == other or np.abs(shown[key] - shown[other]).mean() > 4, (key, other)
+
+
+def test_the_looks_of_one_style_are_many_and_show_every_thing():
+    shown = {}
+    for variant in range(VARIANTS):
+        drawn = np.stack([rasterise(key, "blue", 26, f"{VARIED} {variant}") for key in KEYS]).astype(float)
+        assert ((drawn[..., 3] > 127).mean((1, 2)) > 0.05).all(), variant
+        shown[variant] = np.where(drawn[..., 3:] > 127, drawn[..., :3], 255)
+        assert all(np.abs(shown[variant] - shown[before]).mean() > 1 for before in range(variant))
+    assert np.array_equal(rasterise("apple", "red", 20, "varied 3"), rasterise("apple", "red", 20, "varied 3"))
+    looks = {Scenes(styles=(VARIED,)).scene(i).style for i in range(300)}
+    assert len(looks) == VARIANTS and all(look.split()[0] == VARIED for look in looks)
 
 
 def test_attributes_mention_the_colours_too():

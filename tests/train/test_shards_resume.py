@@ -46,7 +46,7 @@ def losses(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "processes"), [("webdataset", 1), ("parquet", 2), ("webdataset", 4), ("parquet", 1)])
+@pytest.mark.parametrize(("kind", "processes"), [(kind, count) for count in (1, 2, 4) for kind in ("webdataset", "parquet")])
 def test_killed_and_started_again(tmp_path, kind, processes):
     settings = [
         f"--config=configs/search.py:debug,data={kind},path={shards(tmp_path / 'data', kind)}",

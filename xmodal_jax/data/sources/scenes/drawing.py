@@ -35,6 +35,7 @@ _FIXED = {
 }
 _RIM = (40, 36, 44, 255)
 _SUPERSAMPLE = 4
+VARIED, VARIANTS = "varied", 32  # the style that has many looks: "varied 0" to "varied 31", alone "varied 0"
 _BUDGET = 128 * 2**20  # bytes of sprites and backgrounds kept
 
 
@@ -108,7 +109,8 @@ def rasterise(key: str, color: str, side: int, style: str = "flat") -> np.ndarra
     """The thing in a square of `side` pixels: uint8 [side, side, 4], alpha not multiplied in."""
     large = side * _SUPERSAMPLE
     canvas = Image.new("RGBA", (large, large), (0, 0, 0, 0))
-    STYLES[style](ImageDraw.Draw(canvas), FIGURES[key], _palette(color), large / 104)
+    name, _, variant = style.partition(" ")
+    STYLES[name](ImageDraw.Draw(canvas), FIGURES[key], _palette(color), large / 104, *map(int, variant.split()))
     rgba = np.asarray(canvas, np.float32).reshape(side, _SUPERSAMPLE, side, _SUPERSAMPLE, 4)
     alpha = rgba[..., 3:].mean((1, 3))  # [s, s, 1]
     color_sum = (rgba[..., :3] * rgba[..., 3:]).mean((1, 3))
@@ -178,6 +180,39 @@ def _sketch(draw, figure, palette, unit):
             draw.line(stroke, fill=(*ink, 255), width=max(1, round(2.2 * unit)), joint="curve")
 
 
+def _varied(draw, figure, palette, unit, variant=0):
+    """One of VARIANTS looks, each drawn at random once, so that what they have in common is the shape alone (domain
+    randomisation, Tobin et al., 2017, arXiv:1703.06907): a rim round the whole or none, edges of parts dark or in their own
+    colour, areas full to thin, details in colours of their own, lines thin or thick, by a steady hand or another."""
+    look = np.random.Generator(np.random.PCG64([variant, VARIANTS]))
+    rim, edge, ink = look.choice([0.0, 0.0, 2.0]), look.choice([0.0, 1.0, 2.0]), look.choice([0.0, 0.6])
+    full, thick, unsteady = look.uniform(0.15 if rim or edge else 0.4, 1), look.uniform(0.6, 1.3), look.uniform(0, 1.2)
+    own, others = look.random() < 0.3, list(COLORS.values())
+    hand = np.random.Generator(np.random.PCG64([variant, len(figure)]))
+    parts = []
+    for number, (role, kind, numbers) in enumerate(figure):
+        color = others[(ord(role) + variant + number) % len(others)] if own and role != "m" else palette[role]
+        parts.append((kind, _redrawn(kind, np.array(_shift(kind, numbers), float), hand, unsteady, thick), color))
+    for kind, numbers, _ in parts if rim else ():
+        _paint(draw, kind, numbers, unit, rim, _RIM)
+    for kind, numbers, color in parts:
+        is_area = kind not in "la"
+        if edge and is_area:
+            _paint(draw, kind, numbers, unit, edge, (*(int(ink * value) for value in color), 255))
+        _paint(draw, kind, numbers, unit, 0.0, (*(_thin(color, full) if is_area else color), 255))
+
+
+def _redrawn(kind, numbers, hand, unsteady, thick):
+    """A primitive whose points and radii an unsteady hand has moved, with lines `thick` times as wide."""
+    first = int(kind in "la")  # of lines and arcs the width comes first
+    last = len(numbers) if kind in "pl" else first + 4  # behind centre and radii there are but angles
+    numbers[:first] *= thick
+    numbers[first:last] += hand.normal(0, unsteady, last - first)
+    if kind not in "pl":
+        numbers[last - 2 : last] = np.maximum(numbers[last - 2 : last], 1)
+    return tuple(numbers)
+
+
 def _thin(color, share):
     """A colour on white paper."""
     return tuple(int(share * value + (1 - share) * 250) for value in color)
@@ -199,6 +234,7 @@ def _outline(kind, numbers):
 
 STYLES = {
     "flat": _flat, "cut": _cut, "pastel": _pastel, "motley": _motley, "shaded": _shaded, "line": _line, "sketch": _sketch,
+    VARIED: _varied,
 }  # fmt: skip
 
 

@@ -113,7 +113,11 @@ class Scenes:
         scene = layout.sample(self.seed, self.split, i, self.lang(i))
         if self.styles == ("flat",):
             return scene
-        return scene._replace(style=layout.pick(layout.generator("style", self.seed, self.split, i), self.styles))
+        draw = layout.generator("style", self.seed, self.split, i)
+        style = layout.pick(draw, self.styles)
+        return scene._replace(
+            style=f"{style} {layout.pick(draw, range(drawing.VARIANTS))}" if style == drawing.VARIED else style
+        )
 
     def in_style(self, style: str) -> "Scenes":
         """The same scenes, all drawn in that style."""
