@@ -159,7 +159,7 @@ def signalled(bench, tried, number):
     for word, told in list(MOMENTS.items())[:: 2 if bench.options.quick else 1]:
         folder = bench.folder()
         process = bench.start(folder)
-        waited_for(lambda: word in process.log.read_text(), process)  # noqa: B023
+        waited_for(lambda: word in log_of(folder), process)  # noqa: B023
         process.send_signal(number)
         begin, status = time.monotonic(), process.wait(120)
         text, seconds = process.log.read_text(), time.monotonic() - begin
