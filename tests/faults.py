@@ -263,7 +263,7 @@ def loader(bench, tried):
             continue
         named = f"process {worker}: stopped by a signal"
         try:
-            waited_for(lambda: named in process.log.read_text(), process, 120)  # noqa: B023
+            waited_for(lambda: named in log_of(folder), process, 120)  # noqa: B023
             tried.add(True, "stopped")
         except AssertionError as error:
             tried.add(False, "stopped", str(error))
