@@ -90,6 +90,7 @@ def ground(config, size):
     config.model.update({"grounded": True, "association_heads": size["heads"], "coverage": True, "pointer": True, **blocks})
     config.objectives.update({"grounding": {"weight": 2.0}, "contrastive": {"weight": 1.0}, "generation": {"weight": 1.0}})
     if config.data.source == "scenes" and config.examples.second == "image":
+        # Half of the drawings look like no other: shapes are learned, and known in a style that was never seen.
         config.data.update({"styles": ("flat", "cut", "shaded", *["varied"] * 3), "attributes": True})
         # Every picture has its caption written and a question answered beside the word that it settles.
         config.examples.update({

@@ -36,6 +36,10 @@ def line_of(name, told):
     return textwrap.fill(f"{name:22} {told}", WIDTH, initial_indent="  ", subsequent_indent=" " * 25)
 
 
+def paragraph(text):
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ")
+
+
 def filled(text):
     return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
 
@@ -46,13 +50,8 @@ def chosen(file, given):
     head, _, told = doc.partition("\n\nArguments")
     plain = {name: value for name, value in config.items() if not hasattr(value, "keys")}
     lines = [
-        *(
-            textwrap.fill(paragraph, WIDTH, subsequent_indent="  ")
-            for paragraph in (
-                f"configs/{os.path.basename(file)}: {head.partition(chr(10))[0]}",
-                f"arguments, --config=FILE:NAME=VALUE,...{told}",
-            )
-        ),
+        paragraph(f"configs/{os.path.basename(file)}: {head.partition(chr(10))[0]}"),
+        paragraph(f"arguments, --config=FILE:NAME=VALUE,...{told}"),
         filled("here: " + ", ".join(f"{name}={value}" for name, value in known.items())),
         "settings, --config.NAME=VALUE:",
         filled(", ".join(f"{name}={value}" for name, value in plain.items())),

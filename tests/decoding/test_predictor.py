@@ -74,6 +74,14 @@ def test_generation_is_a_string_for_a_prompt_or_a_language(predictor, pictures):
     assert predictor.answer([], []) == []
 
 
+def test_what_is_no_text_is_told(predictor, pictures):
+    for ask in (predictor.answer, predictor.fill):
+        with pytest.raises(UserError, match="None is no text"):
+            ask(pictures[:2], ["what? ___", None])
+    with pytest.raises(UserError, match="texts: 3 is no text"):
+        predictor.embed_texts([3])
+
+
 def test_an_answer_fills_the_gap_behind_its_question_where_that_was_learned(predictor, pictures, monkeypatch):
     examples = dataclasses.replace(predictor.examples, answer_gap=True)
     other = BytePredictor(predictor.model, predictor.params, ExampleMaker(examples))

@@ -110,7 +110,7 @@ class Predictor:
     def embed_texts(self, texts):
         """Unit vectors of texts in the space of the pictures', float32 [P] or [B, P]."""
         self.need("embed_texts")
-        vectors = self.pooled(texts=[spelled(text) for text in ([texts] if isinstance(texts, str) else texts)])[1]
+        vectors = self.pooled(texts=read([texts] if isinstance(texts, str) else texts, "texts"))[1]
         return vectors[0] if isinstance(texts, str) else vectors
 
     def similarity(self, pictures, texts):
@@ -191,12 +191,20 @@ def paired(pictures, texts, what):
     """-> (pictures, texts, whether one of each was given); what was given as one stands beside all of the others."""
     pictures, one = many(pictures)
     if isinstance(texts, str):
-        return pictures, [spelled(texts)] * len(pictures), one
-    texts = [spelled(text) for text in texts]
+        return pictures, read([texts], what) * len(pictures), one
+    texts = read(texts, what)
     pictures = pictures * len(texts) if one else pictures
     if len(pictures) != len(texts):
         raise UserError(f"{len(pictures)} pictures, but {len(texts)} {what}: give one, or one for each.")
     return pictures, texts, False
+
+
+def read(texts, what):
+    """Texts as training read its own; a UserError where one is no text."""
+    wrong = [text for text in texts if not isinstance(text, str)]
+    if wrong:
+        raise UserError(f"{what}: {wrong[0]!r} is no text.")
+    return [spelled(text) for text in texts]
 
 
 def shaped(texts, one, returned):

@@ -27,14 +27,14 @@ Their Then There These They This We What When While You"""
 # Contractions written without an apostrophe: the first half -> the second.
 _MERGED = {"can": "not", "gon": "na", "wan": "na", "got": "ta", "gim": "me", "lem": "me", "'t": "is|was"}
 
+# Joiners, marks of direction, which variant of a sign is meant
+_WITHOUT_WIDTH = (*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), *range(0xFE00, 0xFE10), 0xFEFF)
 _CHARACTERS = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201b": "'", "\u00a0": " ", "\u00ad": "", "€": "$", "£": "#", "¢": " cents "}
     | {"½": " 1/2 ", "¼": " 1/4 ", "¾": " 3/4 ", "⅓": " 1/3 ", "⅔": " 2/3 "}
     | dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"')
     | dict.fromkeys("\u2012\u2013\u2014\u2015", " -- ")
-    | dict.fromkeys(
-        (*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), *range(0xFE00, 0xFE10), 0xFEFF), ""
-    )
+    | dict.fromkeys(_WITHOUT_WIDTH, "")
 )
 _DROPPED = re.compile(r"['\"`,:;()\[\]{}?!…]|-+|\.+|-[lr][rcs]b-|[\U00010000-\U0010ffff]", re.IGNORECASE)
 

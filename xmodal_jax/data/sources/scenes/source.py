@@ -115,9 +115,9 @@ class Scenes:
             return scene
         draw = layout.generator("style", self.seed, self.split, i)
         style = layout.pick(draw, self.styles)
-        return scene._replace(
-            style=f"{style} {layout.pick(draw, range(drawing.VARIANTS))}" if style == drawing.VARIED else style
-        )
+        if style == drawing.VARIED:
+            style = f"{style} {layout.pick(draw, range(drawing.VARIANTS))}"
+        return scene._replace(style=style)
 
     def in_style(self, style: str) -> "Scenes":
         """The same scenes, all drawn in that style."""
