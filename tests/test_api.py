@@ -86,7 +86,7 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_named(run, tmp_path):
     write_config(run_config(run[0]), str(tmp_path))
     with pytest.raises(UserError, match="holds no checkpoint yet"):
         api.load(str(tmp_path))
-    with pytest.raises(UserError, match="step 5 .*cannot be read"):
+    with pytest.raises(UserError, match="no checkpoint of step 5 in .*those of steps 8, 6"):
         api.load(run[0], step=5)
 
 
