@@ -119,6 +119,26 @@ def test_the_decoder_is_told_the_gap_that_it_fills(case, call):
         np.testing.assert_array_equal(changed, [np.arange(7) >= first] * 3)
 
 
+def test_registers_are_read_beside_the_picture_and_summed_up_alone(case, call):
+    """They make its summary; association is with the picture's own vectors, one more or less of it shows in both."""
+    settings = {**GROUNDED, "registers": 3}
+    model, batch = CrossmodalBytes(**settings), case[2]
+    params = random_params(model, batch)
+    assert params["register"].shape == (3, model.width)
+    second = call(model, "encode_image", params, batch["second"], batch["second_length"])
+    plain = call(*(case[0], "encode_image", case[1]), batch["second"], batch["second_length"])
+    assert second.x.shape == plain.x.shape and second.mask.shape == plain.mask.shape
+    x, mask = model.apply(
+        {"params": params}, batch["second"], batch["second_length"], method=lambda m, *given: m.second_bytes(*given)
+    )
+    told = jnp.concatenate([x, jnp.broadcast_to(params["register"], (len(x), 3, model.width))], 1)
+    mask = jnp.concatenate([mask, jnp.ones((len(x), 3), bool)], 1)
+    y = model.apply({"params": params}, told, mask[:, None, None], method=lambda m, *given: m.second_tower(*given))[0]
+    np.testing.assert_allclose(second.summary, np.asarray(y)[:, -3:].mean(1), rtol=1e-4, atol=1e-5)
+    slope = jax.grad(lambda p: (call(model, "encode_image", p, batch["second"], batch["second_length"]).x ** 2).sum())(params)
+    assert np.abs(slope["register"]).max() > 0, "the picture's vectors read them, too"
+
+
 def test_without_a_picture_nothing_is_associated(case, call):
     model, params, batch = case
     second = call(model, "encode_image", params, batch["second"], np.zeros_like(batch["second_length"]))

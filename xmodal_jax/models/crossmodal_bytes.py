@@ -80,6 +80,8 @@ class CrossmodalBytes(nn.Module):
       pointer: of a grounded model: beside every byte that it writes the decoder is told what the gap that it fills is
         associated with, or the text in a weighted mean where it fills none: its vector, and the thing it shows (`name_words`).
       attributes: of a pointer: the decoder is also told what that thing is like (`name_attributes`).
+      registers: vectors beside the second modality's own in its tower (Darcet et al., 2024, arXiv:2309.16588),
+        whose mean is its summary. Without any that is the mean of its own vectors, and empty ones may take up what others show.
       reducer, slots: how the second modality is brought down to K vectors.
       second_width: width of its tower if it differs from `width` (the reducer projects back).
       shared_width: P.
@@ -115,6 +117,7 @@ class CrossmodalBytes(nn.Module):
     mlp_ratio: float = 4.0
     reducer: str = "relation"
     slots: int = 16
+    registers: int = 0
     shared_width: int = 64
     dropout: float = 0.0
     remat: str = "none"
@@ -161,6 +164,8 @@ class CrossmodalBytes(nn.Module):
         self.second_tower = stack(self.second_layers, second_width)
         out_width = self.width if second_width != self.width else 0
         self.reduce = REDUCERS[self.reducer](self.slots, out_width, dtype=self.dtype)
+        if self.registers:
+            self.register = self.param("register", nn.initializers.normal(0.5), (self.registers, second_width))
         self.modality = self.param("modality", nn.initializers.normal(0.1), (2, self.width))
         self.fusion = stack(self.layers) if self.fuse_by == "attention" else PairTokens(self.width, self.heads, 0, self.dtype)
         self.associate = Association(self.width, self.association_heads, self.coverage, self.dtype)
@@ -185,8 +190,15 @@ class CrossmodalBytes(nn.Module):
     def encode_image(self, raw, length, train=False):
         """Bytes of the second modality: raw uint8 [B, L], length [B] -> Tokens with x [B, K, D]."""
         x, mask = self.second_bytes(raw, length)  # [B, N, D2]
+        if self.registers:
+            more = jnp.broadcast_to(self.register.astype(x.dtype), (len(x), *self.register.shape))
+            x = jnp.concatenate([x, more], axis=1)  # [B, N + R, D2]
+            mask = jnp.pad(mask, ((0, 0), (0, self.registers)), constant_values=True)
         x, _ = self.second_tower(x, mask[:, None, None], train=train)
-        reduced, summary = self.reduce(x, mask), masked_mean(x, mask)  # [B, K, D], [B, D2]
+        own = x.shape[1] - self.registers  # N
+        summary = x[:, own:].mean(1) if self.registers else masked_mean(x, mask)  # [B, D2]
+        x, mask = x[:, :own], mask[:, :own]
+        reduced = self.reduce(x, mask)  # [B, K, D]
         names = self.to_names(summary).astype(jnp.float32)
         return Tokens(reduced.x, reduced.mask, unit(self.to_shared_second(summary)), summary, reduced, names)
 

@@ -27,7 +27,7 @@ RULES = (
     (r"local/kernel|group/kernel|conv_\w+/kernel", P(None, None, "fsdp")),  # [window, D, D]
     (r"kernel", P(None, "fsdp")),
     (
-        r"bias|scale|modality|slots|(class|mask|nothing|probe)_token|mean|variance|(^|/)(query|diagonal)$|shares|gamma|ns_coeffs|^key$",
+        r"bias|scale|modality|register|slots|(class|mask|nothing|probe)_token|mean|variance|(^|/)(query|diagonal)$|shares|gamma|ns_coeffs|^key$",
         P(),
     ),
 )
