@@ -47,6 +47,7 @@ def leave():
     computes what a signal broke off (seen once: a segmentation fault)."""
     for child in multiprocessing.active_children():
         child.terminate()
+        child.join(5)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
