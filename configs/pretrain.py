@@ -70,14 +70,16 @@ def get_config(arg=""):
     count = 16 if args.debug else 256
     config.evaluators = ConfigDict(
         dict(
-            sense=dict(count=count),
+            sense=dict(count=count, words=("배",) * (args.data == "emoji" and "ko" in (args.lang or "ko").split("+"))),
             masked=dict(count=count, train=2000, words=""),
             retrieval=dict(count=count),
             generation=dict(count=count // 4),
         )
     )
-    if args.data == "scenes" and args.second == "image" and args.image_bytes == "raw":
+    pixels = args.second == "image" and args.image_bytes == "raw"
+    if args.data == "scenes" or pixels and args.data in ("captions", "coco"):  # whose pictures may have boxes
         config.evaluators.grounding = {"count": count}
+    if args.data == "scenes" and pixels:
         config.evaluators.sense_unseen = {"count": count}
         config.evaluators.sense_emoji = {"path": ""}
     return config

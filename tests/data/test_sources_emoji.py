@@ -107,6 +107,33 @@ def test_sense_items(pack):
     assert [item["index"] for item in again] == [item["index"] for item in items[:2]]
 
 
+def test_folds_hold_every_picture_out_once(pack):
+    """Of two fruits and three boats no fold of two has all of a kind."""
+    folds = [{split: Emoji(path=pack, split=split, folds=2, fold=k) for split in ("train", "val")} for k in (0, 1)]
+    names = [{split: {source[i]["id"] for i in range(len(source))} for split, source in fold.items()} for fold in folds]
+    assert names[0]["train"] == names[1]["val"] and names[0]["val"] == names[1]["train"]
+    assert sorted(map(len, (names[0]["val"], names[0]["train"]))) == [2, 3]
+    assert all(len(found["val"] & {"emoji/ko/emoji_u1f350", "emoji/ko/emoji_u1f34e"}) == 1 for found in names)  # one fruit each
+    with pytest.raises(UserError, match="fold 0 to 1 of them"):
+        Emoji(path=pack, folds=2, fold=2)
+    with pytest.raises(UserError, match="there is no test"):
+        Emoji(path=pack, split="test", folds=2)
+
+
+def test_a_sense_may_be_learned_from_its_other_words(pack):
+    """No pear in train, but another fruit: the held-out pear is asked about; without any fruit it is not."""
+    assert {item["sense"] for item in _holding(pack, "emoji_u1f350").sense_items(10)} == {"배@food-fruit", "배@transport-water"}
+    lines = (pack / "annotations.jsonl").read_text().splitlines()
+    (pack / "annotations.jsonl").write_text("\n".join(lines[:-1]))  # no apple
+    assert _holding(pack, "emoji_u1f350").sense_items(10) == []
+
+
+def _holding(pack, name):
+    """Of two folds the one that holds a picture out."""
+    folds = [Emoji(path=pack, split="val", folds=2, fold=fold) for fold in (0, 1)]
+    return next(fold for fold in folds if f"emoji/ko/{name}" in {fold[i]["id"] for i in range(len(fold))})
+
+
 def test_family_joins_gender_person_and_hair():
     assert family(["1F6A3", "200D", "2642", "FE0F"]) == family(["1F6A3", "200D", "2640", "FE0F"])
     assert family(["1F468", "200D", "1F3A8"]) == family(["1F469", "200D", "1F3A8"]) == family(["1F9D1", "200D", "1F3A8"])

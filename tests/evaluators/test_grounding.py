@@ -9,14 +9,14 @@ from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data.masking import mask_text
 from xmodal_jax.data.senses.inventory import Sense, TableInventory
 from xmodal_jax.errors import UserError
-from xmodal_jax.evaluators.grounding import GroundingEvaluator, called, expressions, looked, two_things
+from xmodal_jax.evaluators.grounding import GroundingEvaluator, called, expressions, looked, named_in, two_things
 from xmodal_jax.evaluators.sense import even
 
 TEXT = "a cat by a car"
 
 
 def example(text=TEXT, mentions=((2, 5, "cat"), (11, 14, "car")), things=("cat", "car")):
-    boxes = {"cat": (0, 0, 0.5, 0.5), "car": (0.5, 0.25, 1, 1)}
+    boxes = {"cat": (0, 0, 0.5, 0.5), "car": (0.5, 0.25, 1, 1), "dog": (0, 0, 1, 1)}
     objects = [{"name": name, "box": boxes[name]} for name in things]
     return {"image": np.zeros((4, 4, 3), np.uint8), "captions": [text], "mentions": [list(mentions)], "objects": objects}
 
@@ -36,8 +36,18 @@ def test_which_captions_name_two_things():
     assert two_things(example(mentions=((2, 5, "cat"), (2, 5, "cat"), (11, 14, "car"))), 20) is None
     coloured = two_things(example("a red cat by a car", ((2, 5, "is.red"), (6, 9, "cat"), (15, 18, "car"))), 20)
     assert coloured["words"] == ["cat", "car"]  # what a thing is like is no third thing
+    assert two_things(example(things=("cat", "car")) | {"mentions": None}, 20)["bytes"] == [(2, 5), (11, 14)]  # by their names
+    heard = two_things(example() | {"audio_object": 1}, 20, heard=True)
+    assert heard["asked"] == (1,) and found["asked"] == (0, 1)
+    assert two_things(example(things=("cat", "car", "dog")) | {"audio_object": 2}, 20, heard=True) is None
     korean = two_things(example("배와 차", ((0, 1, "cat"), (3, 4, "car"))), 20)
     assert korean["bytes"] == [(0, 3), (7, 10)]
+
+
+def test_where_a_text_has_the_names_of_boxes():
+    names = ("dining table", "bus", "car")
+    assert named_in("Two Buses and a dining table.", names) == [(4, 9, "bus"), (16, 28, "dining table")]
+    assert named_in("a busy cartoon, dining tables", names) == [(16, 29, "dining table")]
 
 
 def test_what_both_things_are_called():
@@ -100,10 +110,7 @@ class Seeing:
 
 def test_words_follow_the_association_of_their_gap():
     source = [example(), example("a car by a cat", ((2, 5, "car"), (11, 14, "cat")))]
-    maker = types.SimpleNamespace(
-        inventories={}, config=types.SimpleNamespace(second="image", image_bytes="raw", text_length=20)
-    )
-    judge = GroundingEvaluator(types.SimpleNamespace(maker=maker, held_out=source), count=0)
+    judge = GroundingEvaluator(recipe("raw", source), count=0)
     right, uniform, moved, gap_moved = judge.answers(Seeing(), judge.items)
     assert right.all() and not uniform.any() and moved.all() and gap_moved.all()
 
@@ -121,9 +128,16 @@ def test_an_even_association():
     np.testing.assert_array_equal(even(None, given), [[[0.5, 0.5], [0.0, 0.0]]])
 
 
-def test_models_without_patches_are_refused():
-    maker = types.SimpleNamespace(
-        inventories={}, config=types.SimpleNamespace(second="image", image_bytes="file", text_length=20)
-    )
-    with pytest.raises(UserError, match="needs patches"):
-        GroundingEvaluator(types.SimpleNamespace(maker=maker, held_out=[]))
+def test_files_and_sounds_have_words_but_no_maps():
+    source = [example(), example("a car by a cat", ((2, 5, "car"), (11, 14, "cat")))]
+    of_files = GroundingEvaluator(recipe("file", source), count=0).run(Seeing())[0]
+    assert of_files == {"grounding/right": 1, "grounding/association_uniform": 0, "grounding/moved_follows": 1,
+                        "grounding/gap_moved_follows": 1, "grounding/captions": 2}  # fmt: skip
+    heard = recipe("raw", [one | {"audio_object": 1} for one in source])
+    heard.maker.config.second = "audio"
+    judge = GroundingEvaluator(heard, count=0)
+    assert judge.run(Seeing())[0] == {"grounding/right": 1, "grounding/association_uniform": 0, "grounding/captions": 2}
+    assert [item["asked"] for item in judge.items] == [(1,), (0,)]  # the car of both
+    heard.maker.config.second = "series"
+    with pytest.raises(UserError, match="beside pictures or sounds"):
+        GroundingEvaluator(heard)

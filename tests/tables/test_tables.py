@@ -61,11 +61,20 @@ CAPTION_COLUMNS = {
     "active units": "latent/active_units", "collapsed": "latent/collapsed",
 }  # fmt: skip
 BYTE_COLUMNS = {
-    "sense, right image": "sense_accuracy/right_image", "wrong image": "sense_accuracy/wrong_image",
-    "no image": "sense_accuracy/no_image", "swapped follows": "sense_accuracy/swapped_follows",
-    "masked word": "masked/right_image/word", "masked word, no image": "masked/no_image/word", "i2t R@1": "retrieval/i2t_r1",
+    "sense, right image": "sense_accuracy/right_image",
+    "wrong image": "sense_accuracy/wrong_image",
+    "no image": "sense_accuracy/no_image",
+    "chance": "sense_accuracy/chance",
+    "swapped follows": "sense_accuracy/swapped_follows",
+    "masked word": "masked/right_image/word",
+    "another image": "masked/wrong_image/word",
+    "masked word, no image": "masked/no_image/word",
+    "n-gram": "masked/baseline/ngram",
+    "i2t R@1": "retrieval/i2t_r1",
     "answers": "generation/answer_accuracy",
-}  # fmt: skip
+}
+DRAWN = {"sense, unseen style": "sense_unseen/right_image", "own thing over the other": "grounding/own_over_other"}
+BAE = {f"배, {name.replace('_', ' ')}": f"sense_accuracy/배/{name}" for name in ("right_image", "no_image", "chance")}
 TRIVIAL = {"frequent answer": "vqa/frequent", "frequent for these words": "vqa/frequent_for_question"}
 
 
@@ -113,7 +122,8 @@ def test_the_table_of_the_zoo_has_every_row_and_every_metric_that_tells_classes(
 @pytest.mark.parametrize(
     ("name", "arguments", "columns"),
     [
-        ("crossmodal_bytes", "", BYTE_COLUMNS),
+        ("crossmodal_bytes", "", BYTE_COLUMNS | DRAWN),
+        ("crossmodal_bytes", "data=emoji", BYTE_COLUMNS | BAE),
         ("caption_vae_cl", "", CAPTION_COLUMNS),
         ("vqa_ume", "", answer_columns("exists", "color", "where", "count", "relation", "which")),
         ("vqa_ume", "data=vqa2", answer_columns("yes/no", "number", "other")),
@@ -210,3 +220,12 @@ def test_controls_of_the_captioning_tables_differ_from_their_row_in_one_thing():
         assert captioner(name)[0].to_dict() == runner.changed(captioner(of)[0], {key: value}).to_dict(), name
     config, weights = captioner("baseline-cl")
     assert weights == (0.7, 0.0, 0.2) and config.model.latent == "none"
+
+
+def test_each_seed_of_a_table_holds_out_another_fold():
+    config = load_config("configs/pretrain.py", "data=emoji")
+    config.data.update({"folds": 3, "fold": 1})
+    made = [runner.config_of({"examples.third": 0.0}, config, None, "", seed) for seed in range(4)]
+    assert [one.data.fold for one in made] == [1, 2, 0, 1] and [one.seed for one in made] == [0, 1, 2, 3]
+    plain = load_config("configs/pretrain.py", "")
+    assert runner.config_of({}, plain, None, "", 1).data.to_dict() == plain.data.to_dict()

@@ -1,6 +1,7 @@
 """Does each word look at its own thing? Association maps against boxes, and what becomes of the words when they are changed."""
 
 import functools
+import re
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from xmodal_jax.models.crossmodal_bytes import over_groups
 
 
 class GroundingEvaluator:
-    """On held-out captions that name two things, of each of which the picture shows one, with a box. A word's map is the mean
-    association of its bytes over the patches.
+    """On held-out captions that name two things, of each of which the picture shows one, with a box: as the source mentions
+    them, or, of photos, where a caption has the name of a box in it. A word's map is the mean association of its bytes over the
+    patches.
 
     Metrics, shares in 0..1: grounding/own_over_other, words whose own box gets more of their map than the other thing's box, by
     area; pointing, whose map's peak lies in their own box, beside area, the boxes' share of the picture; mass_over_area, of the
@@ -25,30 +27,31 @@ class GroundingEvaluator:
     association_uniform, the same with an association that is even, chance 1/2; moved_follows, of words that were right, whether
     the other one is, when the association of the whole text is moved to the other word's; gap_moved_follows, when that of the
     gap alone is (the words beside it, which take up what it stands for too, keep theirs). captions: how many there were.
+    Bytes of files and sounds have no patches: nothing is told of maps. Of a sound the word of the thing that sounds is masked,
+    and there is no other to move to.
 
     Args:
       count: held-out examples to look for such captions in, 0: all; one caption an example.
     """
 
     def __init__(self, recipe, count=256, rows=32):
-        if not hasattr(recipe.maker, "inventories") or recipe.maker.config.second != "image":
-            raise UserError("config.evaluators.grounding looks at models of crossmodal bytes beside pictures.")
-        if recipe.maker.config.image_bytes != "raw":
-            raise UserError("config.evaluators.grounding needs patches: examples.image_bytes=raw.")
-        source, self.rows = recipe.held_out, rows
-        length = recipe.maker.config.text_length
-        found = (two_things(source[i], length) for i in drawn(source, count))
+        if not hasattr(recipe.maker, "inventories") or recipe.maker.config.second not in ("image", "audio"):
+            raise UserError("config.evaluators.grounding looks at models of crossmodal bytes beside pictures or sounds.")
+        config, source, self.rows = recipe.maker.config, recipe.held_out, rows
+        self.patches = (config.second, config.image_bytes) == ("image", "raw")
+        found = (two_things(source[i], config.text_length, config.second == "audio") for i in drawn(source, count))
         self.items = [item | {"called": called(item, recipe.maker.inventories)} for item in found if item]
 
     def run(self, predictor):
         if not self.items:
             return {}, []
         parts = [self.items[i : i + self.rows] for i in range(0, len(self.items), self.rows)]
-        maps = np.concatenate([self.maps(predictor, part) for part in parts])  # [captions, 2, N]
-        results = looked(maps, self.items)
+        results = {}
+        if self.patches:
+            results = looked(np.concatenate([self.maps(predictor, part) for part in parts]), self.items)
         right, even, *moved = (np.concatenate(kind) for kind in zip(*(self.answers(predictor, p) for p in parts), strict=True))
         results |= {"right": right.mean(), "association_uniform": even.mean()}
-        for name, follows in zip(("moved_follows", "gap_moved_follows"), moved, strict=True):
+        for name, follows in zip(("moved_follows", "gap_moved_follows"), moved, strict=False):
             results[name] = follows[right].mean() if right.any() else np.nan
         results["captions"] = len(self.items)
         return {f"grounding/{name}": float(value) for name, value in results.items()}, []
@@ -56,7 +59,7 @@ class GroundingEvaluator:
     def maps(self, predictor, items):
         """Maps of both words of captions as they are, [captions, 2, N]."""
         texts = [with_end(item["text"], predictor.examples.text_length) for item in items]
-        fused, second = predictor.encode([item["image"] for item in items], texts)
+        fused, second = predictor.encode([item["example"] for item in items], texts)
         weights = np.asarray(over_groups(fused.association, second.reduced.assignment))
         return np.stack([[weights[i, token].mean(0) for token in self.tokens(predictor, item)] for i, item in enumerate(items)])
 
@@ -67,18 +70,18 @@ class GroundingEvaluator:
 
     def answers(self, predictor, items):
         """With each word masked in turn: (right, right with an even association, the other one with the other's in the whole
-        text, in the gap alone) bool [2 n]."""
+        text, in the gap alone) bool [2 n]; of sounds the first two [n]."""
+        masked = [(item, own) for item in items for own in item["asked"]]
         asked = [
             {"text": item["text"], "span": item["spans"][own], "expressions": [item["called"][own], item["called"][1 - own]]}
-            for item in items
-            for own in (0, 1)
+            for item, own in masked
         ]
-        pictures = [item["image"] for item in items for _ in (0, 1)]
+        seconds = [item["example"] for item, _ in masked]
 
         def moved(texts, association, whole=True):
             out, window = association.copy(), predictor.model.text_window
             for row, ids in enumerate(texts):
-                item, own = items[row // 2], row % 2
+                item, own = masked[row]
                 gap = np.flatnonzero(ids >= byte_ids.FIRST_SENTINEL)
                 (start, end), shift = item["bytes"][1 - own], 0
                 if start > item["bytes"][own][0]:  # behind the gap, which is shorter or longer than the word
@@ -89,20 +92,24 @@ class GroundingEvaluator:
             return out
 
         found = []
-        for change in (None, even, moved, functools.partial(moved, whole=False)):
-            shares = predictor.sense_probabilities(pictures, asked, change)
+        moves = [moved, functools.partial(moved, whole=False)] if len(masked) == 2 * len(items) else []
+        for change in (None, even, *moves):
+            shares = predictor.sense_probabilities(seconds, asked, change)
             found.append(np.array([share.argmax() for share in shares]))
-        return found[0] == 0, found[1] == 0, found[2] == 1, found[3] == 1
+        return found[0] == 0, found[1] == 0, *(other == 1 for other in found[2:])
 
 
-def two_things(example, length):
-    """The first caption of an example that names two things of which it has one each, whole within `length` bytes: {"image",
-    "text", "words", "spans", "bytes", "boxes"}; None where there is none. The same word for both would tell nothing."""
+def two_things(example, length, heard=False):
+    """The first caption of an example that names two things of which it has one each, whole within `length` bytes: {"example",
+    "text", "words", "spans", "bytes", "boxes", "asked" numbers of the words to mask}; None where there is none. The same word
+    for both would tell nothing. heard: the thing that sounds is asked for, and has to be one of both."""
     boxes = {}
     for thing in example.get("objects") or ():
         boxes.setdefault(thing["name"], []).append(thing["box"])
     single = {name: found[0] for name, found in boxes.items() if len(found) == 1}
-    for text, mentions in zip(example["captions"], example.get("mentions") or (), strict=False):
+    mentioned = example.get("mentions") or [named_in(text, boxes) for text in example["captions"]]
+    sounding = example["objects"][example["audio_object"]]["name"] if heard else ""
+    for text, mentions in zip(example["captions"], mentioned, strict=True):
         if len(text.encode("utf-8", errors="replace")) >= length or cut(text, length - 1) != text:
             continue
         named = {}
@@ -112,15 +119,25 @@ def two_things(example, length):
         if len(named) != 2 or len(pairs) != 2:
             continue
         words = [text[slice(*span)] for _, span in pairs]
-        if words[0].lower() == words[1].lower():
+        names = [name for name, _ in pairs]
+        if words[0].lower() == words[1].lower() or (heard and sounding not in names):
             continue
         return {
-            "image": example["image"], "text": text, "lang": example.get("lang", ""), "words": words,
-            "names": [name for name, _ in pairs], "spans": [span for _, span in pairs],
+            "example": example, "text": text, "lang": example.get("lang", ""), "words": words,
+            "names": names, "spans": [span for _, span in pairs], "asked": (names.index(sounding),) if heard else (0, 1),
             "bytes": [tuple(len(text[:at].encode("utf-8", errors="replace")) for at in span) for _, span in pairs],
             "boxes": np.array([single[name] for name, _ in pairs], np.float64),
         }  # fmt: skip
     return None
+
+
+def named_in(text, names):
+    """[(start, end, name)] of names that stand in a text as whole words, in singular or plural."""
+    found = []
+    for name in names:
+        whole = rf"(?<!\w){re.escape(name)}(?:e?s)?(?!\w)"
+        found += [(*match.span(), name) for match in re.finditer(whole, text, re.IGNORECASE)]
+    return sorted(found)
 
 
 def called(item, inventories):

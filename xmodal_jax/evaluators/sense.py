@@ -29,14 +29,18 @@ class SenseEvaluator:
 
     Metrics, shares in 0..1: right_image; wrong_image (a picture that shows none of the senses); no_image;
     swapped_follows (the swapped picture's sense is chosen); association_uniform (the right picture, all of it associated with
-    every byte alike); chance (mean of 1 / senses); each per language too; items.
+    every byte alike); chance (mean of 1 / senses); each per language too; items. gain, right_image - chance.
+
+    Args:
+      count: items, 0: all. words: words of which right_image, no_image, chance and items are told apart too, as
+        sense_accuracy/WORD/..., and those of each of their senses, by its id.
     """
 
     name = "sense_accuracy"
 
-    def __init__(self, recipe, count=256, rows=64, samples=12):
-        self.inventories, self.rows, self.shown = recipe.maker.inventories, rows, samples
-        made = self.made(recipe.held_out, count, recipe.config.seed) if recipe.maker.config.second == "image" else []
+    def __init__(self, recipe, count=256, rows=64, samples=12, words=()):
+        self.inventories, self.rows, self.shown, self.words = recipe.maker.inventories, rows, samples, tuple(words)
+        made = self.made(recipe.held_out, count or None, recipe.config.seed) if recipe.maker.config.second == "image" else []
         self.items = [item for item in map(self._with_expressions, made) if item]
 
     def made(self, source, count, seed):
@@ -67,8 +71,23 @@ class SenseEvaluator:
         langs = np.array([item["lang"] for item in self.items])
         for lang in sorted(set(langs)) if len(set(langs)) > 1 else ():
             results |= {f"{name}/{lang}": float(values[langs == lang].mean()) for name, values in right.items()}
-        results["items"] = len(self.items)
+        results |= {"items": len(self.items), "gain": results["right_image"] - results["chance"]}
+        results |= self._by_word(right)
         return {f"{self.name}/{name}": value for name, value in results.items()}, self._samples(predictor, right, probabilities)
+
+    def _by_word(self, right):
+        """Metrics of `self.words` and of each of their senses."""
+        found = {}
+        for word in self.words:
+            parts = {word: np.array([item["word"] == word for item in self.items])}
+            for item in self.items:
+                if item["word"] == word:
+                    parts[item["sense"]] = parts[word] & np.array([other["sense"] == item["sense"] for other in self.items])
+            for part, chosen in parts.items():
+                found[f"{part}/items"] = int(chosen.sum())
+                for name in ("right_image", "no_image", "chance") if chosen.any() else ():
+                    found[f"{part}/{name}"] = float(right[name][chosen].mean())
+        return found
 
     def _right(self, probabilities, wanted):
         return np.array([p.argmax() == w for p, w in zip(probabilities, wanted, strict=True)])

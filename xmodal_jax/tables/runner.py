@@ -56,8 +56,10 @@ def run(grid, config, workdir, seeds, chosen=(), make=None):
 
 
 def config_of(changes, config, make, workdir, seed):
-    """The config of one run of a cell."""
+    """The config of one run of a cell; of data in folds each seed holds out another one."""
     given = {**changes, "seed": config.seed + seed}
+    if folds := config.data.get("folds", 0):
+        given["data.fold"] = (config.data.fold + seed) % folds
     arguments, file, start = (given.pop(name, None) for name in ("arguments", "file", "start"))
     if start:
         arguments = ",".join(filter(None, [arguments, f"init={os.path.join(workdir, f'{start}-{seed}')}"]))

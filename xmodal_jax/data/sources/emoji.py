@@ -16,7 +16,7 @@ from xmodal_jax.data.senses.words import UNSPACED, stop_words
 from xmodal_jax.data.sources import emoji_senses
 from xmodal_jax.data.sources.places import Base, Places, given_path
 from xmodal_jax.data.sources.records import read_text
-from xmodal_jax.data.sources.splits import check_fractions, check_split, hashed_split
+from xmodal_jax.data.sources.splits import check_fractions, check_split, hash_order, hashed_split
 from xmodal_jax.data.sources.tables import LINE_ENDS
 from xmodal_jax.errors import UserError, printable
 from xmodal_jax.files import read_regular
@@ -53,9 +53,10 @@ class Emoji:
 
     path: folder with annotations.jsonl. lang: one language or several (then each picture is one example per
     language). split: a family (gender and hair variants of one picture) is in one split only, by a hash. background:
-    "white", or "light" for a pale colour that depends on the picture and split only. dictionary: folder of
-    omw_nouns_LANG.jsonl.gz for glosses; by default the folder `dictionary` beside the pack if it exists; False for
-    none.
+    "white", or "light" for a pale colour that depends on the picture and split only. folds: for cross-validation, so many
+    parts with as much of every subgroup each, of which number `fold` is val and all others are train; 0: none. dictionary:
+    folder of omw_nouns_LANG.jsonl.gz for glosses; by default the folder `dictionary` beside the pack if it exists; False
+    for none.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Emoji:
         dictionary: str | os.PathLike | bool | None = None,
         file_bytes: bool = False,
         split_fractions: tuple[float, float, float] = (0.85, 0.05, 0.10),
+        folds: int = 0,
+        fold: int = 0,
     ):
         check_split(split)
         if background not in ("white", "light"):
@@ -78,8 +81,14 @@ class Emoji:
         self.langs = (lang,) if isinstance(lang, str) else tuple(lang)
         self._all = _read(self.path, self.langs)
         fractions = check_fractions(split_fractions)
-        self._splits = [hashed_split(_SALT + row["family"], fractions) for row in self._all]
+        if folds:
+            held_out = _folds(self._all, folds, fold)
+            self._splits = ["val" if row["family"] in held_out else "train" for row in self._all]
+        else:
+            self._splits = [hashed_split(_SALT + row["family"], fractions) for row in self._all]
         self._rows = [i for i, where in enumerate(self._splits) if where == split]
+        if folds and split == "test":
+            raise UserError(f"folds={folds}: each part is val once, there is no test.")
         if not self._rows:
             raise UserError(f"{self.path}: no emoji in split {split!r}; give it a larger share of split_fractions.")
         folder = self.path.parent / "dictionary" if dictionary is None else dictionary
@@ -194,16 +203,23 @@ class Emoji:
         """Ambiguous words beside pictures of this split, the word alone as the text: at most `count`, words in turn;
         words that the dictionary, too, knows to be ambiguous come first.
 
-        Only senses with a picture in train count, so that each could be learned; a sense's held-out picture is its
-        own test. The swapped picture shows another sense (from this split if it has one), the wrong picture none of
-        the word's senses.
+        Only senses with a picture in train count, or with a word of their own on one, so that each could be learned; a
+        sense's held-out picture is its own test. The swapped picture shows another sense (from this split if it has one), the
+        wrong picture none of the word's senses.
         """
         rng = np.random.default_rng(seed)
         sure, unsure = [], []
+        trained = [row for row, where in zip(self._all, self._splits, strict=True) if where == "train"]
         for slot, lang in enumerate(self.langs):
             inventory = self.inventory(lang)
+            said = {word for row in trained for word in row["words"][lang]}
             for word, senses in self._senses[lang].items():
-                learned = [sense for sense in senses if any(self._splits[i] == "train" for i in sense.pictures)]
+                own = {sense.id: sense.synonyms for sense in inventory.senses(word)}
+                learned = [
+                    sense
+                    for sense in senses
+                    if any(self._splits[i] == "train" for i in sense.pictures) or not said.isdisjoint(own[sense.id])
+                ]
                 if len(learned) > 1:
                     queue = [
                         (slot, word, learned, sense, place)
@@ -248,6 +264,17 @@ def family(codepoints: list[str]) -> str:
     """One key for the variants of a picture: gender, person or hair make no difference, nor do joiners."""
     kept = [_PERSON.get(point.upper(), point.upper()) for point in codepoints if point.upper() not in _IGNORED]
     return "-".join(point for point in kept if not "1F9B0" <= point <= "1F9B3" or len(kept) == 1)
+
+
+def _folds(rows: list[dict], folds: int, fold: int) -> set[str]:
+    """The families of one of so many parts: those of a subgroup, in the order of a hash, go to all parts in turn."""
+    if folds < 2 or not 0 <= fold < folds:
+        raise UserError(
+            f"folds={folds}, fold={fold}: at least 2 parts are expected, and fold 0 to {max(folds, 2) - 1} of them."
+        )
+    families = {row["family"]: (row["group"], row["subgroup"]) for row in reversed(rows)}
+    order = sorted(hash_order(list(families), _SALT.__add__), key=families.get)
+    return set(order[fold::folds])
 
 
 def _draw(*parts: str) -> int:
