@@ -72,6 +72,25 @@ def test_a_new_state_starts_from_the_checkpoints(folders):
     jax.tree.map(np.testing.assert_array_equal, state.params, state.ema)
 
 
+def test_a_byte_model_sees_through_a_checkpoint(folders):
+    """Its patches are the checkpoint's without the class token, of the pixels as they lie in the picture; without a picture
+    there is nothing to see."""
+    config = load_config("configs/pretrain.py", f"debug,init_image={folders['vit'][0]},image_size=32")
+    config.update_from_flattened_dict({"data.count": 24, "evaluators": {}, "mesh.data": 1, "batch_size": 4})
+    parts, state = fresh_state(config)
+    maker, params = parts.maker, jax.device_get(state.params)
+    for path, array in leaves(params["image"]).items():
+        np.testing.assert_array_equal(array, leaves(folders["vit"][1])[path], err_msg=path)
+    examples = [parts.train[i] for i in range(2)]
+    raw = np.stack([maker.config.second_modality(example)[0] for example in examples])
+    seen = parts.model.apply({"params": params}, raw, np.array([raw.shape[1], 0]), method="encode_image")
+    pixels = standardised(np.stack([example["image"] for example in examples]), config.model.mean, config.model.std, "float32")
+    own = parts.model.image.apply({"params": params["image"]}, pixels)
+    assert own.class_tokens == 1 and seen.reduced.assignment.shape[2] == 16 == parts.model.groups(raw.shape[1])
+    np.testing.assert_allclose(seen.summary[0], own.pooled[0], rtol=1e-5, atol=1e-6)
+    assert not np.asarray(seen.summary[1]).any() and not np.asarray(seen.mask[1]).any() and not np.asarray(seen.x[1]).any()
+
+
 @pytest.mark.slow
 def test_what_a_tower_freezes_stays_as_it_is(folders, tmp_path):
     config = config_of(folders, **{"model.image.freeze": ("patch_embed", "layers/attention")})
@@ -113,7 +132,7 @@ def test_a_checkpoints_width_cannot_be_chosen(folders):
         recipe.make(config)
 
 
-@pytest.mark.parametrize("kind", ["caption", "search", "vqa"])
+@pytest.mark.parametrize("kind", ["caption", "search", "vqa", "pretrain"])
 def test_a_model_from_a_checkpoint_is_shown_that_ones_pixels(folders, tmp_path, kind, caplog):
     """The source's, and those that a finished model is asked about, are transformers' to 1e-6."""
     place = tmp_path / "vit"
@@ -128,7 +147,7 @@ def test_a_model_from_a_checkpoint_is_shown_that_ones_pixels(folders, tmp_path, 
     (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = "scenes" if kind == "vqa" else f"captions,path={tmp_path}"
     config = load_config(f"configs/{kind}.py", f"debug,data={data},image=vit,init_image={place}")
-    if kind != "vqa":
+    if kind in ("caption", "search"):
         config.examples.tokenizer = "words:1"
     examples = build(systems.system_of(config).examples, config.examples, "examples")
     shown = [picture_of(str(tmp_path / f"{number}.jpg"), examples.image_size, examples.mode) for number in range(4)]

@@ -35,7 +35,8 @@ class ByteExamples:
     Attributes:
       second: the modality beside text: "image", "audio", "series" (example key `series`: numbers) or "none".
       image_bytes: "raw" (RGB values in patch order) or "file" (bytes of the encoded file, nothing decoded before the model).
-      image_size, patch: pixels; raw images are image_size x image_size.
+      image_size, patch: pixels; raw images are image_size x image_size. mode: how they are made square, see
+        `data.images.decode_image`.
       file_length, audio_length: bytes kept of a file; of PCM sound or a series.
       text_length, target_length, caption_length: T, S and C in bytes.
       caption_share, answer_share: rows that ask for a caption or an answer; the rest fill masked words.
@@ -56,6 +57,7 @@ class ByteExamples:
     second: str = "image"
     image_bytes: str = "raw"
     image_size: int = 64
+    mode: str = "resize"
     patch: int = 8
     file_length: int = 4096
     audio_length: int = 8000
@@ -125,6 +127,7 @@ class ByteExamples:
         fields = ["captions"] + ["image"] * (self.second == "image") + ["questions"] * self.asks
         return {
             "size": self.image_size,
+            "mode": self.mode,
             "file_bytes": self.second == "image" and self.image_bytes == "file",
             "fields": tuple(fields + ["objects"] * (self.second in ("image", "audio")) + ["audio"] * (self.second == "audio")),
         }

@@ -246,7 +246,7 @@ class BytePredictor(Predictor):
             return {"id": examples.second, examples.second: np.asarray(second)}
         if examples.image_bytes == "file":
             return {"id": "picture", "image_file": images.file_of(second)}
-        return {"id": "picture", "image": images.picture_of(second, examples.image_size)}
+        return {"id": "picture", "image": images.picture_of(second, examples.image_size, examples.mode)}
 
     @functools.cached_property
     def _encode(self):

@@ -110,6 +110,12 @@ class ByteGroups(nn.Module):
         return x + code.astype(x.dtype), mask
 
 
+def in_rows(raw, patch, columns):
+    """Bytes of images patch by patch [B, rows * columns * p * p * 3] -> [B, H, W, 3]."""
+    x = raw.reshape(raw.shape[0], -1, columns, patch, patch, 3).swapaxes(2, 3)  # [B, rows, p, columns, p, 3]
+    return x.reshape(raw.shape[0], -1, columns * patch, 3)
+
+
 class PixelBytes(nn.Module):
     """Raw image bytes in patch order [B, N * p * p * 3] -> [B, N, D] by a small residual convolutional stem.
 
@@ -141,8 +147,7 @@ class PixelBytes(nn.Module):
         def active(x, name):
             return nn.gelu(nn.LayerNorm(dtype=self.dtype, name=name)(x))
 
-        x = raw.reshape(raw.shape[0], -1, columns, p, p, 3).swapaxes(2, 3)  # [B, rows, p, columns, p, 3]
-        x = x.reshape(raw.shape[0], -1, columns * p, 3).astype(self.dtype)  # [B, H, W, 3]
+        x = in_rows(raw, p, columns).astype(self.dtype)  # [B, H, W, 3]
         x = conv(channels // 2, p // 2, p // 2, "conv_in")((x / 255 - self.mean) / self.std)  # [B, 2 rows, 2 columns, C / 2]
         x = x + conv(channels // 2, 3, 1, "conv_fine")(active(x, "norm_fine"))
         x = conv(channels, 3, 2, "conv_down")(active(x, "norm_down"))  # [B, rows, columns, C]

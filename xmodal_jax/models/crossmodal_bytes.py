@@ -16,9 +16,10 @@ from xmodal_jax.data.bytes import FIRST_SENTINEL, VOCABULARY
 from xmodal_jax.data.examples import NAME_BUCKETS
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
-from xmodal_jax.models.byte_embedding import ByteGroups, FileBytes, PixelBytes, TextBytes
+from xmodal_jax.models.byte_embedding import ByteGroups, FileBytes, PixelBytes, TextBytes, in_rows
 from xmodal_jax.models.dense import Dense
 from xmodal_jax.models.fusion import PairTokens
+from xmodal_jax.models.pixels import standardised
 from xmodal_jax.models.reducers import REDUCERS, masked_softmax, pool
 from xmodal_jax.models.transformer import Stack, Style, empty_cache
 from xmodal_jax.models.vectors import LOG_SCALE, inverse_temperature, masked_mean, unit
@@ -63,6 +64,8 @@ class CrossmodalBytes(nn.Module):
 
     Attributes:
       second: "raw" (image pixels), "file" (encoded file), "audio" (PCM) or "series" (float32 records): who groups the bytes.
+      image: a backbone that gives `Encoded`, from a checkpoint or new, which sees the pixels of raw images in place of `stem`
+        and the second tower; its pooled vector is the summary.
       stem: how raw pixels become vectors: "patch" (ViT's projection) or "conv" (overlapping convolutions, learns sooner)
         with `stem_channels` (0: as many as the tower is wide).
       group: bytes per group (image: patch * patch * 3); grid: columns of the patch grid; stride: file bytes per token.
@@ -91,14 +94,15 @@ class CrossmodalBytes(nn.Module):
     """
 
     second: str = "raw"
+    image: nn.Module | None = None
     stem: str = "patch"
     stem_channels: int = 0
     group: int = 192
     grid: int = 8
     stride: int = 16
     table_width: int = 0
-    mean: float = 0.5
-    std: float = 0.25
+    mean: Any = 0.5
+    std: Any = 0.25
     width: int = 128
     heads: int = 4
     text_layers: int = 1
@@ -128,6 +132,8 @@ class CrossmodalBytes(nn.Module):
     def setup(self):
         if self.stem not in ("patch", "conv") or (self.stem == "conv" and self.second != "raw"):
             raise UserError(f"model.stem={self.stem!r}: must be patch, or conv where model.second is raw.")
+        if self.image is not None and (self.second != "raw" or self.registers):
+            raise UserError("model.image sees raw pixels and has a summary of its own: model.second=raw, model.registers=0.")
         if self.stem_channels < 0 or self.stem_channels == 1:
             raise UserError(f"model.stem_channels={self.stem_channels}: must be 0 (as the tower is wide), or 2 or more.")
         if self.fuse_by not in ("attention", "ume"):
@@ -149,9 +155,11 @@ class CrossmodalBytes(nn.Module):
             style = Style(kernel=self.kernel)
             return Stack(*shape, self.dropout, self.remat, self.dtype, self.shard_sequence, style)
 
-        second_width = self.second_width or self.width
+        second_width = self.second_width or self.width if self.image is None else self.image.width
         self.text_bytes = TextBytes(self.width, self.text_window, self.text_kernel, dtype=self.dtype)
-        if self.second == "file":
+        if self.image is not None:
+            self.second_bytes = self.second_tower = None
+        elif self.second == "file":
             self.second_bytes = FileBytes(second_width, self.stride, dtype=self.dtype)
         elif self.stem == "conv":
             patch = math.isqrt(self.group // 3)
@@ -161,7 +169,8 @@ class CrossmodalBytes(nn.Module):
             table = (self.table_width, self.mean, self.std)
             self.second_bytes = ByteGroups(second_width, self.group, self.grid, *table, dtype=self.dtype)
         self.text_tower = stack(self.text_layers)
-        self.second_tower = stack(self.second_layers, second_width)
+        if self.image is None:
+            self.second_tower = stack(self.second_layers, second_width)
         out_width = self.width if second_width != self.width else 0
         self.reduce = REDUCERS[self.reducer](self.slots, out_width, dtype=self.dtype)
         if self.registers:
@@ -189,6 +198,20 @@ class CrossmodalBytes(nn.Module):
 
     def encode_image(self, raw, length, train=False):
         """Bytes of the second modality: raw uint8 [B, L], length [B] -> Tokens with x [B, K, D]."""
+        x, mask, summary = self.towered(raw, length, train) if self.image is None else self.seen(raw, length, train)
+        reduced = self.reduce(x, mask)  # [B, K, D]
+        names = self.to_names(summary).astype(jnp.float32)
+        return Tokens(reduced.x, reduced.mask, unit(self.to_shared_second(summary)), summary, reduced, names)
+
+    def seen(self, raw, length, train):
+        """What `image` makes of raw pixels: x [B, N, D2], mask bool [B, N], summary [B, D2]."""
+        pixels = in_rows(raw, math.isqrt(self.group // 3), self.grid)  # [B, H, W, 3]
+        found = self.image(standardised(pixels, self.mean, self.std, self.dtype), train=train)
+        there, first = length > 0, found.class_tokens
+        return found.x[:, first:], found.mask[:, first:] & there[:, None], jnp.where(there[:, None], found.pooled, 0)
+
+    def towered(self, raw, length, train):
+        """What the second tower makes of groups of bytes: x [B, N, D2], mask bool [B, N], summary [B, D2]."""
         x, mask = self.second_bytes(raw, length)  # [B, N, D2]
         if self.registers:
             more = jnp.broadcast_to(self.register.astype(x.dtype), (len(x), *self.register.shape))
@@ -197,10 +220,7 @@ class CrossmodalBytes(nn.Module):
         x, _ = self.second_tower(x, mask[:, None, None], train=train)
         own = x.shape[1] - self.registers  # N
         summary = x[:, own:].mean(1) if self.registers else masked_mean(x, mask)  # [B, D2]
-        x, mask = x[:, :own], mask[:, :own]
-        reduced = self.reduce(x, mask)  # [B, K, D]
-        names = self.to_names(summary).astype(jnp.float32)
-        return Tokens(reduced.x, reduced.mask, unit(self.to_shared_second(summary)), summary, reduced, names)
+        return x[:, :own], mask[:, :own], summary
 
     def encode_text(self, ids, segments=None, train=False):
         """ids int32 [B, T'] -> Tokens with x [B, T, D], T = T' / text_window."""
@@ -268,6 +288,13 @@ class CrossmodalBytes(nn.Module):
 
     def groups(self, length):
         """N: vectors that `length` bytes of the second modality become before reduction."""
+        if self.image is not None:  # which tells by being run, on nothing
+            shape = jax.ShapeDtypeStruct((1, length), jnp.uint8)
+            found = jax.eval_shape(
+                lambda raw: self.init_with_output(jax.random.PRNGKey(0), raw, jnp.ones(1, jnp.int32), method="encode_image")[0],
+                shape,
+            )
+            return found.reduced.assignment.shape[2]
         return -(-length // self.stride) if self.second == "file" else length // self.group
 
     def scale(self):

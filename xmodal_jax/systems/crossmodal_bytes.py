@@ -13,6 +13,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.models.crossmodal_bytes import CrossmodalBytes
 from xmodal_jax.systems.base import System
 from xmodal_jax.systems.texts import read_list, write_list
+from xmodal_jax.systems.towers import IMAGE_ENCODERS, tower
 
 LANGS = "langs.json"  # of its captions
 SOME = 500  # examples whose captions tell what all texts have in common
@@ -46,9 +47,11 @@ def keep(maker, folder):
 
 
 def make_model(config, maker, dtype, kept=None):
-    del maker, kept  # its bytes have no vocabulary, its blocks no checkpoint
     settings = {name: value for name, value in config.model.items() if name != "name"}
-    return build(CrossmodalBytes, {**settings, "dtype": dtype}, "model"), {}
+    image, size = settings.pop("image", None), maker.config.image_size
+    towers = {} if image is None else {"image": tower(image, IMAGE_ENCODERS, "image", dtype, kept, image_size=size)}
+    modules = {name: part.module for name, part in towers.items()}
+    return build(CrossmodalBytes, {**settings, **modules, "dtype": dtype}, "model"), towers
 
 
 def tokens(model, maker):
