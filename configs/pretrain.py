@@ -115,7 +115,7 @@ def ground(config, size):
             "beside": ("caption", "answer"), "answer_gap": True, "caption_share": 0.0, "answer_share": 0.0,
             "target_length": 32, "attributes": "told",
         })  # fmt: skip
-        config.model.update({"text_window": 2, "attributes": True, "registers": 4})
+        config.model.update({"text_window": 2, "text_residual": True, "attributes": True, "registers": 4})
         config.objectives.answer_bytes = {"weight": 3.0}
         config.objectives.grounding.attributes = 0.25  # few and soon learned: counted in full they hold up the things
     config.optimizer.update({"name": "muon", "learning_rate": 3e-3})

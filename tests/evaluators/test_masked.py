@@ -37,6 +37,7 @@ def test_neighbours():
     assert counts.told("en", "one big ___ eats", 8, 11) == {"frequency": "dog", "ngram": "dog"}  # behind "big" alone
     assert counts.told("en", "so ___ sits", 3, 6) == {"frequency": "dog", "ngram": "dog"}
     assert counts.told("ko", "so ___ sits", 3, 6) == {"frequency": "", "ngram": ""}
+    assert [counts.seen("en", word) for word in ("Dog", "cow", "hen")] == [2, 1, 0] and counts.seen("ko", "dog") == 0
 
 
 class Writing:
@@ -54,8 +55,15 @@ def test_shares_and_intervals():
     judge.rows, judge.batches = 3, []
     texts = [("a cat", (2, 5)), ("a car", (2, 5)), ("a cat", (2, 5)), ("a cow", (2, 5))]
     judge.items = [
-        {"example": {"image": i}, "wrong": {"image": (i + 1) % 4}, "text": text, "span": span, "word": text[slice(*span)]}
-        for i, (text, span) in enumerate(texts)
+        {
+            "example": {"image": i},
+            "wrong": {"image": (i + 1) % 4},
+            "text": text,
+            "span": span,
+            "word": text[slice(*span)],
+            "seen": seen,
+        }
+        for i, ((text, span), seen) in enumerate(zip(texts, (9, 8, 7, 0), strict=True))
     ]
     judge.baselines = {}
     results, _ = judge.run(Writing())
@@ -64,6 +72,8 @@ def test_shares_and_intervals():
     assert results["masked/wrong_image/word"] == 0 and results["masked/gain"] == 0.75
     assert results["masked/gain_low"] == pytest.approx(0.75 - 1.96 * gains.std(ddof=1) / 2)
     assert results["masked/words"] == 4
+    assert (results["masked/right_image/rare_word"], results["masked/right_image/common_word"]) == (0.5, 1)
+    assert (results["masked/no_image/rare_word"], results["masked/no_image/common_word"]) == (0, 0)
 
 
 def test_baselines_see_no_picture():

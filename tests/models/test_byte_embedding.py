@@ -176,6 +176,20 @@ def test_text_vectors_do_not_depend_on_how_much_padding_follows(rng, make_params
     np.testing.assert_allclose(short, long[:, : short.shape[1]], rtol=1e-5, atol=1e-5)
 
 
+def test_the_sum_of_a_windows_bytes_stands_beside_its_convolution(rng, make_params):
+    """Of 7 bytes in windows of 4 the second has three; pads add nothing."""
+    ids, segments = rng.integers(3, 259, (2, 7)).astype(np.int32), rng.integers(0, 3, (2, 7)).astype(np.int32)
+    ids[1, 5:] = 0
+    plain, module = TextBytes(WIDTH, 4), TextBytes(WIDTH, 4, residual=True)
+    params = make_params(module, ids, segments)
+    table, segment = params["table"]["embedding"], params["segment"]["embedding"]
+    own = (table[ids] + segment[segments]) * (ids != 0)[..., None]
+    expected = np.stack([own[:, :4].sum(1), own[:, 4:].sum(1)], 1)
+    (with_sum, mask), (without, _) = (one.apply({"params": params}, ids, segments) for one in (module, plain))
+    np.testing.assert_allclose(with_sum - without, expected, rtol=1e-5, atol=1e-5)
+    assert mask.shape == (2, 2)
+
+
 def test_position_codes_are_the_closed_form():
     code = sincos_1d(np.arange(5), 6)
     for position in range(5):

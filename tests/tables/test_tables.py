@@ -67,6 +67,7 @@ BYTE_COLUMNS = {
     "chance": "sense_accuracy/chance",
     "swapped follows": "sense_accuracy/swapped_follows",
     "masked word": "masked/right_image/word",
+    "of a rare word": "masked/right_image/rare_word",
     "another image": "masked/wrong_image/word",
     "masked word, no image": "masked/no_image/word",
     "n-gram": "masked/baseline/ngram",

@@ -29,6 +29,8 @@ class MaskedEvaluator:
     - wrong and the lower end of its 95 % interval; masked/gain_none, right - none, and gain_none_low. masked/words: how many.
     masked/baseline/frequency, the commonest masked word of the training captions in that language; masked/baseline/ngram, the
     commonest between the same two neighbours, else behind the same one, else before it.
+    masked/{right,no}_image/{rare,common}_word: of the words that stand in those captions less often than the median of those
+    asked, and of the others.
     masked/{right,wrong,no}_image/{byte,loss}, teacher-forced, of rows as they are trained on; the wrong image there is that of
     another row.
 
@@ -71,6 +73,7 @@ class MaskedEvaluator:
                     neighbours.add(lang, caption, *span)
         right = {"frequency": 0, "ngram": 0}
         for item in self.items:
+            item["seen"] = neighbours.seen(item["lang"], item["word"])
             told = neighbours.told(item["lang"], item["text"], *item["span"])
             right = {name: right[name] + (told[name] == item["word"].lower()) for name in right}
         return {f"baseline/{name}": found / len(self.items) for name, found in right.items()}
@@ -106,6 +109,10 @@ class MaskedEvaluator:
                 [word.lower() == i["word"].lower() for word, i in zip(written, self.items, strict=True)], float
             )
         results = {f"{name}/word": values.mean() for name, values in right.items()} | {"words": len(self.items)}
+        seen = np.array([item["seen"] for item in self.items])
+        for kind, chosen in (("rare", seen < np.median(seen)), ("common", seen >= np.median(seen))):
+            for name in ("right_image", "no_image") if chosen.any() else ():
+                results[f"{name}/{kind}_word"] = right[name][chosen].mean()
         for name, other in (("gain", "wrong_image"), ("gain_none", "no_image")):
             gains = right["right_image"] - right[other]
             portions = [gains[start::PORTIONS].mean() for start in range(min(PORTIONS, len(gains)))]
@@ -191,6 +198,10 @@ class Neighbours:
         word, (left, right) = text[start:end].lower(), around(text, start, end)
         for key in ((left, right), (left, None), (None, right), (None, None)):
             self.counts[(lang, *key)][word] += 1
+
+    def seen(self, lang, word):
+        """How often a word was added."""
+        return self.counts[lang, None, None][word.lower()]
 
     def told(self, lang, text, start, end):
         """{"frequency", "ngram"}: the likeliest word for a gap, "" where nothing is known."""

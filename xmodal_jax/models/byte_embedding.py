@@ -35,12 +35,14 @@ class TextBytes(nn.Module):
 
     Attributes:
       window: bytes per token (1: a token each); kernel: bytes that the convolution sees (0: none).
+      residual: of a wider window the sum of its bytes stands beside the convolution, as a byte by itself does.
     """
 
     width: int
     window: int = 1
     kernel: int = 5
     segments: int = 4
+    residual: bool = False
     dtype: str = "float32"
 
     def setup(self):
@@ -58,8 +60,14 @@ class TextBytes(nn.Module):
             x = x + self.segment(segments)
         x = x * mask[..., None]  # pads are nothing to the convolution either
         if self.kernel or self.window > 1:
-            y = nn.gelu(self.local(x))
-            x = x + y if self.window == 1 else y
+            y = nn.gelu(self.local(x))  # [B, N, D]
+            if self.window == 1:
+                y = y + x
+            elif self.residual:
+                y = y + jnp.pad(x, ((0, 0), (0, -x.shape[1] % self.window), (0, 0))).reshape(*y.shape[:2], self.window, -1).sum(
+                    2
+                )
+            x = y
             mask = mask[:, :: self.window]
         return x + sincos_1d(np.arange(x.shape[1]), self.width).astype(x.dtype), mask
 

@@ -71,7 +71,8 @@ class CrossmodalBytes(nn.Module):
       group: bytes per group (image: patch * patch * 3); grid: columns of the patch grid; stride: file bytes per token.
       table_width: width of the byte table of raw groups; 0 is the fixed E(b) = (b / 255 - mean) / std, i.e. ViT's patch
         projection of normalised pixels.
-      text_window, text_kernel: bytes per text token, bytes that its local convolution sees.
+      text_window, text_kernel, text_residual: bytes per text token, bytes that its local convolution sees, and whether the sum
+        of its bytes stands beside that.
       text_layers, second_layers: unimodal blocks before the fusion; layers, decoder_layers: crossmodal blocks and decoder.
       fuse_by: "attention" of both modalities together in `layers` blocks, or "ume": every token with the pairs that it forms
         with all of the other modality (`PairTokens`), once.
@@ -108,6 +109,7 @@ class CrossmodalBytes(nn.Module):
     text_layers: int = 1
     text_window: int = 1
     text_kernel: int = 5
+    text_residual: bool = False
     second_layers: int = 2
     second_width: int = 0
     layers: int = 2
@@ -156,7 +158,9 @@ class CrossmodalBytes(nn.Module):
             return Stack(*shape, self.dropout, self.remat, self.dtype, self.shard_sequence, style)
 
         second_width = self.second_width or self.width if self.image is None else self.image.width
-        self.text_bytes = TextBytes(self.width, self.text_window, self.text_kernel, dtype=self.dtype)
+        self.text_bytes = TextBytes(
+            self.width, self.text_window, self.text_kernel, residual=self.text_residual, dtype=self.dtype
+        )
         if self.image is not None:
             self.second_bytes = self.second_tower = None
         elif self.second == "file":

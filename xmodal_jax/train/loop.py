@@ -48,6 +48,7 @@ def run(parts, workdir, stop):
     with jax.set_mesh(mesh):
         batch_sharding, rows = layout.batch_sharding(mesh), layout.local_rows(mesh, config.batch_size)
         make_state, shapes = state_maker(parts, mesh)
+        judge = evaluators.make(parts)  # before the step is compiled: what they lack is told at once
         step, flops, facts = compile_step(parts, mesh, shapes)
         checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), config.keep_checkpoints)
         restored = checkpoints.restore(shapes)
@@ -62,7 +63,7 @@ def run(parts, workdir, stop):
         board = progress.Progress(workdir, config.total_steps, first)
         batches = to_device(parts.batches.iterate(first, parts.loader, rows), batch_sharding)
         clock = Clock(first, meta["seconds"], flops, config.batch_size, parts.tokens_per_example())
-        judge, watchdog = evaluators.make(parts), Watchdog(parts.loader.patience)
+        watchdog = Watchdog(parts.loader.patience)
         in_flight, pending, saved = collections.deque(), None, first if restored else None
 
         def write(step_number, values):

@@ -19,6 +19,7 @@ ADDED = {  # settings that runs from before they existed do not list, at the val
     "examples.beside": [], "examples.answer_gap": False, "examples.question_length": 56,
     "examples.answer_length": 16, "examples.attributes": "masked",
     "model.image": None, "model.coverage": False, "model.pointer": False, "model.attributes": False, "model.registers": 0,
+    "model.text_residual": False,
 }  # fmt: skip
 GONE = {("model", "association_rounds"): 1}  # settings that are no more, with the value that means what is done without them
 MAY_CHANGE = ("log_every", "eval_", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
