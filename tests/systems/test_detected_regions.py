@@ -70,6 +70,32 @@ def test_regions_of_a_detector_take_the_place_of_ones_own(detected):
         recipe.make(config)
 
 
+def test_broken_regions_of_one_picture_are_told_and_left_out(detected, caplog):
+    """The picture is there without a region, masks and losses with it; too many of them end the run."""
+    arguments = f"uniter,debug,image_size=32,data=captions,path={detected},regions={detected / 'regions'}"
+    config = small(arguments)
+    config.data.max_bad_fraction = 0.5
+    parts = recipe.make(config)
+    whole = parts.batches[0]
+    for number in range(3):
+        (detected / "regions" / f"{number}.npz").write_bytes(b"PK broken")
+        row = next(i for i in range(4) if parts.train[i]["id"].endswith(f"/{number}.png"))
+        if number == 2:
+            with pytest.raises(
+                UserError, match="3 of 4 examples have regions that cannot be read: more than max_bad_fraction=0.5"
+            ):
+                parts.maker(parts.train[row], 0)
+            break
+        own = parts.maker(parts.train[row], 0)
+        assert f"the regions of {number} cannot be read" in caplog.text
+        assert not own["regions_there"].any() and not own["regions_target"].any() and not own["region_features"].any()
+        assert {key: value.shape for key, value in own.items()} == {key: value.shape[1:] for key, value in whole.items()}
+    batch = {key: np.stack([own[key]] * 4) for key in own}
+    params = parts.model.init(jax.random.PRNGKey(0), parts.example_batch(1))["params"]
+    losses, _ = evaluator(parts, batch)(params)
+    assert all(np.isfinite(loss) for loss in jax.tree.leaves(losses))
+
+
 @pytest.mark.slow
 def test_a_run_with_regions_of_a_detector(detected, tmp_path):
     """Trained, loaded, and used without the file on what the file would say."""

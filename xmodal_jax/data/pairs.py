@@ -10,16 +10,19 @@ import os
 import zlib
 
 import numpy as np
+from absl import logging
 
 from xmodal_jax.data.answering import usual
 from xmodal_jax.data.augment import augment
 from xmodal_jax.data.captioning import CaptionMaker
 from xmodal_jax.data.pair_examples import IMAGE, PAIR, TEXT
 from xmodal_jax.data.patch_codes import nearest, patches
+from xmodal_jax.data.region_files import BrokenRegions, Found
 from xmodal_jax.data.regions import hidden_regions, regions_of
+from xmodal_jax.data.sources.image_text import too_many
 from xmodal_jax.data.word_masks import chosen_words, continues, shaken
 from xmodal_jax.data.writing import MASKING, PROMPTS, SAID, missing, numbered, split
-from xmodal_jax.errors import UserError
+from xmodal_jax.errors import UserError, printable
 
 TRIES = 20  # draws, before what may be impossible is given up
 
@@ -43,7 +46,7 @@ class PairMaker(CaptionMaker):
 
     def __init__(self, *args, classes=(), answers=(), centroids=None, found=None, width=0, **kwargs):
         super().__init__(*args, **kwargs)
-        self.found, self.width = found, width
+        self.found, self.width, self.broken, self.looked = found, width, {}, set()
         self.centroids, self.augment = centroids, {name: getattr(self.config, name) for name in ("flips", "zoom", "brightness")}
         self.classes, self.answers = tuple(classes), tuple(answers)
         self._answer = {answer: number for number, answer in enumerate(self.answers)}
@@ -64,7 +67,7 @@ class PairMaker(CaptionMaker):
     def __call__(self, example, position):
         config = self.config
         if config.features:
-            example = example | {"found": self.of_file(example)}  # once
+            example = example | {"found": self.of_file_or_none(example)}  # once
         made = super().__call__(example, position)
         rng = np.random.default_rng((self.seed, position, 1))  # the caption stays that of a model without these views
         if config.causal:
@@ -271,6 +274,21 @@ class PairMaker(CaptionMaker):
                 "must be given by their paths."
             )
         return self.found.found(example["id"])
+
+    def of_file_or_none(self, example):
+        """The same; no region where those of this picture are broken, which is told and counted."""
+        self.looked.add(example.get("id"))
+        try:
+            return self.of_file(example)
+        except BrokenRegions as error:
+            if example["id"] not in self.broken:
+                self.broken[example["id"]] = str(error)
+                logging.warning("a picture without regions (%d so far). %s", len(self.broken), printable(error))
+            fraction = getattr(self.source, "max_bad_fraction", 0.0)
+            floor = min(len(self.source), round(3 / fraction) if fraction else 0)
+            touched, what = max(len(self.looked), floor), "regions that cannot be read"
+            too_many(self.config.features, len(self.broken), touched, fraction, self.broken.values(), what)
+            return Found(np.zeros((0, 4), np.float32), np.zeros((0, self.width), np.float32), None)
 
     def features(self, example):
         """Features [R, F] of its regions, zeros where it has fewer."""

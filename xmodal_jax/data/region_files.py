@@ -37,12 +37,16 @@ class Found:
     classes: np.ndarray | None
 
 
+class BrokenRegions(UserError):
+    """What a file holds of one picture cannot be used."""
+
+
 class RegionFile:
     """found(name) -> Found. names: of its pictures; width: F; has_classes.
 
     A picture's name is looked up as it is and without its first folders, then without its suffix, then by the number at its end
-    alone (COCO's): COCO_val2014_000000000042.jpg is 42 where the file says so. Raises UserError for a file of no such format, a
-    picture that it does not hold, and arrays that do not belong together.
+    alone (COCO's): COCO_val2014_000000000042.jpg is 42 where the file says so. Raises UserError for a file of no such format
+    and a picture that it does not hold, BrokenRegions for one whose arrays cannot be read or do not belong together.
     """
 
     def __init__(self, path):
@@ -57,7 +61,7 @@ class RegionFile:
             raise UserError(f"{self.path}: regions are read from a .tsv, an .h5 or a folder of .npz.")
         if not self._places:
             raise UserError(f"{self.path} holds the regions of no picture.")
-        first = self.found(next(iter(self._places)))
+        first = self._first()
         self.width, self.has_classes = first.features.shape[1], first.classes is not None
 
     @property
@@ -80,8 +84,20 @@ class RegionFile:
         try:
             given = self._read(self._places[key])
         except (OSError, ValueError, KeyError, IndexError) as error:
-            raise UserError(f"{self.path}: the regions of {key} cannot be read ({type(error).__name__}: {error}).") from error
+            raise BrokenRegions(
+                f"{self.path}: the regions of {key} cannot be read ({type(error).__name__}: {error})."
+            ) from error
         return made(given, f"{self.path}, {key}")
+
+    def _first(self):
+        """Regions of the first picture of which they can be read."""
+        broken = None
+        for key in self._places:
+            try:
+                return self.found(key)
+            except BrokenRegions as error:
+                broken = broken or error
+        raise broken
 
     def missing(self, names):
         """Of these pictures, those that it does not hold."""
@@ -111,28 +127,28 @@ class RegionFile:
 
 
 def made(given, where):
-    """`Found` of the arrays of a picture. UserError where some are missing, or not of as many regions."""
+    """`Found` of the arrays of a picture. BrokenRegions where some are missing, or not of as many regions."""
 
     def of(names):
         return next((given[name] for name in names if name in given), None)
 
     features, boxes, scores = of(FEATURES), of(BOXES), of(SOFT)
     if features is None or boxes is None:
-        raise UserError(f"{where}: features ({' or '.join(FEATURES)}) and boxes ({' or '.join(BOXES)}) are needed.")
+        raise BrokenRegions(f"{where}: features ({' or '.join(FEATURES)}) and boxes ({' or '.join(BOXES)}) are needed.")
     classes = of(HARD) if scores is None else np.asarray(scores).argmax(-1)
     if features.ndim != 2 or boxes.ndim != 2 or boxes.shape[1] < 4 or len(boxes) != len(features):
-        raise UserError(f"{where}: features {features.shape} and boxes {boxes.shape} do not belong together.")
+        raise BrokenRegions(f"{where}: features {features.shape} and boxes {boxes.shape} do not belong together.")
     if classes is not None and len(classes) != len(features):
-        raise UserError(f"{where}: {len(classes)} classes of {len(features)} regions.")
+        raise BrokenRegions(f"{where}: {len(classes)} classes of {len(features)} regions.")
     boxes = boxes[:, :4].astype(np.float32)
     if "norm_bb" not in given:
         size = next(([float(given[w]), float(given[h])] for w, h in SIZES if w in given and h in given), None)
         if size is None or min(size) <= 0:
-            raise UserError(f"{where}: the boxes are in pixels, and the picture's width and height are not given.")
+            raise BrokenRegions(f"{where}: the boxes are in pixels, and the picture's width and height are not given.")
         boxes = boxes / np.array(size * 2, np.float32)
     order = np.arange(len(boxes)) if (sure := of(SURE)) is None else np.argsort(-np.asarray(sure), kind="stable")
     if not np.isfinite(features).all() or not np.isfinite(boxes).all():
-        raise UserError(f"{where}: features or boxes are not finite numbers.")
+        raise BrokenRegions(f"{where}: features or boxes are not finite numbers.")
     classes = None if classes is None else np.asarray(classes)[order].astype(np.int32)
     return Found(np.clip(boxes, 0, 1)[order], np.asarray(features, np.float32)[order], classes)
 

@@ -137,13 +137,14 @@ class ImageTextSource:
         too_many(self.name, len(self.bad), max(sum(self._touched), floor), self.max_bad_fraction, self.bad.values())
 
 
-def too_many(name: str, bad: int, touched: int, fraction: float, messages) -> None:
+def too_many(
+    name: str, bad: int, touched: int, fraction: float, messages, what="pictures that are missing or cannot be decoded"
+) -> None:
     """UserError if `bad` of `touched` examples is more than may be skipped silently."""
     if bad >= 3 and bad > fraction * touched:
         shown = " ".join(list(messages)[:3])
         raise UserError(
-            f"{name}: {bad} of {touched} examples have pictures that are missing or cannot be decoded: more "
-            f"than max_bad_fraction={fraction:g} allows. {shown}"
+            f"{name}: {bad} of {touched} examples have {what}: more than max_bad_fraction={fraction:g} allows. {shown}"
         )
 
 
