@@ -75,7 +75,10 @@ def test_broken_regions_of_one_picture_are_told_and_left_out(detected, caplog):
     arguments = f"uniter,debug,image_size=32,data=captions,path={detected},regions={detected / 'regions'}"
     config = small(arguments)
     config.data.max_bad_fraction = 0.5
+    (detected / "regions" / "0.npz").rename(detected / "regions" / "0.aside")
+    (detected / "regions" / "0.npz").write_bytes(b"")  # the first of all: how wide features are is read from another
     parts = recipe.make(config)
+    (detected / "regions" / "0.aside").rename(detected / "regions" / "0.npz")
     whole = parts.batches[0]
     for number in range(3):
         (detected / "regions" / f"{number}.npz").write_bytes(b"PK broken")
