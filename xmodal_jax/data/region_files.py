@@ -9,7 +9,10 @@ import base64
 import dataclasses
 import os
 import re
+import struct
 import threading
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -24,6 +27,9 @@ LXMERT = (
 FEATURES, BOXES = ("features", "x"), ("norm_bb", "boxes", "bbox")
 SOFT, HARD, SURE = ("soft_labels",), ("obj_id", "objects_id"), ("conf", "obj_conf", "objects_conf")
 SIZES = (("image_w", "image_h"), ("img_w", "img_h"))
+UNREADABLE = (  # what numpy, zip files, base64 and HDF5 say of broken bytes
+    OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 ONE_AT_A_TIME = threading.Lock()  # of threads in h5py
 CLASSES = 1601  # of Visual Genome, with the background's, which these detectors know
 
@@ -82,12 +88,11 @@ class RegionFile:
         if key is None:
             raise UserError(f"{self.path} holds no regions of {name}: it knows {', '.join(list(self._places)[:3])}, ...")
         try:
-            given = self._read(self._places[key])
-        except (OSError, ValueError, KeyError, IndexError) as error:
+            return made(self._read(self._places[key]), f"{self.path}, {key}")
+        except UNREADABLE as error:
             raise BrokenRegions(
                 f"{self.path}: the regions of {key} cannot be read ({type(error).__name__}: {error})."
             ) from error
-        return made(given, f"{self.path}, {key}")
 
     def _first(self):
         """Regions of the first picture of which they can be read."""
@@ -180,7 +185,10 @@ def tsv_lines(path):
 def h5_groups(path):
     """{name: group}"""
     with opened_h5(path) as file:
-        return {name: name for name in file}
+        try:
+            return {name: name for name in file}
+        except UNREADABLE as error:
+            raise UserError(f"{path}: the pictures in it cannot be listed ({error}).") from error
 
 
 def opened_h5(path):
