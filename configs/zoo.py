@@ -194,8 +194,8 @@ ROWS = {
         tiny={"objectives": {"contrast": {"queue": 1024}}},
     ),
     "vl_t5": dict(  # Cho et al., 2021
-        text=BERT, image=("regions", {"geometry": "area", "norm_parts": True, "norm": False, "numbers": 100}),
-        interaction=("single", {"layers": 12, "kinds": False, "pool": "none"}), decoder=("gpt2", {"layers": 12}),
+        text=("t5", {"layers": 0}), image=("regions", {"geometry": "area", "norm_parts": True, "norm": False, "numbers": 100}),
+        interaction=("single", {"layers": 12, "kinds": False, "pool": "none", "blocks": "t5"}), decoder=("t5", {"layers": 12}),
         examples={"written": "spans+answer+match+region+ground"}, objectives={"detector": {}, "written": {"mean": "example"}},
     ),
     "villa": dict(  # Gan et al., 2020: UNITER and disturbed pairs

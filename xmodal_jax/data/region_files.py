@@ -28,7 +28,8 @@ FEATURES, BOXES = ("features", "x"), ("norm_bb", "boxes", "bbox")
 SOFT, HARD, SURE = ("soft_labels",), ("obj_id", "objects_id"), ("conf", "obj_conf", "objects_conf")
 SIZES = (("image_w", "image_h"), ("img_w", "img_h"))
 UNREADABLE = (  # what numpy, zip files, base64 and HDF5 say of broken bytes
-    OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error,
+    OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError, MemoryError, struct.error, zipfile.BadZipFile,
+    zlib.error,
 )  # fmt: skip
 ONE_AT_A_TIME = threading.Lock()  # of threads in h5py
 CLASSES = 1601  # of Visual Genome, with the background's, which these detectors know

@@ -46,7 +46,8 @@ class Captioner(nn.Module):
     """uint8 images and ids of captions -> logits, unit vectors of both, latents.
 
     Attributes:
-      image: a module that gives `Encoded`; decoder: a `GPT2` with cross-attention, or None: a dual encoder, which cannot write.
+      image: a module that gives `Encoded`; decoder: a `GPT2` (or `T5Decoder`) that attends to it, or None:
+        a dual encoder, which cannot write.
       latent: "none", "cls", "patch" or "patch_concat" (`GaussianLatent`); latent_size: Z.
       eos_source: where a caption's vector C_EOS comes from: "text_only", a second pass of the decoder without the image;
         "decoder_final", its last states, which have seen the image (the paper's words: they can copy it); "unimodal_half", the

@@ -40,8 +40,8 @@ class Composed(nn.Module):
 
     Attributes:
       image, text: modules that give `Encoded`. interaction: one of `models.interactions`, or None: a dual encoder, whose
-        modalities meet in their vectors alone. decoder: a `GPT2` with cross-attention to what it gives, or None. predicts:
-        heads on what it gives, of `models.heads`. teacher: another such model, which this one learns from, or None.
+        modalities meet in their vectors alone. decoder: a `GPT2` (or `T5Decoder`) that attends to what it gives, or None.
+        predicts: heads on what it gives, of `models.heads`. teacher: another such model, which this one learns from, or None.
       aggregate: what a modality's vector is: "first", the projection of the encoder's own pooled vector, as CLIP; "mean" of the
         projected tokens that the mask shows; "weighted", their mean by a learned importance w of each:
         v = sum_n softmax_n(w . x_n) x_n, x the projected tokens.

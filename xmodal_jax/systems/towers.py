@@ -29,6 +29,7 @@ from xmodal_jax.models.backbones.recurrent import Recurrent
 from xmodal_jax.models.backbones.resnet import ResNet
 from xmodal_jax.models.backbones.siglip import SigLIP, SiglipVision
 from xmodal_jax.models.backbones.swin import Swin
+from xmodal_jax.models.backbones.t5 import T5Decoder, T5Encoder
 from xmodal_jax.models.backbones.vgg import VGG
 from xmodal_jax.models.backbones.vit import LinearPatches, ViT
 
@@ -38,8 +39,9 @@ IMAGE_ENCODERS = {
 }  # fmt: skip
 TEXT_ENCODERS = {
     "bert": BERT, "clip": TextTower, "roberta": BERT, "deberta_v3": DeBERTa, "lstm": Recurrent, "gru": Recurrent,
+    "t5": T5Encoder,
 }  # fmt: skip
-DECODERS = {"gpt2": GPT2}
+DECODERS = {"gpt2": GPT2, "t5": T5Decoder}
 PARTS = {VisionTower: "vision", TextTower: "text", SiglipVision: "vision"}  # of a whole CLIP or SigLIP
 
 

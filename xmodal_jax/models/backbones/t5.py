@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
+from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.models.dense import Dense
-from xmodal_jax.models.transformer import Stack, Style, empty_cache
+from xmodal_jax.models.transformer import Stack, Style, empty_cache, encoder_of
+from xmodal_jax.models.vectors import masked_mean
 
 
 def log_buckets(distances, buckets, longest, both_ways):
@@ -29,6 +31,76 @@ def log_buckets(distances, buckets, longest, both_ways):
     far = np.log(np.maximum(size, exact).astype(np.float32) / np.float32(exact))
     far = exact + (far / np.float32(math.log(longest / exact)) * np.float32(buckets - exact)).astype(np.int32)
     return (first + np.where(size < exact, size, np.minimum(far, buckets - 1))).astype(np.int32)
+
+
+def relative_bias(table, longest, queries, keys, start, both_ways):
+    """[1, H, N, S] of a table [buckets, H]: for queries at start, start + 1, ... and keys at 0, 1, ...; all layers share it."""
+    rows = jnp.asarray(log_buckets(np.arange(1 - keys, keys), len(table), longest, both_ways))  # of each distance
+    distances = jnp.arange(keys) - (start + jnp.arange(queries))[:, None]
+    return jnp.moveaxis(table[rows[distances + keys - 1]], -1, 0)[None]
+
+
+# Of new parts: scores are divided by sqrt d. T5 itself lets its projections start so much smaller: the same functions.
+NEW = Style(rms=True, use_bias=False, activation="relu")
+BUCKETS, LONGEST = 32, 128
+
+
+def relations_of(module):
+    """The parameter [buckets, H] of a module's relative positions."""
+    return module.param("relations", nn.initializers.normal(module.width**-0.5), (BUCKETS, module.heads))
+
+
+class T5Encoder(nn.Module):
+    """Of text, as a part of larger models: ids -> Encoded with x [B, M, D] and their mean; without layers words' vectors."""
+
+    vocabulary: int = 32128
+    width: int = 512
+    heads: int = 8
+    layers: int = 6
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    remat: str = "none"
+    dtype: str = "float32"
+    style: Style = NEW
+
+    @nn.compact
+    def __call__(self, ids, mask=None, train=False):
+        """ids int32 [B, M], mask bool [B, M] (None: no padding)."""
+        mask, drop = mask_of(ids, mask), nn.Dropout(self.dropout, deterministic=not train)
+        init = nn.initializers.normal(1.0)
+        x = drop(nn.Embed(self.vocabulary, self.width, embedding_init=init, dtype=self.dtype, name="words")(ids))
+        if self.layers:
+            bias = relative_bias(relations_of(self), LONGEST, ids.shape[1], ids.shape[1], 0, True)
+            x = drop(encoder_of(self)(x, mask[:, None, None], relation=bias, train=train)[0])
+        return Encoded(x, mask, masked_mean(x, mask))
+
+
+class T5Decoder(GPT2):
+    """Of text, as a part of larger models: what `GPT2` gives, by T5's blocks, which count no positions."""
+
+    positions: int = 0
+    cross: bool = True
+    style: Style = NEW
+
+    def setup(self):
+        self.words = nn.Embed(self.vocabulary, self.width, embedding_init=nn.initializers.normal(1.0), dtype=self.dtype)
+        shape = (self.layers, self.width, self.heads, self.mlp_ratio, self.cross)
+        self.decoder = Stack(*shape, self.dropout, self.remat, self.dtype, False, self.style)
+        self.relations = relations_of(self)
+        self.drop = nn.Dropout(self.dropout)
+
+    def states(self, ids, start, mask, context, context_mask, cache=None, index=None, train=False):
+        keys = ids.shape[1] if cache is None else cache["k"].shape[3]
+        bias = relative_bias(self.relations, LONGEST, ids.shape[1], keys, start, False)
+        seen = None if context_mask is None else context_mask[:, None, None].astype(bool)
+        x, cache = self.decoder(self.embed(ids, start, train), mask, context, seen, cache, index, bias, train)
+        return self.drop(x, deterministic=not train), cache
+
+    def embed(self, ids, start, train):
+        return self.drop(self.words(ids), deterministic=not train)
+
+    def scores(self, x):
+        return self.words.attend(x * self.width**-0.5).astype(jnp.float32)
 
 
 class T5(nn.Module):
@@ -112,10 +184,7 @@ class T5(nn.Module):
         return self.drop(self.words(ids), deterministic=not train)
 
     def biases(self, table, queries, keys, start, both_ways):
-        """[1, H, N, S]: of queries at start, start + 1, ... and keys at 0, 1, ...; all layers share it."""
-        rows = jnp.asarray(log_buckets(np.arange(1 - keys, keys), self.buckets, self.longest, both_ways))  # of each distance
-        distances = jnp.arange(keys) - (start + jnp.arange(queries))[:, None]
-        return jnp.moveaxis(table[rows[distances + keys - 1]], -1, 0)[None]
+        return relative_bias(table, self.longest, queries, keys, start, both_ways)
 
     def scores(self, x):
         """Logits float32: [..., D] -> [..., V]."""

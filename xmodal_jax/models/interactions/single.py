@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
+from xmodal_jax.models.backbones.t5 import LONGEST, NEW, relations_of, relative_bias
 from xmodal_jax.models.interactions.fused import Fused, pooled, refuse_mode
 from xmodal_jax.models.transformer import Stack, Style, encoder_of
 from xmodal_jax.models.vectors import masked_mean
@@ -28,6 +29,8 @@ class Single(nn.Module):
         Su et al., 2020).
       unimodal: where texts and pictures have vectors of one space, each goes through the stack alone for it (UNIMO, Li et al.,
         2021); else these are the encoders' own (FLAVA).
+      blocks: "bert", whose words bring their positions along; "t5", whose attention knows how far apart words are, while image
+        tokens have no order (VL-T5, Cho et al., 2021).
       pool: what the pair's vector is, see `fused.pooled`.
     """
 
@@ -41,6 +44,7 @@ class Single(nn.Module):
     after_heads: int = 0
     pictured_words: bool = False
     unimodal: bool = False
+    blocks: str = "bert"
     pool: str = "first"
     dropout: float = 0.0
     remat: str = "none"
@@ -61,6 +65,8 @@ class Single(nn.Module):
         which rows are causal, the others are both (UniLM, Dong et al., 2019)."""
         if isinstance(mode, str):
             refuse_mode(self, mode, MODES)
+        if self.blocks not in ("bert", "t5"):
+            raise UserError(f"config.model.interaction.blocks={self.blocks!r}: must be bert or t5.")
         one = image if text is None else text
         none = Encoded(jnp.zeros((len(one.x), 0, self.width), self.dtype), jnp.zeros((len(one.x), 0), bool))
         text, image = text or none, image or none
@@ -78,8 +84,12 @@ class Single(nn.Module):
             words, places = words + kinds[0], places + kinds[1]
         T = words.shape[1]
         x = jnp.concatenate([words, places], axis=1)  # [B, M, D]
-        style = dataclasses.replace(self.style, post_norm=self.post_norm)
-        x, _ = encoder_of(self, style)(x, allowed(text.mask, image.mask, mode), train=train)
+        style, relation = dataclasses.replace(self.style, post_norm=self.post_norm), None
+        if self.blocks == "t5":
+            style, behind = NEW, x.shape[1] - T
+            relation = relative_bias(relations_of(self), LONGEST, T, T, 0, True)  # [1, H, T, T]
+            relation = jnp.pad(relation, ((0, 0), (0, 0), (0, behind), (0, behind)))  # [1, H, M, M]
+        x, _ = encoder_of(self, style)(x, allowed(text.mask, image.mask, mode), relation=relation, train=train)
         words, places = x[:, :T], x[:, T:]
         if self.after and words.shape[1] and places.shape[1]:
             own = {"dropout": self.dropout, "remat": self.remat, "dtype": self.dtype, "style": style}
