@@ -32,6 +32,9 @@ CASES = [
     ("ConvNext", {"size": {"shortest_edge": 64}, "crop_pct": 0.7}),
     ("Vilt", {"size": {"shortest_edge": 64}, "size_divisor": 16}),
     ("Vilt", {"do_resize": False, "do_normalize": False}),
+    ("EfficientNet", {"size": 40, "do_center_crop": True, "crop_size": 30, "rescale_offset": True, "rescale_factor": 2 / 255}),
+    ("EfficientNet", {"include_top": False, "resample": 2}),
+    ("EfficientNet", {"do_normalize": False, "do_rescale": False}),
     ("Beit", {"size": 50, "do_center_crop": True, "crop_size": {"height": 20, "width": 60}, "resample": 5}),
 ]  # fmt: skip
 CASES += [
@@ -159,7 +162,7 @@ def test_grey_transparent_and_palette_pictures(rng):
     np.testing.assert_array_equal(ours(np.asarray(colour))["image"], ours([colour])["image"])
 
 
-@pytest.mark.parametrize("model_type", ["vit", "clip", "resnet", "vilt"])
+@pytest.mark.parametrize("model_type", ["vit", "clip", "resnet", "vilt", "efficientnet", "align"])
 def test_unnormalise_gives_the_colours_back(model_type, rng):
     ours = dataclasses.replace(defaults(model_type), do_resize=False, do_center_crop=False)
     picture = rng.integers(0, 256, (20, 30, 3), np.uint8)

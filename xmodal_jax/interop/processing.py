@@ -36,14 +36,27 @@ KINDS = {
     "CLIP": {"size": 224, **EDGE, **CROP, **OPENAI}, "Bit": {"size": 224, **EDGE, **CROP, **OPENAI},
     "Siglip": {"size": (224, 224), **EDGE}, "Blip": {"size": 384, **OPENAI}, "Flava": {"size": 224, **CROP, **OPENAI},
     "ConvNext": {"size": 384, "crop_pct": 224 / 256, **EDGE}, "Vilt": {"size": 384, "size_divisor": 32, "do_pad": True, **EDGE},
+    "EfficientNet": {"size": 346, "crop_size": 289, "rescale_offset": False, "include_top": True},
 }  # fmt: skip
-LEFT_OUT = {"Vilt": "do_center_crop", "Beit": "do_pad", "ConvNext": "do_pad"}  # by the class, whatever the file says
+LEFT_OUT = {
+    "Vilt": "do_center_crop",
+    "Beit": "do_pad",
+    "ConvNext": "do_pad",
+    "EfficientNet": "do_pad",
+}  # by the class, whatever the file says
 # The usual released checkpoint of a model_type, where it differs from the class
 MODEL_TYPES = {
     "vit": ("ViT", {}), "clip": ("CLIP", {}), "siglip": ("Siglip", {}), "blip": ("Blip", {}), "flava": ("Flava", {}),
     "vilt": ("Vilt", {}), "deit": ("DeiT", IMAGENET), "beit": ("Beit", {"resample": BILINEAR}),
     "swin": ("ViT", {"resample": BICUBIC, **IMAGENET}), "dinov2": ("Bit", {"size": 256, **IMAGENET}),
     "resnet": ("ConvNext", {"size": 224, **IMAGENET}), "convnext": ("ConvNext", {"size": 224, **IMAGENET}),
+    "efficientnet": ("EfficientNet", {
+        "image_mean": IMAGENET["image_mean"], "image_std": (0.47853944, 0.4732864, 0.47434163),
+    }),
+    "align": ("EfficientNet", {  # -1..1
+        "do_center_crop": True, "resample": BILINEAR, "do_normalize": False, "include_top": False, "rescale_offset": True,
+        "rescale_factor": 2 / 255,
+    }),
     "vgg": ("CLIP", {"size": 256, "resample": BILINEAR, **IMAGENET}),  # torchvision's steps, which CLIP's class can do
 }  # fmt: skip
 
@@ -58,6 +71,7 @@ class ImageProcessor:
       do_pad: pictures of different sizes are filled up with zeros, right and below, and a mask is returned.
       crop_pct: of ConvNext: below 384 pixels the shortest edge is resized to edge / crop_pct and the centre square is cut.
       size_divisor: of Vilt: both sides are rounded down to multiples of it.
+      rescale_offset, include_top: of EfficientNet: 1 is taken off after rescaling; it is divided by image_std once more.
     """
 
     kind: str
@@ -69,6 +83,8 @@ class ImageProcessor:
     image_std: tuple
     crop_pct: float | None
     size_divisor: int | None
+    rescale_offset: bool | None
+    include_top: bool | None
     do_resize: bool
     do_center_crop: bool
     do_rescale: bool
@@ -114,14 +130,20 @@ class ImageProcessor:
             raise UserError(f"With size {self.size} the pictures end in different sizes, {sizes[:4]}: set a crop, or do_pad.")
         mask = np.zeros((len(pictures), *np.max(sizes, axis=0)), bool)
         out = np.zeros((*mask.shape, 3), np.float32)
-        levels = np.tile(np.arange(256.0)[:, None], 3)  # what each level becomes, rounded where transformers rounds
-        levels = (levels * self.rescale_factor if self.do_rescale else levels).astype(np.float32)
-        levels = (levels - np.float32(self.image_mean)) / np.float32(self.image_std) if self.do_normalize else levels
+        levels = self._levels()
         for row, picture in enumerate(pictures):
             height, width, _ = picture.shape
             out[row, :height, :width] = levels[picture, np.arange(3)]
             mask[row, :height, :width] = True
         return {"image": out, "mask": mask} if self.do_pad else {"image": out}
+
+    def _levels(self):
+        """What each level 0..255 becomes, float32 [256, 3], rounded where transformers rounds."""
+        levels = np.tile(np.arange(256.0)[:, None], 3)
+        levels = (levels * self.rescale_factor if self.do_rescale else levels).astype(np.float32)
+        levels = levels - np.float32(1) if self.do_rescale and self.rescale_offset else levels
+        levels = (levels - np.float32(self.image_mean)) / np.float32(self.image_std) if self.do_normalize else levels
+        return levels / np.float32(self.image_std) if self.include_top else levels
 
     def as_square(self, size=None):
         """What a model sees of a picture, for models that take squares of uint8: {"image_size": pixels, "mode": as of
@@ -135,19 +157,23 @@ class ImageProcessor:
         if self.crop_pct:
             stretched, wide = edge >= 384, edge if edge >= 384 else int(edge / self.crop_pct)
         mode = f"{'resize' if stretched else 'crop'}-{Image.Resampling(self.resample).name.lower()}"
-        factor = 255 * self.rescale_factor if self.do_rescale else 255.0
-        mean, std = (self.image_mean, self.image_std) if self.do_normalize else ((0.0,) * 3, (1.0,) * 3)
+        mean, std = self._shift_and_scale()
         return {
             "image_size": size or crop, "mode": mode if wide == crop else f"{mode}-{wide}/{crop}",
-            "mean": tuple(value / factor for value in mean), "std": tuple(value / factor for value in std),
+            "mean": tuple(mean / 255), "std": tuple(std / 255),
         }  # fmt: skip
+
+    def _shift_and_scale(self):
+        """(mean, std), float64 [3]: what `__call__` makes of a level x is (x - mean) / std."""
+        factor = self.rescale_factor if self.do_rescale else 1.0
+        mean, std = (np.array(self.image_mean), np.array(self.image_std)) if self.do_normalize else (np.zeros(3), np.ones(3))
+        mean = (mean + bool(self.do_rescale and self.rescale_offset)) / factor
+        return mean, std / factor * (np.array(self.image_std) if self.include_top else 1.0)
 
     def unnormalise(self, pixels):
         """Back to colours: float [..., 3] of `__call__` -> uint8 [..., 3]. Padding becomes the mean colour."""
-        pixels = np.asarray(pixels, np.float64)
-        pixels = pixels * self.image_std + self.image_mean if self.do_normalize else pixels
-        pixels = pixels / self.rescale_factor if self.do_rescale else pixels
-        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        mean, std = self._shift_and_scale()
+        return np.clip(np.rint(np.asarray(pixels, np.float64) * std + mean), 0, 255).astype(np.uint8)
 
     def to_folder(self, folder):
         """Write preprocessor_config.json, from which transformers makes a processor that gives the same pixels."""
@@ -200,6 +226,8 @@ def parse(kind, values, where):
             image_std=tuple(map(float, np.broadcast_to(values["image_std"], 3))),
             crop_pct=float(values["crop_pct"]) if kind == "ConvNext" else None,
             size_divisor=int(values["size_divisor"]) if kind == "Vilt" else None,
+            rescale_offset=bool(values["rescale_offset"]) if kind == "EfficientNet" else None,
+            include_top=bool(values["include_top"]) if kind == "EfficientNet" else None,
             **{flag: bool(values[flag]) for flag in FLAGS},
         )
         if out.do_resize and kind in ("Vilt", "ConvNext") and "shortest_edge" not in out.size:

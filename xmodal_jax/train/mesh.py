@@ -16,7 +16,7 @@ SMALL = 2**20  # elements
 
 # (path pattern, partition of the trailing dimensions); the first match wins, a scan's layer axis in front is not split.
 RULES = (
-    (r"memory/of/", P()),  # queues
+    (r"memory/of/", P()),  # queues: every row reads all of them, 64 MiB are 65,536 vectors of 256
     (r"(^|/)lora/|compress/z$|(text|vision)/[ms]/(qk|v|ff)$", P()),  # adapters and structures are small
     (r"attention/qkv/kernel|cross(_\w+)?/(q|kv)/kernel", P("fsdp", None, "tensor", None)),  # [D, 3, H, d]
     (r"(attention|cross(_\w+)?)/out/kernel", P("tensor", "fsdp")),  # [H d, D]
