@@ -138,7 +138,7 @@ ROWS = {
     ),
     "unified_vlp": dict(  # Zhou et al., 2020
         text=BERT, image=("regions", {"geometry": "six"}), interaction=("single", {"layers": 12, "pool": "none", **FROM_BERT}),
-        examples={"masked": "random", "causal": 0.75}, objectives={"detector": {}, "words": {}},
+        examples={"masked": "random", "causal": 0.75, "mask_end": True}, objectives={"detector": {}, "words": {}},
     ),
     "unimo": dict(  # Li et al., 2021
         text=BERT, image=("regions", {"geometry": "area", "whole": True}),
@@ -394,7 +394,7 @@ def config_of(args):
     if "attention_guided" in row["objectives"]:
         config.evaluators.flow = {"count": 16 if args.debug else 256}
     told = row["objectives"].get("next_words", {"mode": ""}).get("mode", "causal") == "causal"
-    if told or {"caption", "prefix"} & {*config.examples.written.split("+")}:
+    if told or config.examples.mask_end or {"caption", "prefix"} & {*config.examples.written.split("+")}:
         config.evaluators.captioning = {"count": 16 if args.debug else 256}
     if shared:
         config.evaluators.retrieval = {"count": 16 if args.debug else 256}

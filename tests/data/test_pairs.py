@@ -99,6 +99,20 @@ def test_what_is_masked_stands_in_the_labels_and_the_rest_stays():
     assert abs(kinds["mask"] / total - 0.8) < 0.04 and abs(kinds["same"] / total - 0.1) < 0.03
 
 
+def test_the_closing_mark_is_masked_as_often_as_a_word():
+    made, ends = maker(masked="random", mask_share=0.3, mask_end=True, retained=0.0, replaced=0.0), 0
+    for position in range(600):
+        row = made(Source()[0], position)
+        there, end = row["masked_words"] >= 0, row["caption_length"]
+        masked_end = end in row["masked_places"][there]
+        assert masked_end == (row["masked"][end] == made.tokenizer.mask_token_id) and row["caption"][end] == made.end
+        assert made.end not in row["masked_words"][there] or masked_end
+        ends += masked_end
+    assert 0.2 < ends / 600 < 0.4
+    nothing = made.masked(*made.framed([]), np.random.default_rng(0))
+    assert (nothing["masked_words"] == -1).all()  # an empty text has nothing to tell
+
+
 @pytest.mark.parametrize("masked", ["whole_word", "span"])
 def test_the_pieces_of_a_word_are_masked_together(masked):
     made, seen = maker(pieces(), masked=masked, mask_share=0.3, replaced=0.0, retained=0.0), set()
@@ -330,6 +344,7 @@ def test_the_caption_does_not_depend_on_the_views():
     [
         ({"masked": "some"}, "examples.masked='some': must be one of none, random"),
         ({"other": "sound"}, "examples.other"),
+        ({"mask_end": True}, "examples.mask_end is of a text by itself whose words are masked"),
         ({"mask_share": 0.0}, "mask_share"),
         ({"written": "caption+all"}, "examples.written='all': must be one of"),
         ({"text_alone": 0.7, "image_alone": 0.4}, "are shares of the examples"),

@@ -42,11 +42,14 @@ def greedy(model, next_logits, rows, steps):
     return [model.maker.text(row[1:]) for row in ids]
 
 
-@pytest.mark.parametrize("row", ["simvlm", pytest.param("coca", marks=pytest.mark.slow)])
+WRITES = {"simvlm": "decoder", "coca": "stream", "unified_vlp": "masks"}
+
+
+@pytest.mark.parametrize("row", ["simvlm", "unified_vlp", pytest.param("coca", marks=pytest.mark.slow)])
 def test_captions(row, verbs):
-    """By a decoder, and by the layers that fuse."""
+    """By a decoder, and by the layers that fuse, which tell the next word, or the one that a mask stands for."""
     model, pictures = predictor(row)
-    assert "caption" in model.verbs and model.writes == ("decoder" if row == "simvlm" else "stream")
+    assert "caption" in model.verbs and model.writes == WRITES[row]
     verb, given = verbs(model), inputs(model, pictures)
     rows, steps = len(given[0]), 6
     image = verb("encode_image", *given)
@@ -54,6 +57,11 @@ def test_captions(row, verbs):
 
     def next_logits(ids, place):
         length = np.full(rows, place, np.int32)
+        if row == "unified_vlp":
+            ids, length = ids.copy(), length + 1
+            ids[:, place + 1] = model.maker.tokenizer.mask_token_id
+            pair = verb("fuse", verb("encode_text", ids, length), image, "causal")
+            return verb("predict", "words", pair.text)[:, place + 1]
         if row == "coca":
             pair = verb("fuse", verb("encode_text", ids, length), image, "causal")
             return verb("predict", "words", pair.text)[:, place]

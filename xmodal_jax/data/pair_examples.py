@@ -31,6 +31,7 @@ class PairExamples(CaptionExamples):
         that stay; the others become the mask token.
       causal: share of the examples in which masked words are told from those before them alone, and the picture (Unified VLP,
         Zhou et al., 2020).
+      mask_end: the closing mark is masked as words are: who writes by filling one mask after the other learns where to stop.
       text_alone, image_alone: shares of the examples whose picture, or whose text, is left out: of these, only what the rest
         tells is learned (UNIMO, Li et al., 2021; VL-BERT, Su et al., 2020; SimVLM, Wang et al., 2022).
       written: a text that is written from another, one of `writing.KINDS`. Several, joined by +: one of them is drawn for each
@@ -60,6 +61,7 @@ class PairExamples(CaptionExamples):
     replaced: float = 0.1
     retained: float = 0.1
     causal: float = 0.0
+    mask_end: bool = False
     text_alone: float = 0.0
     image_alone: float = 0.0
     written: str = "none"
@@ -108,6 +110,8 @@ class PairExamples(CaptionExamples):
                 f"examples.replaced={self.replaced} and retained={self.retained} are shares of the masked words, together at "
                 "most 1."
             )
+        if self.mask_end and (self.masked == "none" or self.second != "none"):
+            raise UserError("examples.mask_end is of a text by itself whose words are masked: examples.masked, second=none.")
         if self.joint and "none" in (self.masked, self.other):
             raise UserError("examples.joint masks the words of the other text: it needs examples.masked and examples.other.")
         if self.features and (not self.regions or self.codes or self.flips != "none" or self.zoom > 1 or self.views > 1):

@@ -242,10 +242,12 @@ class PairMaker(CaptionMaker):
         return {"masked_places": np.zeros(self.places, np.int32), "masked_words": np.full(self.places, -1, np.int32)}
 
     def words_of(self, ids, length):
-        """Places of the tokens of each word between the end marks: [[place, ...], ...]."""
+        """Places of the tokens of each word between the end marks, and of the closing one where that is masked too: [[place,
+        ...], ...]."""
         places = [place for place in range(1, length) if ids[place] != self.end]
+        closing = [[length]] * bool(self.config.mask_end and places)
         if self.config.masked == "random":
-            return [[place] for place in places]
+            return [[place] for place in places] + closing
         pieces = self.tokenizer.convert_ids_to_tokens(ids[places])
         words = []
         for place, piece in zip(places, pieces, strict=True):
@@ -253,7 +255,7 @@ class PairMaker(CaptionMaker):
                 words[-1].append(place)
             else:
                 words.append([place])
-        return words
+        return words + closing
 
     def regions_of(self, example):
         """`regions.regions_of`; where patches have numbers the regions are the patches, else those of a file, where one is

@@ -19,7 +19,8 @@ class PairPredictor(Writer, VectorPredictor):
 
     `fill`, of models with the head "words": the likeliest word in the place of a blank. `match`, of models with the head
     "match": the probability that a text and a picture are a pair, which puts the best of a search in order. `caption`, of
-    models whose decoder learned captions or the rest of them, or whose own layers learned each next word; `answer`, of models
+    models whose decoder learned captions or the rest of them, or whose own layers learned each next word or to fill one mask
+    after the other; `answer`, of models
     whose decoder learned answers, or with the head "answers", which chooses among those of its training.
     """
 
@@ -37,10 +38,12 @@ class PairPredictor(Writer, VectorPredictor):
 
     @property
     def writes(self):
-        """What writes captions: "decoder", "stream", or None."""
+        """What writes captions: "decoder", "stream", "masks" of the stream (Unified VLP, Zhou et al., 2020), or None."""
         if self.model.decoder is not None and {"caption", "prefix"} & self.kinds:
             return "decoder"
-        return "stream" if self.objectives.get("next_words", {"mode": ""}).get("mode", "causal") == "causal" else None
+        if self.objectives.get("next_words", {"mode": ""}).get("mode", "causal") == "causal":
+            return "stream"
+        return "masks" if self.maker.config.mask_end and self.maker.config.causal else None
 
     @property
     def more(self):
@@ -81,14 +84,14 @@ class PairPredictor(Writer, VectorPredictor):
     @property
     def positions(self):
         """Of what writes: a decoder's, else those of the text that the stream writes in."""
-        if self.writes != "stream" or "answer" in self.kinds:
+        if self.writes not in ("stream", "masks") or "answer" in self.kinds:
             return super().positions
-        return self.maker.config.length + 2
+        return self.maker.config.length + 2 - (self.writes == "masks")
 
     def _written(self, settings, images, key, sources=None):
         """sources: ids of texts that are written from, without marks; None: captions, from nothing."""
         inputs = self._inputs(images)
-        if self.writes == "stream" and sources is None:
+        if self.writes in ("stream", "masks") and sources is None:
             return self._streamed(settings, self.params, *inputs, key, numbers_of(inputs[0]))
         made = [self.maker.framed(ids) for ids in sources or [[]] * len(images)]
         made += made[:1] * (len(inputs[0]) - len(made))
@@ -134,8 +137,10 @@ class PairPredictor(Writer, VectorPredictor):
 
     @functools.cached_property
     def _streamed(self):
-        """Every word by a pass of its own over all of the text: in an encoder's layers nothing is kept from word to word."""
-        model = self.model
+        """Every word by a pass of its own over all of the text: in an encoder's layers nothing is kept from word to word. It is
+        told by the word before it, or by a mask in its place."""
+        model, mask = self.model, self.maker.tokenizer.mask_token_id
+        ahead = int(self.writes == "masks")
 
         def run(settings, params, pixels, more, key, numbers):
             def call(method, *args):
@@ -146,13 +151,16 @@ class PairPredictor(Writer, VectorPredictor):
             def step(ids, cache, index):
                 rows, count = ids.shape
                 written = jax.lax.dynamic_update_slice(cache[0], ids, (0, index))  # [R, T]
+                shown, last = written, index + count - 1
+                if ahead:
+                    shown = jax.lax.dynamic_update_slice(written, jnp.full((rows, 1), mask, jnp.int32), (0, last + 1))
                 seen = jax.tree.map(lambda x: jnp.repeat(x, rows // len(pixels), axis=0), image)
-                text = call("encode_text", written, jnp.full(rows, index + count - 1))
+                text = call("encode_text", shown, jnp.full(rows, last + ahead))
                 logits = call("predict", "words", call("fuse", text, seen, "causal").text)
-                return jax.lax.dynamic_slice_in_dim(logits, index, count, axis=1), written[None]
+                return jax.lax.dynamic_slice_in_dim(logits, index + ahead, count, axis=1), written[None]
 
             prompt = jnp.full((len(pixels), 1), self.maker.begin, jnp.int32)
-            empty = jnp.full((1, len(pixels), 1 + settings.length), self.maker.end, jnp.int32)
+            empty = jnp.full((1, len(pixels), 1 + settings.length + ahead), self.maker.end, jnp.int32)
             return generate(step, empty, prompt, settings, key, numbers)
 
         return jax.jit(run, static_argnums=0)

@@ -18,7 +18,7 @@ ADDED = {  # settings that runs from before they existed do not list, at the val
     "data.allow_outside": False, "data.val_fraction": 0.05, "data.limits": None, "data.folds": 0, "data.fold": 0,
     "examples.beside": [], "examples.answer_gap": False, "examples.question_length": 56,
     "examples.answer_length": 16, "examples.attributes": "masked",
-    "model.image": None, "model.interaction.blocks": "bert",
+    "examples.mask_end": False, "model.image": None, "model.interaction.blocks": "bert",
     "model.coverage": False, "model.pointer": False, "model.attributes": False, "model.registers": 0,
     "model.text_residual": False,
 }  # fmt: skip
