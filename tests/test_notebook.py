@@ -12,9 +12,9 @@ ROOT = pathlib.Path(__file__).parents[1]
     ("name", "pictures"),
     [
         pytest.param("pretrain", 5, marks=pytest.mark.gate),  # scenes, three heat maps, a picture
-        pytest.param("caption", 3, marks=pytest.mark.gate),  # scenes, a picture, the matrix of cosines
-        pytest.param("vqa", 3, marks=pytest.mark.gate),  # scenes, a picture, the explanation
-        ("search_and_compress", 3),  # photos found, a box, photos found by the smaller model; two minutes: not in the gate
+        ("caption", 3),  # scenes, a picture, the matrix of cosines
+        ("vqa", 3),  # scenes, a picture, the explanation
+        ("search_and_compress", 3),  # photos found, a box, photos found by the smaller model; two minutes
     ],
 )
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch, name, pictures):

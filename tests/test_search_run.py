@@ -101,7 +101,6 @@ def test_a_wrong_command_is_told(arguments, told, command):
 
 
 @pytest.mark.slow
-@pytest.mark.gate
 def test_a_run_that_attends_and_refers_is_searched_in_two_stages(held_out, command, capsys, tmp_path):
     folder = tmp_path / "run"
     config = small("debug,image_size=32,attend=True,loss=triplet,refer=True")

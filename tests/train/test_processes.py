@@ -123,7 +123,6 @@ def test_killed_and_gone_on_with_in_another_number_of_processes(alone, tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.gate
 def test_sigterm_to_one_process_stops_all_at_one_step_saved(tmp_path):
     folder = str(tmp_path / "run")
     running = start(2, folder, "--config.total_steps=100000", settings=SMALL)

@@ -34,6 +34,8 @@ class PairExamples(CaptionExamples):
       mask_end: the closing mark is masked as words are: who writes by filling one mask after the other learns where to stop.
       text_alone, image_alone: shares of the examples whose picture, or whose text, is left out: of these, only what the rest
         tells is learned (UNIMO, Li et al., 2021; VL-BERT, Su et al., 2020; SimVLM, Wang et al., 2022).
+      texts, pictures: where training takes these from in place of halves of pairs: a text file, a sentence a line, or a folder
+        of such; a folder of pictures.
       written: a text that is written from another, one of `writing.KINDS`. Several, joined by +: one of them is drawn for each
         example, of those that it has what is needed for.
       views: 2: also another changed copy of the picture, and the caption with two words exchanged or one left out (DeCLIP, Li
@@ -64,6 +66,8 @@ class PairExamples(CaptionExamples):
     mask_end: bool = False
     text_alone: float = 0.0
     image_alone: float = 0.0
+    texts: str = ""
+    pictures: str = ""
     written: str = "none"
     asked: float = 0.0
     answers: int = 1000
@@ -89,6 +93,12 @@ class PairExamples(CaptionExamples):
                 f"examples.causal={self.causal}, text_alone={self.text_alone} and image_alone={self.image_alone} are shares of "
                 "the examples, the last two together at most 1."
             )
+        for name, share in (("texts", self.text_alone), ("pictures", self.image_alone)):
+            if getattr(self, name) and not share:
+                kind = {"texts": "text", "pictures": "image"}[name]
+                raise UserError(f"examples.{name} are taken for a share of the examples: give examples.{kind}_alone.")
+        if self.pictures and self.features:
+            raise UserError("examples.pictures have no regions in examples.features: give one of both.")
         if self.views not in (1, 2):
             raise UserError(f"examples.views={self.views}: must be 1 or 2.")
         if self.codes and (self.image_size % self.code_patch or self.code_share > 1):

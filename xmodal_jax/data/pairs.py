@@ -40,12 +40,14 @@ class PairMaker(CaptionMaker):
     "region_class" int32 [R] (-1: unknown), and where they are read from a file "region_features" float32 [R, F].
 
     Args: those of `CaptionMaker`; classes: names of objects, answers: that can be given, both in the order of their numbers;
-    centroids: of patches. found: `RegionFile` of the pictures, or None; width: F of the features in it.
+    centroids: of patches. found: `RegionFile` of the pictures, or None; width: F of the features in it. lines, pictures: texts
+    and `alone.Pictures` by themselves, of which those are that stand alone; without any, halves of pairs.
     The tokeniser needs a mask token where words are masked.
     """
 
-    def __init__(self, *args, classes=(), answers=(), centroids=None, found=None, width=0, **kwargs):
+    def __init__(self, *args, classes=(), answers=(), centroids=None, found=None, width=0, lines=(), pictures=(), **kwargs):
         super().__init__(*args, **kwargs)
+        self.lines, self.pictures = lines, pictures
         self.found, self.width, self.broken, self.looked = found, width, {}, set()
         self.centroids, self.augment = centroids, {name: getattr(self.config, name) for name in ("flips", "zoom", "brightness")}
         self.classes, self.answers = tuple(classes), tuple(answers)
@@ -56,6 +58,7 @@ class PairMaker(CaptionMaker):
         """The same for held-out examples: over their source, whose texts are those of wrong pairs, and no picture changed."""
         other = copy.copy(self)
         other.source, other.config = source, dataclasses.replace(self.config, flips="none", zoom=1.0, brightness=0.0)
+        other.lines = other.pictures = ()
         return other
 
     @property
@@ -77,6 +80,15 @@ class PairMaker(CaptionMaker):
         if config.text_alone or config.image_alone:
             drawn = rng.random()
             made["alone"] = np.int32(TEXT if drawn < config.text_alone else IMAGE if drawn > 1 - config.image_alone else PAIR)
+            if made["alone"] == IMAGE and len(self.pictures):
+                number = int(np.random.default_rng((self.seed, position, 2)).integers(len(self.pictures)))
+                image = self.pictures.take(number, config.image_size, config.mode)
+                example = {"id": f"pictures/{number}", "image": image, "captions": [""]}
+                made |= super().__call__(example, position)
+            if made["alone"] == TEXT and self.lines:
+                number = int(np.random.default_rng((self.seed, position, 2)).integers(len(self.lines)))
+                example = example | {"id": f"texts/{number}", "captions": [self.lines[number]]}
+                made |= named("caption", self.caption(self.lines[number]))
             if made["alone"] == IMAGE:
                 made |= named("caption", self.caption(""))
         first = made["caption"][1 : int(made["caption_length"])].tolist()

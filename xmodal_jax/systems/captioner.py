@@ -13,8 +13,8 @@ ALWAYS = 100  # a text that is so frequent that the tokeniser learns its words
 CONTENT = "content.json"  # ids of the words that name a picture
 
 
-def make_maker(config, examples, source=None, kept=None, open_scorer=None, kind=CaptionMaker):
-    """kind: `CaptionMaker`, or one that gives more."""
+def make_maker(config, examples, source=None, kept=None, open_scorer=None, kind=CaptionMaker, lines=()):
+    """kind: `CaptionMaker`, or one that gives more. lines: further texts that are read in training."""
     del open_scorer  # of senses
 
     def phrases(i):
@@ -22,8 +22,8 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None, kind=
 
     def texts(i):
         asked = source.questions(i) if getattr(examples, "asks", False) and hasattr(source, "questions") else ()
-        more = getattr(examples, "words", ()) if i == 0 else ()
-        return [*source.captions(i)[0], *phrases(i), *(question["question"] for question in asked), *more * ALWAYS]
+        more = [*getattr(examples, "words", ()) * ALWAYS, *lines] if i == 0 else ()
+        return [*source.captions(i)[0], *phrases(i), *(question["question"] for question in asked), *more]
 
     if examples.phrases and source is not None and not any(phrases(i) for i in range(len(source))):
         raise UserError(

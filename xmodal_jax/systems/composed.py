@@ -7,6 +7,7 @@ import numpy as np
 
 from xmodal_jax.config import build, choose
 from xmodal_jax.data import patch_codes
+from xmodal_jax.data.alone import Pictures, lines_of
 from xmodal_jax.data.answering import frequent_answers
 from xmodal_jax.data.images import picture_of
 from xmodal_jax.data.pair_examples import PairExamples
@@ -62,8 +63,12 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
     elif examples.asked and source is not None:
         answers, _ = frequent_answers(source, examples.answers)
     learned = centroids(config, examples, source, kept)
-    kind = functools.partial(PairMaker, classes=classes, answers=answers, centroids=learned, found=found, width=width)
-    return captioner.make_maker(config, examples, source, kept, open_scorer, kind)
+    alone = {}
+    if source is not None:
+        alone["lines"] = lines_of(examples.texts) if examples.texts else ()
+        alone["pictures"] = Pictures(examples.pictures) if examples.pictures else ()
+    kind = functools.partial(PairMaker, classes=classes, answers=answers, centroids=learned, found=found, width=width, **alone)
+    return captioner.make_maker(config, examples, source, kept, open_scorer, kind, alone.get("lines", ()))
 
 
 def regions_found(examples, source, kept):

@@ -16,11 +16,10 @@ from xmodal_jax.train.lock import locked
 ADDED = {  # settings that runs from before they existed do not list, at the value that means what was done then
     "init": "", "examples.features": "", "examples.mode": "resize", "data.styles": ["flat"], "data.attributes": False,
     "data.allow_outside": False, "data.val_fraction": 0.05, "data.limits": None, "data.folds": 0, "data.fold": 0,
-    "examples.beside": [], "examples.answer_gap": False, "examples.question_length": 56,
-    "examples.answer_length": 16, "examples.attributes": "masked",
-    "examples.mask_end": False, "model.image": None, "model.interaction.blocks": "bert",
-    "model.coverage": False, "model.pointer": False, "model.attributes": False, "model.registers": 0,
-    "model.text_residual": False,
+    "examples.beside": [], "examples.answer_gap": False, "examples.caption_gaps": 0, "examples.question_length": 56,
+    "examples.answer_length": 16, "examples.attributes": "masked", "examples.mask_end": False, "examples.texts": "",
+    "examples.pictures": "", "model.image": None, "model.interaction.blocks": "bert", "model.coverage": False,
+    "model.pointer": False, "model.attributes": False, "model.registers": 0, "model.text_residual": False,
 }  # fmt: skip
 GONE = {("model", "association_rounds"): 1}  # settings that are no more, with the value that means what is done without them
 MAY_CHANGE = ("log_every", "eval_", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
