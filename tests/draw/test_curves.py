@@ -45,6 +45,7 @@ def test_a_logarithm_only_for_what_falls_by_an_order_of_magnitude():
     assert not curves.wants_log(np.linspace(0.01, 0.99, 50))
     assert not curves.wants_log(np.linspace(5, 0, 50))
     assert not curves.wants_log(np.linspace(5, 2, 50))
+    assert not curves.wants_log(np.cos(np.linspace(0, np.pi / 2, 50)) + 1e-9)  # a learning rate
 
 
 def test_losses_come_first_and_training_shares_a_panel_with_evaluation():

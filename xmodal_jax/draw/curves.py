@@ -15,7 +15,7 @@ from xmodal_jax.draw.figures import ACCENT, INK, MUTED, RULE, WARM
 
 _NOT_CURVES = {"step", "epoch", "time", "elapsed_s", "wall_s", "timestamp"}
 _MOST_POINTS = 500  # of a raw curve; more cannot be seen at a panel's size
-_LOG_FALL = 10.0
+_LOG_FALL, _SCHEDULE_FALL = 10.0, 1e5
 
 
 def series(metrics: Iterable[Mapping]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -66,11 +66,12 @@ def is_noisy(values: np.ndarray, mean: np.ndarray) -> bool:
 
 
 def wants_log(values: np.ndarray) -> bool:
-    """Whether a logarithmic axis helps: a positive quantity that has fallen by an order of magnitude."""
+    """Whether a logarithmic axis helps: a positive quantity that has fallen by an order of magnitude, but not to all but 0, as
+    learning rates do."""
     if len(values) < 3 or values.min() <= 0:
         return False
     tail = np.median(values[-max(1, len(values) // 10) :])
-    return bool(values[0] / tail >= _LOG_FALL)
+    return bool(_LOG_FALL <= values[0] / tail and values.max() / values.min() < _SCHEDULE_FALL)
 
 
 def panels(metrics: Iterable[Mapping]) -> list[tuple[str, dict[str, tuple[np.ndarray, np.ndarray]]]]:

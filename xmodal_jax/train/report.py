@@ -26,6 +26,18 @@ HEADLINES = {
         ">= 90 %",
         lambda v: v >= 0.90,
     ),
+    "sense_unseen/right_image": (
+        "sense, unseen style",
+        "the same in a style of drawing that was never trained on",
+        ">= 85 %",
+        lambda value: value >= 0.85,
+    ),
+    "grounding/own_over_other": (
+        "words look at their own",
+        "of two things, a word's map has more of the one it names; learned from words, without boxes",
+        ">= 90 %",
+        lambda value: value >= 0.9,
+    ),
     "masked/right_image/word": (
         "masked words, right image",
         "held-out masked words, one at a time, written as they stood there",
