@@ -71,7 +71,7 @@ def wants_log(values: np.ndarray) -> bool:
     if len(values) < 3 or values.min() <= 0:
         return False
     tail = np.median(values[-max(1, len(values) // 10) :])
-    return bool(_LOG_FALL <= values[0] / tail and values.max() / values.min() < _SCHEDULE_FALL)
+    return bool(values[0] / tail >= _LOG_FALL and values.max() / values.min() < _SCHEDULE_FALL)
 
 
 def panels(metrics: Iterable[Mapping]) -> list[tuple[str, dict[str, tuple[np.ndarray, np.ndarray]]]]:
