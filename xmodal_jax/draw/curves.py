@@ -13,7 +13,7 @@ from PIL import Image
 from xmodal_jax.draw import figures
 from xmodal_jax.draw.figures import ACCENT, INK, MUTED, RULE, WARM
 
-_NOT_CURVES = {"step", "epoch", "time", "elapsed_s", "wall_s", "timestamp"}
+_NOT_CURVES = {"step", "epoch", "time", "elapsed_s", "wall_s", "timestamp", "seconds"}
 _MOST_POINTS = 500  # of a raw curve; more cannot be seen at a panel's size
 _LOG_FALL, _SCHEDULE_FALL = 10.0, 1e5
 

@@ -64,7 +64,7 @@ dt { padding-top: .1rem; } dd { margin: 0; overflow-wrap: anywhere; } dd ul { ma
   font-size: .8rem; text-align: center; padding: .5rem; border-radius: 2px; }
 .bar { display: grid; grid-template-columns: minmax(4.5rem, 34%) 1fr 3.4rem; gap: .6rem; align-items: center;
   font-size: .85rem; padding: .1rem 0; }
-.bar .name { overflow-wrap: anywhere; line-height: 1.3; } .bar .amount { text-align: right; }
+.bar .name { overflow-wrap: anywhere; line-height: 1.3; } .bar .amount { text-align: right; white-space: nowrap; }
 .track { height: .6rem; background: var(--track); border-radius: 1px; }
 .fill { height: 100%; background: var(--muted); border-radius: 1px; } .fill.chosen { background: var(--accent); }
 .expected { font-weight: 600; text-decoration: underline; text-decoration-thickness: 1px; text-underline-offset: .2em; }
