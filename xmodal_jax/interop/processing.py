@@ -160,7 +160,7 @@ class ImageProcessor:
         mean, std = self._shift_and_scale()
         return {
             "image_size": size or crop, "mode": mode if wide == crop else f"{mode}-{wide}/{crop}",
-            "mean": tuple(mean / 255), "std": tuple(std / 255),
+            "mean": tuple((mean / 255).tolist()), "std": tuple((std / 255).tolist()),
         }  # fmt: skip
 
     def _shift_and_scale(self):
