@@ -10,6 +10,7 @@ from xmodal_jax.config import load_config
 from xmodal_jax.metrics.captioning import caption_scores
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.tables import TABLES, runner, zoo
+from xmodal_jax.train import progress
 
 # Tables 1 to 4 of Transformer-VAE-CL as printed: learning rate, BLEU, ROUGE-1, ROUGE-L, METEOR.
 BASELINE, BEST = "1e-5 11.3 45.6 43.8 39.1", "1e-5 12.1 46.4 44.7 39.9"
@@ -230,3 +231,20 @@ def test_each_seed_of_a_table_holds_out_another_fold():
     assert [one.data.fold for one in made] == [1, 2, 0, 1] and [one.seed for one in made] == [0, 1, 2, 3]
     plain = load_config("configs/pretrain.py", "")
     assert runner.config_of({}, plain, None, "", 1).data.to_dict() == plain.data.to_dict()
+
+
+def test_what_a_runs_step_costs_stands_in_its_row(tmp_path):
+    """Beside its results, of which it is none: the median over its metrics, whatever is not known left out."""
+    config = load_config("configs/zoo.py", "")
+    assert runner.costs(str(tmp_path), config) == {}
+    progress.write_costs(str(tmp_path), {"parameters": 2_000_000, "flops_per_example": 3e9, "memory_bytes": None})
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(f'{{"step": {n}, "examples_per_s": {r}}}\n' for n, r in enumerate((4, 32, 64)))
+    )
+    found = runner.costs(str(tmp_path), config)
+    assert found == {"cost/parameters": 2.0, "cost/flops_per_example": 3.0, "cost/step_ms": 1000 * config.batch_size / 32}
+    grid = TABLES["zoo"]
+    runner.write(grid, {"vilt": {name: [value] for name, value in found.items()}}, str(tmp_path), config)
+    row = printed(tmp_path)["All rows"]["vilt"][0]
+    shown = [row[name] for name in ("parameters, M", "GFLOP an example, both ways", "step, ms", "step, MiB")]
+    assert shown == ["2.00", "3.00", "2000.00", "-"]

@@ -49,7 +49,7 @@ def run(grid, config, workdir, seeds, chosen=(), make=None):
                 results = train(cell_config, folder, grid.split, is_stopped)
             if results is None:  # stopped: the cell was saved, and goes on next time
                 break
-            for name, value in results.items():
+            for name, value in (results | costs(folder, cell_config)).items():
                 values[cell].setdefault(name, []).append(value)
             write(grid, values, workdir, config)
     return values
@@ -74,6 +74,14 @@ def finished(folder, config):
     check_workdir(config, folder)
     with open(path, encoding="utf-8") as file:
         return json.load(file)
+
+
+def costs(folder, config):
+    """{"cost/...": what a run's step costs: parameters in millions, GFLOP an example, MiB on a device, ms}."""
+    found = progress.read_costs(folder)
+    scales = {"parameters": 1e-6, "flops_per_example": 1e-9, "memory_bytes": 2**-20}
+    out = {f"cost/{name}": scale * found[name] for name, scale in scales.items() if found.get(name) is not None}
+    return out | ({"cost/step_ms": 1000 * config.batch_size / rate} if (rate := found.get("examples_per_s")) else {})
 
 
 def changed(config, changes):

@@ -19,10 +19,16 @@ PLAIN = {  # 1: no better than the mean
 }  # fmt: skip
 
 
+COSTS = {
+    "parameters, M": "cost/parameters", "GFLOP an example, both ways": "cost/flops_per_example",
+    "step, MiB": "cost/memory_bytes", "step, ms": "cost/step_ms",
+}  # fmt: skip
+
+
 def columns_of(config):
     """The same for every row: a dash where it has no such objective."""
     del config
-    columns = {}
+    columns = dict(COSTS)
     for name in CLASSED:
         shown, place = name.replace("_", ", "), f"objectives/{name}"
         columns[shown] = f"{place}/{name}_right"
@@ -41,5 +47,5 @@ GRID = Grid(
     note="Share of held-out predictions that are right, in percent, beside the share of the commonest class (chance). Gain: "
     "right picture - another pair's, the same masks, the lower end of its 95 % interval. Features: squared error over that of "
     "the mean feature. Retrieval: of the pairs of the retrieval evaluator.",
-    plain=tuple(PLAIN),
+    plain=(*PLAIN, *COSTS),
 )

@@ -49,7 +49,8 @@ def run(parts, workdir, stop):
         batch_sharding, rows = layout.batch_sharding(mesh), layout.local_rows(mesh, config.batch_size)
         make_state, shapes = state_maker(parts, mesh)
         judge = evaluators.make(parts)  # before the step is compiled: what they lack is told at once
-        step, flops, facts = compile_step(parts, mesh, shapes)
+        step, flops, facts, costs = compile_step(parts, mesh, shapes)
+        progress.write_costs(workdir, costs)
         checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"), config.keep_checkpoints)
         restored = checkpoints.restore(shapes)
         state, meta = restored or (make_state(), {"next_step": 0, "seconds": 0.0})

@@ -68,7 +68,8 @@ def step_flops(parts, shapes):
 def compile_step(parts, mesh, shapes):
     """Compile the step of every stage ahead of time, so that it cannot recompile, and print what it is.
 
-    -> (step(state, batch, number), its FLOPs, facts for the report: parameters, FLOPs, compile time, memory, devices).
+    -> (step(state, batch, number), its FLOPs, facts for the report: parameters, FLOPs, compile time, memory, devices; numbers
+    for `progress.write_costs`).
     """
     for line in progress.parameter_table(shapes.params):
         logging.info("%s", line)
@@ -93,4 +94,9 @@ def compile_step(parts, mesh, shapes):
         "memory": memory,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {jax.process_count()} process(es)",
     }
-    return step, flops, facts
+    numbers = {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
+        "flops_per_example": flops / parts.config.batch_size,
+        "memory_bytes": progress.memory_of(compiled[-1]),
+    }
+    return step, flops, facts, numbers

@@ -154,6 +154,33 @@ def parameter_table(params, depth=2):
     return [f"{name:{width}}  {count:>12,}  {size / 2**20:>9.2f} MiB" for name, (count, size) in groups.items()]
 
 
+COSTS = "costs.json"
+
+
+def write_costs(workdir, numbers):
+    """Write what a run's step costs, beside its metrics: numbers that differ from machine to machine are no results."""
+    if jax.process_index() == 0:
+        replace_text(os.path.join(workdir, COSTS), json.dumps(numbers, indent=2) + "\n")
+
+
+def read_costs(workdir):
+    """{"parameters", "flops_per_example", "memory_bytes" (None where unknown), "examples_per_s", the median}; {} of a run that
+    wrote none."""
+    path = os.path.join(workdir, COSTS)
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        found = json.load(file)
+    rates = [row["examples_per_s"] for row in read_metrics(workdir) if "examples_per_s" in row]
+    return found | ({"examples_per_s": float(np.median(rates))} if rates else {})
+
+
+def memory_of(compiled):
+    """Bytes that the compiled step needs on one device: arguments and temporaries; None where the platform does not tell."""
+    memory = compiled.memory_analysis()
+    return None if memory is None else memory.argument_size_in_bytes + memory.temp_size_in_bytes
+
+
 def memory_line(compiled):
     """What the compiled step needs on one device, as the compiler reports it."""
     memory = compiled.memory_analysis()
