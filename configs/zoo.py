@@ -262,7 +262,11 @@ ROWS = {
     "data2vec": dict(  # Baevski et al., 2022
         text=("bert", {"layers": 12}), image=("vit", {"layers": 12}),
         examples={"masked": "span", "mask_share": 0.35, "codes": 64, "code_share": 0.6},
-        objectives={"text_regress": {"momentum": 0.999, "beta": 4.0}, "image_regress": {"momentum": 0.999, "beta": 2.0}},
+        objectives={
+            "text_regress": {"momentum": 0.999, "beta": 4.0, "layers": 10},
+            "image_regress": {"momentum": 0.999, "beta": 2.0, "layers": 6},
+        },
+        tiny={"objectives": {"text_regress": {"layers": 3}, "image_regress": {"layers": 2}}},
     ),
     "align": dict(  # Jia et al., 2021
         text=("bert", {"layers": 12}), image=("grid", {}), objectives={"contrastive": {"smoothing": 0.1}}, temperature=1.0,

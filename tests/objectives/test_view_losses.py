@@ -1,18 +1,22 @@
 """Losses of hidden patches, of a text or a picture alone, of second views and disturbed pairs, against loops in float64."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from tests.conftest import random_params
 from tests.objectives.test_objectives import close
+from tests.test_zoo_run import small
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.interactions.fused import Fused
 from xmodal_jax.models.verbs import Verbs
-from xmodal_jax.objectives import OBJECTIVES
+from xmodal_jax.objectives import OBJECTIVES, regress
 from xmodal_jax.objectives.attention_guided import pivoted
 from xmodal_jax.objectives.inputs import GREY, grey
+from xmodal_jax.systems import recipe
 
 B, N, T, D, K, V, C = 4, 9, 6, 5, 3, 11, 7
 
@@ -160,13 +164,17 @@ def test_two_views_are_alike(case):
     np.testing.assert_allclose(jax.grad(of)(np.float32(start))[place], slope, rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("name", ["text_regress", "image_regress"])
-def test_a_teacher_tells_hidden_tokens(case, rng, name):
-    """Smooth L1 to the teacher's normalised tokens of the clean input, at hidden places."""
+def test_a_teacher_tells_hidden_tokens(case, rng, name, layers):
+    """Smooth L1 to the teacher's normalised tokens of the clean input, or to the mean of its last layers, at hidden places."""
     verbs, batch = case
     verbs.has_teacher, slow = True, Given(rng)
     verbs.teacher = lambda: slow
-    loss, metrics = OBJECTIVES[name](verbs, batch, None, {"beta": 0.7})
+    given = {"text": rng.normal(size=(3, B, T, D)), "image": rng.normal(size=(3, B, 1 + N, D))}
+    tower = name.partition("_")[0]
+    slow.states = lambda verb, *args, **more: {tower: {"encoder": {"layers": {"hidden": (jnp.float32(given[tower]),)}}}}
+    loss, metrics = OBJECTIVES[name](verbs, batch, None, {"beta": 0.7, "layers": layers})
     if name == "text_regress":
         tokens, clean = verbs.drawn("text", batch["masked"], B, T, D), slow.drawn("text", batch["caption"], B, T, D)
         hidden = [(b, batch["masked_places"][b, k]) for b, k in np.argwhere(batch["masked_words"] >= 0)]
@@ -175,6 +183,8 @@ def test_a_teacher_tells_hidden_tokens(case, rng, name):
         shown = grey(batch["image"], batch["codes_hidden"])
         tokens, clean = verbs.drawn("image", shown, B, 1 + N, D)[:, 1:], slow.drawn("image", batch["image"], B, 1 + N, D)[:, 1:]
         hidden, head = np.argwhere(batch["codes_hidden"]).tolist(), verbs.heads["image_teacher"]
+    if layers > 1:
+        clean = given[tower][1:].mean(0)[:, 1:] if tower == "image" else given[tower][1:].mean(0)
     values, found, wanted = [], [], []
     for b, t in hidden:
         x = np.float64(clean[b, t])
@@ -185,6 +195,19 @@ def test_a_teacher_tells_hidden_tokens(case, rng, name):
     close(loss.mean(), np.mean(values))
     error = np.mean((np.array(found) - wanted) ** 2) / np.mean((np.array(wanted) - np.mean(wanted, 0)) ** 2)
     close(metrics[f"{name}_error"].mean(), error)
+
+
+def test_layers_of_a_real_teacher():
+    """The last layer of BERT is what it gives; a tower without a stack is named."""
+    parts = recipe.make(small("data2vec,debug,image_size=32"))
+    verbs, batch = Verbs(parts.model, random_params(parts.model, parts.example_batch(2))), parts.batches[0]
+    told = verbs.states("encode_text", batch["caption"], batch["caption_length"])
+    own = verbs.encode_text(batch["caption"], batch["caption_length"]).own
+    np.testing.assert_allclose(regress.last_layers(told, "text", 1), own, rtol=1e-4, atol=1e-5)
+    seen = verbs.states("encode_image", batch["image"])
+    assert regress.last_layers(seen, "image", 2).shape == verbs.encode_image(batch["image"]).own.shape
+    with pytest.raises(UserError, match="the image encoder has no stack"):
+        regress.last_layers(told | {"image": {}}, "image", 2)
 
 
 def test_disturbed_pairs(case):

@@ -57,6 +57,11 @@ class Verbs:
         """The weights of attention, a tree after the model's modules, with which it computes `verb(*args)`, without dropout."""
         return self.model.apply({"params": self.params}, *args, method=verb, mutable="attention")[1]["attention"]
 
+    def states(self, verb, *args, **kwargs):
+        """What each layer gives in `verb(*args)`, a tree after the model's modules, without dropout."""
+        given = {"params": self.params}
+        return self.model.apply(given, *args, **kwargs, method=verb, mutable="intermediates")[1]["intermediates"]
+
     def __getattr__(self, verb):
         if verb.startswith("_") or not offers(self.model, verb):
             raise UserError(f"The model {type(self.model).__name__} offers no verb {verb!r}; it has {offered(self.model)}.")

@@ -20,6 +20,7 @@ ADDED = {  # settings that runs from before they existed do not list, at the val
     "examples.answer_length": 16, "examples.attributes": "masked", "examples.mask_end": False, "examples.texts": "",
     "examples.pictures": "", "model.image": None, "model.interaction.blocks": "bert", "model.coverage": False,
     "model.pointer": False, "model.attributes": False, "model.registers": 0, "model.text_residual": False,
+    "objectives.text_regress.layers": 1, "objectives.image_regress.layers": 1,
 }  # fmt: skip
 GONE = {("model", "association_rounds"): 1}  # settings that are no more, with the value that means what is done without them
 MAY_CHANGE = ("log_every", "eval_", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")
