@@ -112,7 +112,7 @@ def ground(config, size):
         config.data.update({"styles": ("flat", "cut", "shaded", *["varied"] * 3), "attributes": True})
         # Every picture has its caption written and a question answered beside the word that it settles.
         config.examples.update({
-            "beside": ("caption", "answer"), "answer_gap": True, "caption_share": 0.0, "answer_share": 0.0,
+            "beside": ("caption", "answer"), "answer_gap": True, "caption_gaps": 2, "caption_share": 0.0, "answer_share": 0.0,
             "target_length": 32, "attributes": "told",
         })  # fmt: skip
         config.model.update({"text_window": 2, "text_residual": True, "attributes": True, "registers": 4})

@@ -220,7 +220,8 @@ def test_a_caption_and_a_question_stand_beside_what_a_row_fills(examples):
         assert prompt == f"{example['lang']}:" and string(row["caption"]).strip() in "\n".join(example["captions"])
         assert answer in next(q for q in example["questions"] if q["question"] == asked)["answers"]
         assert all(row[name][np.count_nonzero(row[name]) - 1] == byte_ids.END for name in more)
-        assert set(row) == {*plain, *more}
+        assert set(row) == {*plain, *more, "told"}
+        np.testing.assert_array_equal(row["told"], row["caption"])
         for name, value in plain.items():
             np.testing.assert_array_equal(row[name], value)  # its own task is what it was
     for example, row in rows(examples, beside=("answer",), answer_gap=True, question_length=24, answer_length=8):
@@ -237,6 +238,29 @@ def test_a_caption_and_a_question_stand_beside_what_a_row_fills(examples):
     assert shapes == {name: (value.shape, value.dtype) for name, value in silent.items()}
     assert {ByteExamples(answer_share=share, beside=part).asks for share, part in ((0.1, ()), (0, ("answer",)))} == {True}
     assert not ByteExamples(answer_share=0, beside=("caption",)).asks
+
+
+def test_a_caption_says_which_gap_of_its_prompt_each_thing_fills(examples):
+    """Its marks stand before what is said of a thing that was not spoken of before; without them it is the caption."""
+    two = 0
+    for example, row in rows(examples, beside=("caption",), caption_gaps=2, caption_length=96, caption_share=0, answer_share=0):
+        told, text = row["told"], byte_ids.decode_text(row["told"])
+        prompt = string(row["prompt"]).strip()
+        assert prompt == f"{example['lang']}:" and [i for i in row["prompt"] if i >= 259] == [259, 260]
+        assert text in example["captions"] and len(told) == 100
+        mentions = example["mentions"][example["captions"].index(text)]
+        names = list(dict.fromkeys(name for _, _, name in mentions))
+        marks = [int(i) - 259 for i in told if i >= 259]
+        assert marks == [names.index(name) for _, _, name in mentions][: len(marks)] and len(marks) == len(mentions)
+        if len(mentions) == 2:
+            end = len(text[: mentions[0][1]].encode())
+            assert told[end + 1] == 259 + marks[1] and told[0] == 259
+            two += len(names) == 2
+        assert [*row["told_names"]] == [bucket(name) for name in names] + [-1] * (2 - len(names))
+    made = ExampleMaker(config(beside=("caption",), caption_gaps=2, caption_length=96), 3, examples[1])
+    assert {n: v.shape for n, v in row.items()} == {n: v.shape[1:] for n, v in made.example_batch(1).items()} and two > 3
+    with pytest.raises(UserError, match="caption_gaps=3: must be 0 or 2"):
+        ByteExamples(caption_gaps=3)
 
 
 def test_third_text_and_gloss_appear_only_where_they_are_switched_on(examples):

@@ -108,14 +108,15 @@ def test_cross_entropy_over_the_bytes_of_its_tasks(rng, batch, name, tasks, shar
 
 @pytest.mark.parametrize(("name", "owed"), [("generation", ("caption", "answer")), ("answer_bytes", ("answer",))])
 def test_what_rows_owe_beside_is_counted_with_rows_of_the_task_where_there_is_a_picture(rng, batch, name, owed):
-    """Each target with logits of its own, by what is asked for it; rows 1 and 4 have no picture."""
+    """Each target with logits of its own, by what is asked for it; rows 1 and 4 have no picture. The caption that stands beside
+    is as long as a row's own: its things have no gaps."""
     tasks = {"generation": (CAPTION, ANSWER), "answer_bytes": (ANSWER,)}[name]
     asked = {"caption": "prompt", "answer": "question"}
     targets = {"text": batch["target"], "caption": rng.permuted(batch["target"]), "answer": rng.permuted(batch["target"])}
     logits = {key: rng.normal(0, 3, (B, S, V)).astype(np.float32) for key in targets}
     numbers = {"text": 0, "caption": 1, "answer": 2}
     ids = {("text" if key == "text" else asked[key]): np.full((B, 1), n, np.int32) for key, n in numbers.items()}
-    full = batch | ids | {key: targets[key] for key in ("caption", "answer")}
+    full = batch | ids | {"caption": targets["caption"], "told": targets["caption"], "answer": targets["answer"]}
 
     class Each(Given):
         def encode_text(self, ids, segments=None):
@@ -147,6 +148,53 @@ def test_what_rows_owe_beside_is_counted_with_rows_of_the_task_where_there_is_a_
     close(loss.weight, sum(part[1] for part in sums))
     (byte,) = metrics.values()
     close(byte.total, sum(part[2] for part in sums))
+
+
+def test_things_of_a_caption_fill_the_gaps_of_its_prompt_in_the_better_order(rng, batch):
+    """Row by row, by the names of what the gaps are associated with; the marks of the gaps are written, not given."""
+    told, names = batch["target"], rng.integers(0, 7, (B, 2)).astype(np.int32)  # marks 259 at 0 and 260 at 3
+    names[2, 1], names[3] = -1, -1  # one thing, none
+    heard = rng.normal(0, 3, (B, 4, 7)).astype(np.float32)
+    tokens = np.tile(np.array([-1, 0, 1, -1]), (B, 1))
+    first, second = log_softmax(heard[:, 1]), log_softmax(heard[:, 2])
+    cost = np.zeros((B, 2))
+    for row, (one, other) in enumerate(names):
+        for order, pair in enumerate(((first, second), (second, first))):
+            cost[row, order] -= (pair[0][row, one] if one >= 0 else 0) + (pair[1][row, other] if other >= 0 else 0)
+    crossed = cost[:, 1] < cost[:, 0]
+    ids = np.where(crossed[:, None], np.where(told == 259, 260, np.where(told == 260, 259, told)), told)
+    logits = rng.normal(0, 3, (B, S, V)).astype(np.float32)
+    full = batch | {"text": np.zeros((B, 1), np.int32), "prompt": np.ones((B, 1), np.int32), "told": told, "told_names": names}
+    full["task"] = np.full(B, FILL, np.int32)
+
+    class Each(Given):
+        def encode_text(self, ids, segments=None):
+            return None
+
+        def fuse(self, text, second):
+            return types.SimpleNamespace(gaps=tokens, taken="taken")
+
+        def name_words(self, taken):
+            return heard if taken == "taken" else None
+
+        def once(self, function, *arrays):
+            return function(*arrays)
+
+        def decode(self, inputs, fused):
+            if inputs.shape[1] == S:
+                np.testing.assert_array_equal(inputs, np.pad(ids, ((0, 0), (1, 0)))[:, :-1])
+            return logits, None
+
+    loss, _ = run("generation", Each(), full)
+    there = batch["second_length"] > 0
+    total, weight, _ = expected_bytes(logits, ids, (told != 0) & there[:, None])
+    close(loss.total, total)
+    close(loss.weight, weight)
+    for key in ("caption_names", "text_names", "caption_attributes"):
+        full.pop(key, None)
+    loss, _ = run("grounding", Each(), full)
+    close(loss.total, cost.min(1)[there].sum())
+    close(loss.weight, (names >= 0)[there].sum())
 
 
 def test_masked_word_counts_rows_whose_every_byte_is_right(rng, batch):

@@ -38,9 +38,10 @@ def with_end(text, length, first=()):
     return np.array([*first, *encode_text(cut(text, length - 1)), END], np.int32)
 
 
-def with_gap(text, length):
-    """Ids of a question, of a gap that its answer fills, and an end mark, at most `length` long."""
-    return np.array([*encode_text(cut(text, length - 2)), sentinel(0), END], np.int32)
+def with_gaps(text, length, count=1):
+    """Ids of a question or a prompt, of gaps that what it asks for fills, and an end mark, at most `length` long."""
+    gaps = [sentinel(number) for number in range(count)]
+    return np.array([*encode_text(cut(text, length - count - 1)), *gaps, END], np.int32)
 
 
 def cut(text, size):

@@ -13,7 +13,7 @@ import numpy as np
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import masking, senses
 from xmodal_jax.data.augment import FLIPS, augment
-from xmodal_jax.data.bytes import cut, shift_right, with_end, with_gap
+from xmodal_jax.data.bytes import cut, shift_right, with_end, with_gaps
 from xmodal_jax.errors import UserError
 
 FILL, CAPTION, ANSWER = 0, 1, 2  # what a row asks of the decoder
@@ -42,6 +42,8 @@ class ByteExamples:
       caption_share, answer_share: rows that ask for a caption or an answer; the rest fill masked words.
       beside: what every row asks for beside its own task, of ("caption", "answer"), so that one picture teaches all of it; of a
         question question_length and answer_length bytes are kept.
+      caption_gaps: the prompt of a caption ends with so many gaps, and the caption says which of them each of its things fills
+        (`Masked` words do), so that each gap can look at a thing of its own: 0 or 2.
       answer_gap: a question ends with a gap, which its answer fills as a masked word would: it can look for what is asked.
       mask_most: a first text has 1..mask_most different things masked.
       attributes: what becomes of words for what a thing is like, where a source mentions them: "masked" as words for things
@@ -68,6 +70,7 @@ class ByteExamples:
     answer_share: float = 0.15
     beside: tuple = ()
     answer_gap: bool = False
+    caption_gaps: int = 0
     question_length: int = 56
     answer_length: int = 16
     mask_most: int = 1
@@ -100,6 +103,8 @@ class ByteExamples:
         for field in ("text_length", "target_length", "caption_length", "question_length", "answer_length"):
             if getattr(self, field) < 2:
                 raise UserError(f"examples.{field}={getattr(self, field)}: must be at least 2, a byte and the end mark.")
+        if self.caption_gaps not in (0, 2):
+            raise UserError(f"examples.caption_gaps={self.caption_gaps}: must be 0 or 2.")
         if self.caption_share + self.answer_share > 1:
             raise UserError("examples.caption_share + examples.answer_share: together at most 1.")
         if self.image_bytes == "raw" and self.image_size % self.patch:
@@ -208,8 +213,8 @@ class ExampleMaker:
             text, segments, target = masking.finish(masked)
         else:
             if task == CAPTION:
-                text = with_end(caption_prompt(example["lang"]), config.text_length)
-                target = with_end(captions[first], config.target_length)
+                text = with_gaps(caption_prompt(example["lang"]), config.text_length, config.caption_gaps)
+                target, _ = self._told(example, captions[first], mentions[first], config.target_length)
             else:
                 text, target = self._asked(example, rng, config.text_length, config.target_length)
             segments = np.zeros_like(text)
@@ -227,7 +232,8 @@ class ExampleMaker:
             "second": second,
             "second_length": np.int32(used),
         }
-        return row | self._beside(example, position) | self._liken(example, captions[first], mentions[first])
+        beside = self._beside(example, captions[first], mentions[first], position)
+        return row | beside | self._liken(example, captions[first], mentions[first])
 
     def plain(self):
         """The same with pictures as they are, for held-out examples."""
@@ -243,7 +249,8 @@ class ExampleMaker:
         shapes |= {"caption": (rows, spec.caption_length), "caption_names": (rows, spec.caption_length), "text_names": text}
         shapes |= {"names": (rows, NAMES), "second_length": (rows,)}
         shapes |= {"caption_attributes": (rows, spec.caption_length)} if spec.attributes == "told" else {}
-        shapes |= {"prompt": (rows, PROMPT)} if "caption" in spec.beside else {}
+        shapes |= {"prompt": (rows, PROMPT), "told": (rows, self.told_length)} if "caption" in spec.beside else {}
+        shapes |= {"told_names": (rows, 2)} if "caption" in spec.beside and spec.caption_gaps else {}
         if "answer" in spec.beside:
             shapes |= {"question": (rows, spec.question_length), "answer": (rows, spec.answer_length)}
         batch = {name: np.zeros(shape, np.int32) for name, shape in shapes.items()}
@@ -261,14 +268,38 @@ class ExampleMaker:
         question = example["questions"][int(rng.integers(len(example["questions"])))]
         answer = question["answers"][int(rng.integers(len(question["answers"])))]
         if self.config.answer_gap:
-            return with_gap(question["question"], room), with_end(answer, answer_room - 1, first=(byte_ids.sentinel(0),))
+            return with_gaps(question["question"], room), with_end(answer, answer_room - 1, first=(byte_ids.sentinel(0),))
         return with_end(question["question"], room), with_end(answer, answer_room)
 
-    def _beside(self, example, position):
+    @property
+    def told_length(self):
+        """Ids of a caption that stands beside: its bytes, and marks of the gaps."""
+        return self.config.caption_length + 2 * self.config.caption_gaps
+
+    def _told(self, example, caption, mentions, room):
+        """(ids of a caption with an end mark, at most `room`, what it says of a thing behind the mark of its gap; buckets of
+        the things of both gaps, -1 where there is none)"""
+        gaps, marked, at = {}, [], 0
+        for one in self._entities(example, caption, mentions) if self.config.caption_gaps else ():
+            if not one.is_thing or one.start < at:
+                continue
+            gap = gaps.setdefault(one.name, min(len(gaps), self.config.caption_gaps - 1))
+            marked += [[byte_ids.sentinel(gap)], byte_ids.encode_text(caption[at : one.end])]
+            at = one.end
+        ids = np.concatenate([*marked, byte_ids.encode_text(caption[at:]), [byte_ids.END]]).astype(np.int32)
+        if len(ids) > room:
+            return with_end(caption, room), name_ids(())[:2]
+        return ids, name_ids(gaps)[:2]
+
+    def _beside(self, example, caption, mentions, position):
         """What a row asks for beside its own task."""
         config, found = self.config, {}
         if "caption" in config.beside:
-            found["prompt"] = byte_ids.fit(with_end(caption_prompt(example["lang"]), PROMPT), PROMPT)[0]
+            prompt = with_gaps(caption_prompt(example["lang"]), PROMPT, config.caption_gaps)
+            found["prompt"] = byte_ids.fit(prompt, PROMPT)[0]
+            told, names = self._told(example, caption, mentions, self.told_length)
+            found["told"] = byte_ids.fit(told, self.told_length)[0]
+            found |= {"told_names": names} if config.caption_gaps else {}
         if "answer" in config.beside:
             rooms, pair = (config.question_length, config.answer_length), (with_end("", 1), np.zeros(0, np.int32))
             if example.get("questions"):

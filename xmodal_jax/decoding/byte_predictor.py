@@ -12,7 +12,7 @@ import numpy as np
 
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import images, masking
-from xmodal_jax.data.bytes import cut, shift_right, with_end, with_gap
+from xmodal_jax.data.bytes import cut, shift_right, with_end, with_gaps
 from xmodal_jax.data.examples import caption_prompt
 from xmodal_jax.decoding.greedy import greedy, log_likelihood
 from xmodal_jax.decoding.predictor import ALIGNED, BLANK, Predictor, refuse, round_up, round_up_rows
@@ -113,17 +113,21 @@ class BytePredictor(Predictor):
         if lang and langs and lang not in langs:
             raise UserError(f"{self.title}: no captions in {lang!r} were learned; there are {', '.join(langs)}.")
         lang = lang or ("en" if "en" in langs or not langs else langs[0])
-        return self._likeliest(seconds, [caption_prompt(lang)] * len(seconds), returned, length, settings)
+        beside = self.examples.caption_length if "caption" in self.examples.beside else 0  # learned as long as that
+        length = length or max(self.examples.target_length, beside)
+        prompts = [caption_prompt(lang)] * len(seconds)
+        return self._likeliest(seconds, prompts, returned, length, settings, self.examples.caption_gaps)
 
     def write_answers(self, seconds, questions, returned=1, length=None, **settings):
         """[text] for each second modality and its question."""
-        return self._likeliest(seconds, questions, returned, length, settings, gap=self.examples.answer_gap)
+        gap = (byte_ids.sentinel(0),) * self.examples.answer_gap
+        return self._likeliest(seconds, questions, returned, length, settings, len(gap), gap)
 
-    def _likeliest(self, seconds, prompts, returned, length, settings, gap=False):
+    def _likeliest(self, seconds, prompts, returned, length, settings, gaps=0, first=()):
+        """gaps: behind each prompt. first: ids that what is written begins with."""
         refuse({**settings, **({"returned": returned} if returned > 1 else {})}, "writes the likeliest text")
-        texts = [(with_gap if gap else with_end)(prompt, self.examples.text_length) for prompt in prompts]
-        fused, _ = self.encode(seconds, texts)
-        prefix = (byte_ids.PAD, byte_ids.sentinel(0)) if gap else (byte_ids.PAD,)
+        fused, _ = self.encode(seconds, [with_gaps(prompt, self.examples.text_length, gaps) for prompt in prompts])
+        prefix = (byte_ids.PAD, *first)
         ids, _ = greedy(self.model, self.params, fused, prefix, length or self.examples.target_length)
         return [[byte_ids.decode_text(row)] for row in np.asarray(ids)[: len(prompts)]]
 

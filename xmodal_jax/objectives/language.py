@@ -11,10 +11,11 @@ import optax
 
 from xmodal_jax.data.bytes import FIRST_SENTINEL, PAD
 from xmodal_jax.data.examples import ANSWER, CAPTION, FILL
+from xmodal_jax.objectives import gaps
 from xmodal_jax.objectives.inputs import has_second, see
 from xmodal_jax.objectives.sums import added, weighted
 
-BESIDE = {CAPTION: ("prompt", "caption"), ANSWER: ("question", "answer")}  # what a row is asked, what it owes
+BESIDE = {CAPTION: ("prompt", "told"), ANSWER: ("question", "answer")}  # what a row is asked, what it owes
 
 
 def target_logits(verbs, batch):
@@ -55,15 +56,16 @@ def answer_bytes(verbs, batch, key, config):
 
 def written(verbs, batch, config, tasks, name):
     rows = jnp.isin(batch["task"], jnp.array(tasks))
-    parts = [(target_logits(verbs, batch), batch["target"], rows)]
+    parts = [(target_logits(verbs, batch), batch["target"], rows, False)]
     for asked, owed in (BESIDE[task] for task in tasks if BESIDE[task][0] in batch):
         segments = verbs.once(jnp.zeros_like, batch[asked])  # that of a row's own text
-        text = verbs.encode_text(batch[asked], segments)
-        logits = verbs.decode(verbs.once(shifted, batch[owed]), verbs.fuse(text, see(verbs, batch)))[0]
-        parts.append((logits, batch[owed], has_second(batch)))
+        fused = verbs.fuse(verbs.encode_text(batch[asked], segments), see(verbs, batch))
+        marks = owed == "told" and "told_names" in batch
+        target = gaps.in_order(batch[owed], gaps.matched(verbs, batch)[0]) if marks else batch[owed]
+        parts.append((verbs.decode(verbs.once(shifted, target), fused)[0], target, has_second(batch), marks))
     losses, rights = [], []
-    for logits, target, rows in parts:
-        weights = (target != PAD) & (target < FIRST_SENTINEL) & rows[:, None]  # a gap's sentinel is given
+    for logits, target, rows, marks in parts:
+        weights = (target != PAD) & ((target < FIRST_SENTINEL) | marks) & rows[:, None]  # a gap's sentinel is else given
         loss, right = byte_loss(logits, target, config.get("label_smoothing", 0.0))
         losses.append(weighted(loss, weights))
         rights.append(weighted(right, weights))
