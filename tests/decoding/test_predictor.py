@@ -10,6 +10,7 @@ from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import masking
 from xmodal_jax.data.examples import ByteExamples, ExampleMaker
 from xmodal_jax.data.senses import Sense, TableInventory
+from xmodal_jax.decoding import byte_predictor
 from xmodal_jax.decoding.byte_predictor import BytePredictor, expressions, round_up, round_up_rows, where
 from xmodal_jax.errors import UserError
 
@@ -98,6 +99,23 @@ def test_an_answer_fills_the_gap_behind_its_question_where_that_was_learned(pred
         either.answer(pictures[0], "what?")
     np.testing.assert_array_equal(read[0], [predictor.mask("what? x", (5, 7))])
     assert not np.array_equal(*read)
+
+
+def test_a_caption_may_be_as_long_as_those_it_was_learned_from_and_fills_its_gaps(predictor, pictures, monkeypatch):
+    read, lengths = [], []
+    encode, greedy = BytePredictor.encode, byte_predictor.greedy
+    monkeypatch.setattr(
+        BytePredictor, "encode", lambda self, seconds, texts: read.append(texts) or encode(self, seconds, texts)
+    )
+    monkeypatch.setattr(byte_predictor, "greedy", lambda *given: lengths.append((given[3], given[4])) or greedy(*given[:4], 3))
+    for beside, gaps, expected in (((), 0, 6), (("caption",), 0, 64), (("caption",), 2, 64)):
+        examples = dataclasses.replace(predictor.examples, beside=beside, caption_gaps=gaps, caption_length=64)
+        other = BytePredictor(predictor.model, predictor.params, ExampleMaker(examples))
+        other.caption(pictures[0], lang="ko")
+        np.testing.assert_array_equal(read[-1], [[*byte_ids.encode_text("ko:"), *(259 + n for n in range(gaps)), 1]])
+        assert lengths[-1] == ((0,), expected)
+        other.caption(pictures[0], length=5)
+        assert lengths[-1] == ((0,), 5)
 
 
 def test_senses_of_a_word_come_likeliest_first(predictor, pictures):
