@@ -34,12 +34,12 @@ from xmodal_jax.train.workdir import run_config
 SCALES = {
     "tiny": dict(
         blocks=dict(width=64, heads=4), depth=1 / 3, patch=8, image_size=64, shared_width=64, batch_size=64, total_steps=1500,
-        learning_rate=1e-3, regions=12, mask_share=0.3,
+        optimizer="muon", learning_rate=3e-3, regions=12, mask_share=0.3,
         grid=("convit", "", dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=0, heads=4)),
     ),
     "base": dict(
         blocks=dict(width=768, heads=12), depth=1, patch=16, image_size=224, shared_width=512, batch_size=256,
-        total_steps=100_000, learning_rate=1e-4, regions=36, mask_share=0.15, grid=("resnet", "", {}),
+        total_steps=100_000, optimizer="adamw", learning_rate=1e-4, regions=36, mask_share=0.15, grid=("resnet", "", {}),
     ),
 }  # fmt: skip
 ROBERTA = ("roberta", {"layers": 12, "pad_positions": 0})
@@ -393,7 +393,7 @@ def config_of(args):
         name: {"weight": 1.0} | (view if name in VIEWED else {}) | own for name, own in row["objectives"].items()
     })  # fmt: skip
     config.objectives.update(own_scale.get("objectives", {}))
-    config.optimizer = defaults(OptimizerConfig, learning_rate=scale["learning_rate"])
+    config.optimizer = defaults(OptimizerConfig, name=scale["optimizer"], learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"objectives": {"count": 64 if args.debug else 512}})
     if "attention_guided" in row["objectives"]:
         config.evaluators.flow = {"count": 16 if args.debug else 256}
