@@ -116,7 +116,7 @@ def test_what_the_model_does_not_take_is_refused(model, held_out):
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param("text=bert,image=vit,third=caption", marks=[pytest.mark.slow, pytest.mark.gate]),
+        pytest.param("text=bert,image=vit,third=caption", marks=pytest.mark.slow),
         pytest.param("text=deberta_v3,image=beit,fusion=attention", marks=pytest.mark.slow),
         pytest.param("text=gru,image=convit,third=sound", marks=pytest.mark.slow),
     ],

@@ -90,7 +90,6 @@ def test_rows_do_not_depend_on_the_rest_of_the_batch(settings):
 
 
 @pytest.mark.slow
-@pytest.mark.gate
 def test_four_devices_write_what_one_writes():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     done = subprocess.run(

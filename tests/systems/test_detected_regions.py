@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import random_params
 from tests.test_zoo_run import evaluator, small
 from xmodal_jax.api import load, train
 from xmodal_jax.errors import UserError
@@ -94,8 +95,7 @@ def test_broken_regions_of_one_picture_are_told_and_left_out(detected, caplog):
         assert not own["regions_there"].any() and not own["regions_target"].any() and not own["region_features"].any()
         assert {key: value.shape for key, value in own.items()} == {key: value.shape[1:] for key, value in whole.items()}
     batch = {key: np.stack([own[key]] * 4) for key in own}
-    params = parts.model.init(jax.random.PRNGKey(0), parts.example_batch(1))["params"]
-    losses, _ = evaluator(parts, batch)(params)
+    losses, _ = jax.jit(evaluator(parts, batch))(random_params(parts.model, parts.example_batch(1)))
     assert all(np.isfinite(loss) for loss in jax.tree.leaves(losses))
 
 

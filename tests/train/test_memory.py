@@ -191,7 +191,6 @@ def test_devices_and_parts_remember_the_same(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.gate
 def test_a_run_that_is_stopped_goes_on_with_what_it_remembered(parts, tmp_path):
     whole, halves = str(tmp_path / "whole"), str(tmp_path / "halves")
     loop.train(parts, whole)

@@ -205,7 +205,6 @@ def wait_for_step(folder, step, process):
 
 
 @pytest.mark.slow
-@pytest.mark.gate
 def test_sigterm_saves_and_ends_cleanly(tmp_path):
     process = command(tmp_path, config="tests/train/small_config.py")
     wait_for_step(tmp_path, 10, process)
