@@ -22,7 +22,7 @@ import math
 from ml_collections import ConfigDict
 
 from xmodal_jax.config import choose, defaults, parse_arg
-from xmodal_jax.data.examples import ByteExamples
+from xmodal_jax.data.byte_examples import ByteExamples
 from xmodal_jax.data.sources import data_section
 from xmodal_jax.models import CrossmodalBytes
 from xmodal_jax.systems.recipe import run_defaults

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from xmodal_jax.config import build, choose, defaults, flat, parse_arg, to_json
-from xmodal_jax.data.examples import ByteExamples
+from xmodal_jax.data.byte_examples import ByteExamples
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import CrossmodalBytes
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from xmodal_jax.data import bytes as byte_ids
+from xmodal_jax.data.byte_examples import ByteExamples
 from xmodal_jax.data.bytes import cut, shift_right, with_end
 from xmodal_jax.data.examples import (
     ANSWER,
     CAPTION,
     FILL,
     NAMES,
-    ByteExamples,
     ExampleMaker,
     bucket,
 )

@@ -5,7 +5,8 @@ import pytest
 
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import masking
-from xmodal_jax.data.examples import ByteExamples, ExampleMaker
+from xmodal_jax.data.byte_examples import ByteExamples
+from xmodal_jax.data.examples import ExampleMaker
 from xmodal_jax.data.masking import Entity, Masked, append_text
 from xmodal_jax.data.senses import Sense, TableInventory, gloss_line
 

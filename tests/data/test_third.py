@@ -1,6 +1,7 @@
 """Claim 5: third-modality text collected from other images that share the entity."""
 
-from xmodal_jax.data.examples import ByteExamples, ExampleMaker
+from xmodal_jax.data.byte_examples import ByteExamples
+from xmodal_jax.data.examples import ExampleMaker
 from xmodal_jax.data.senses.inventory import TableInventory
 from xmodal_jax.data.third import SharedEntityTexts
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 from xmodal_jax.data import bytes as byte_ids
 from xmodal_jax.data import masking
-from xmodal_jax.data.examples import ByteExamples, ExampleMaker
+from xmodal_jax.data.byte_examples import ByteExamples
+from xmodal_jax.data.examples import ExampleMaker
 from xmodal_jax.data.senses import Sense, TableInventory
 from xmodal_jax.decoding import byte_predictor
 from xmodal_jax.decoding.byte_predictor import BytePredictor, expressions, round_up, round_up_rows, where

@@ -56,6 +56,13 @@ def test_the_decoder(whole):
     np.testing.assert_allclose(np.concatenate(told, 1), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_no_block_of_the_decoder_goes_without_the_context():
+    with pytest.raises(UserError, match="are GPT-2's alone"):
+        jax.eval_shape(
+            lambda: T5Decoder(vocabulary=V, unimodal=1, **SIZE).init(jax.random.PRNGKey(0), np.ones((1, 3), np.int32))
+        )
+
+
 def test_a_single_stream(whole):
     """Words alone are the encoder's; behind them image tokens have no order."""
     model, params, ids, mask, _ = whole

@@ -6,7 +6,8 @@ from absl import logging
 
 from xmodal_jax.config import build
 from xmodal_jax.data import senses
-from xmodal_jax.data.examples import ByteExamples, ExampleMaker
+from xmodal_jax.data.byte_examples import ByteExamples
+from xmodal_jax.data.examples import ExampleMaker
 from xmodal_jax.data.third import SharedEntityTexts
 from xmodal_jax.decoding.byte_predictor import BytePredictor
 from xmodal_jax.errors import UserError

@@ -87,15 +87,16 @@ def compile_step(parts, mesh, shapes):
         return compiled[parts.stages.at(number)](state, batch)
 
     flops = step_flops(parts, shapes)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
     facts = {
-        "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(shapes.params)):,}",
+        "parameters": f"{parameters:,}",
         "FLOPs per example": f"{flops / parts.config.batch_size:.3g} (forward and backward)",
         "compile time": f"{seconds:.1f} s",
         "memory": memory,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {jax.process_count()} process(es)",
     }
     numbers = {
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
+        "parameters": parameters,
         "flops_per_example": flops / parts.config.batch_size,
         "memory_bytes": progress.memory_of(compiled[-1]),
     }

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded, mask_of
 from xmodal_jax.models.backbones.gpt2 import GPT2
 from xmodal_jax.models.dense import Dense
@@ -83,6 +84,8 @@ class T5Decoder(GPT2):
     style: Style = NEW
 
     def setup(self):
+        if self.unimodal:
+            raise UserError(f"decoder.unimodal={self.unimodal}: blocks that never see the context are GPT-2's alone.")
         self.words = nn.Embed(self.vocabulary, self.width, embedding_init=nn.initializers.normal(1.0), dtype=self.dtype)
         shape = (self.layers, self.width, self.heads, self.mlp_ratio, self.cross)
         self.decoder = Stack(*shape, self.dropout, self.remat, self.dtype, False, self.style)
