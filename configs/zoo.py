@@ -394,7 +394,7 @@ def config_of(args):
     })  # fmt: skip
     config.objectives.update(own_scale.get("objectives", {}))
     config.optimizer = defaults(OptimizerConfig, name=scale["optimizer"], learning_rate=scale["learning_rate"])
-    config.evaluators = ConfigDict({"objectives": {"count": 64 if args.debug else 512}})
+    config.evaluators = ConfigDict({"objectives": {"count": 64, "predictions": 0} if args.debug else {"count": 512}})
     if "attention_guided" in row["objectives"]:
         config.evaluators.flow = {"count": 16 if args.debug else 256}
     told = row["objectives"].get("next_words", {"mode": ""}).get("mode", "causal") == "causal"

@@ -39,7 +39,7 @@ def shrink(config):
             own = config.model[part]
             sizes = BLOCKS | {"layers": min(own.get("layers", 0), 1)}
             own.update({name: value for name, value in sizes.items() if name in own})
-    config.evaluators = {"objectives": {"count": 8, "rows": 4}}
+    config.evaluators = {"objectives": {"count": 8, "rows": 4, "predictions": 0}}
 
 
 def test_every_objective_is_told_on_held_out_pairs(run):
@@ -92,7 +92,7 @@ def test_vectors_of_rows_that_read_more_than_pixels():
 def test_right_wrong_and_no_picture(monkeypatch):
     """The evaluator's figures by hand: a loss that looks at nothing but the picture's first pixel."""
     parts = recipe.make(small())
-    judge = ObjectivesEvaluator(parts, count=8, rows=4)
+    judge = ObjectivesEvaluator(parts, count=8, rows=4, predictions=0)
     judge.objectives = {"match": {}}
     for batch in judge.batches:
         batch["image"] = batch["image"].copy()
@@ -111,11 +111,24 @@ def test_right_wrong_and_no_picture(monkeypatch):
     assert found == pytest.approx(expected)
 
 
+def test_pairs_are_masked_anew_until_there_are_predictions_enough():
+    """All turns of a pair in one portion, with other words masked; no more turns than are needed."""
+    judge = ObjectivesEvaluator(recipe.make(small()), count=8, rows=4, predictions=40)
+    turns = len(judge.batches) // 2
+    assert 1 < turns < 10 and min(len(judge.labels(name)) for name in ("words", "match")) >= 40
+    assert [list(portion) for portion in judge.portions] == [list(range(first, 2 * turns, 2)) for first in (0, 1)]
+    first, second, again = judge.batches[:3]
+    assert (first["image"] == again["image"]).all() and (first["image"] != second["image"]).any()
+    assert (first["masked_places"] != again["masked_places"]).any()
+    del judge.batches[-2:]
+    assert min(len(judge.labels(name)) for name in ("words", "match")) < 40
+
+
 def test_attention_is_read_from_layers_that_are_apart():
     """As a finished model's are on a CPU."""
     parts = recipe.make(small("visual_parsing,debug,image_size=32"))
     model = parts.predictor(random_params(parts.model, parts.example_batch(1)))
-    results, _ = ObjectivesEvaluator(parts, count=4, rows=4).run(model)
+    results, _ = ObjectivesEvaluator(parts, count=4, rows=4, predictions=0).run(model)
     assert np.isfinite(results["objectives/attention_guided/attention_guided_error"])
 
 

@@ -11,6 +11,7 @@ from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.inputs import GREY
 
+TURNS = 10
 SIDES = {"image": {"image", "image_second", "region_features"}, "caption": {"caption", "caption_length"}}  # arrays of a batch
 
 
@@ -23,25 +24,42 @@ class ObjectivesEvaluator:
 
     Args:
       count: held-out pairs, 0: all; rows: of a portion, the batch in which contrastive losses compare.
+      predictions: where an objective that tells classes has fewer of the pairs (few regions are masked, a row is drawn for
+        another objective), they are masked and drawn anew, up to TURNS times. A pair's turns stay in one portion.
     """
 
-    def __init__(self, recipe, count=512, rows=32):
+    def __init__(self, recipe, count=512, rows=32, predictions=500):
         self.objectives = {name: own for name, own in recipe.objectives.items() if own.get("weight", 1.0)}
         if not hasattr(recipe.maker, "over"):
             raise UserError("config.evaluators.objectives evaluates composed models (configs/zoo.py, configs/search.py).")
         maker = recipe.maker.over(recipe.held_out)
-        made = [maker(recipe.held_out[i], i) for i in drawn(recipe.held_out, count)]
-        full = [part for part in parts(made, rows) if len(part) == rows] or [made]
-        self.batches = [{name: np.stack([row[name] for row in part]) for name in part[0]} for part in full]
+        pairs = parts(drawn(recipe.held_out, count), rows)
+        pairs = [part for part in pairs if len(part) == rows] or pairs
+        told = [name for name in self.objectives if OBJECTIVES[name].labels]
+        self.batches = []  # of the first turn, of the second, ...
+        for turn in range(TURNS):
+            first = turn * len(recipe.held_out)
+            for part in pairs:
+                made = [maker(recipe.held_out[i], first + i) for i in part]
+                self.batches.append({name: np.stack([row[name] for row in made]) for name in made[0]})
+            if all(len(self.labels(name)) >= predictions for name in told):
+                break
+        self.portions = [range(number, len(self.batches), len(pairs)) for number in range(len(pairs))]
+
+    def labels(self, name):
+        """The classes that an objective has to tell."""
+        found = [np.ravel(OBJECTIVES[name].labels(batch, self.objectives[name])) for batch in self.batches]
+        found = np.concatenate(found)
+        return found[found >= 0]
 
     def run(self, predictor):
         evaluate = functools.partial(self.evaluate, predictor)
         right = [evaluate(batch) for batch in self.batches]
         told = [name for name in self.objectives if OBJECTIVES[name].labels]
         sides = {OBJECTIVES[name].told_by for name in told} - {""}
-        wrong, none = (
-            [self.changed(evaluate, change, sides, batch) for batch in self.batches] for change in (swapped, without)
-        )
+        shown = {"right": right}
+        for kind, change in (("wrong", swapped), ("none", without)):
+            shown[kind] = [self.changed(evaluate, change, sides, batch) for batch in self.batches]
         results = {}
         for name in self.objectives:
             losses, metrics = zip(*(found[name] for found in right), strict=True)
@@ -49,17 +67,18 @@ class ObjectivesEvaluator:
             for metric in metrics[0]:
                 results[f"{name}/{metric}"] = pooled([found[metric] for found in metrics])
         for name in told:
-            labels = np.concatenate([np.ravel(OBJECTIVES[name].labels(batch, self.objectives[name])) for batch in self.batches])
-            labels = labels[labels >= 0]
+            labels = self.labels(name)
             results[f"{name}/chance"] = np.bincount(labels).max() / len(labels) if len(labels) else np.nan
             results[f"{name}/count"] = len(labels)
             if not OBJECTIVES[name].told_by:
                 continue
             metric = next(iter(right[0][name][1]))
-            results[f"{name}/wrong"], results[f"{name}/none"] = (
-                pooled([found[name][1][metric] for found in kind]) for kind in (wrong, none)
-            )
-            gains = [mean(a[name][1][metric]) - mean(b[name][1][metric]) for a, b in zip(right, wrong, strict=True)]
+            of = {side: [found[name][1][metric] for found in kind] for side, kind in shown.items()}
+            results[f"{name}/wrong"], results[f"{name}/none"] = pooled(of["wrong"]), pooled(of["none"])
+            gains = [
+                pooled([of["right"][i] for i in portion]) - pooled([of["wrong"][i] for i in portion])
+                for portion in self.portions
+            ]
             results[f"{name}/gain"], results[f"{name}/gain_low"] = np.mean(gains), lower_end(gains)
         return {f"objectives/{name}": float(value) for name, value in results.items()}, []
 
@@ -94,10 +113,6 @@ def without(batch, side):
     ends = np.take_along_axis(batch["caption"], batch["caption_length"][:, None], axis=1)
     empty = np.where(np.arange(batch["caption"].shape[1]) == 0, batch["caption"], ends)
     return batch | {"caption": empty, "caption_length": np.ones_like(batch["caption_length"])}
-
-
-def mean(found):
-    return float(found[0]) / max(float(found[1]), 1e-8)
 
 
 def pooled(found):
