@@ -67,7 +67,8 @@ LXMERT_IMAGE = ("regions", {"geometry": "corners", "mix": "mean", "norm_parts": 
 LXMERT_STREAMS = ("dual_stream", {"layers": 5, "image_layers": 5, "shared": True})
 TWO_VIEWS = {"views": 2, "zoom": 1.2, "brightness": 0.2}
 VIEWED = (  # which can share one pass, examples.joint
-    "words", "match", "answers", "alignment", "classes", "features", "codes", "text_words", "attention_maps", "states",
+    "words", "match", "answers", "alignment", "classes", "attributes", "features", "codes", "text_words", "attention_maps",
+    "states",
 )  # fmt: skip
 # Layers are those of the published base size, a smaller scale has a part of them; `tiny` and `base`: what these scales change.
 ROWS = {
@@ -160,10 +161,12 @@ ROWS = {
     ),
     "lxmert": dict(  # Tan and Bansal, 2019
         text=("bert", {"layers": 9}), image=LXMERT_IMAGE, interaction=LXMERT_STREAMS,
-        examples={"masked": "random", "other": "text", "joint": True, "region_retained": 0.1, "asked": 0.5},
+        examples={
+            "masked": "random", "other": "text", "joint": True, "region_retained": 0.1, "region_replaced": 0.1, "asked": 0.5,
+        },
         objectives={
             "detector": {}, "words": {}, "match": {}, "classes": {"targets": "hard", "where": "all"},
-            "features": {"distance": "smooth"}, "answers": {},
+            "attributes": {"where": "all"}, "features": {"distance": "smooth"}, "answers": {},
         },
     ),
     "vilbert": dict(  # Lu et al., 2019
@@ -223,7 +226,8 @@ ROWS = {
         tiny={"objectives": {"contrast": {"queue": 1024}}},
     ),
     "flava": dict(  # Singh et al., 2022
-        text=("bert", {"layers": 12}), image=("vit", {"layers": 12}), interaction=("single", {"layers": 6, "kinds": False}),
+        text=("bert", {"layers": 12}), image=("vit", {"layers": 12}),
+        interaction=("single", {"layers": 6, "kinds": False, "class_token": True}),
         examples={"masked": "random", "other": "text", "joint": True, "codes": 8192},
         objectives={
             "image_codes": {}, "text_words": {}, "contrastive": {}, "codes": {"pairs": True}, "words": {"pairs": True},
@@ -233,8 +237,14 @@ ROWS = {
     ),
     "vlmo": dict(  # Bao et al., 2022
         text=BERT, image=("linear_patches", {}), interaction=("experts", {"layers": 12, "joint": 2}),
-        examples={"masked": "whole_word", "groups": True},
-        objectives={"contrastive": {}, "match_hard": {}, "words": {}},
+        examples={"masked": "whole_word", "groups": True, "codes": 8192},
+        objectives={"image_codes": {}, "text_words": {}, "contrastive": {"again": True}, "match_hard": {}, "words": {}},
+        stages={  # shares of the steps; what was learned of texts alone leaves attention and the experts of images as they are
+            "images": (0.2, ("image_codes",), ()),
+            "texts": (0.2, ("text_words",), ("^image/", "^interaction/.*(attention|image)")),
+            "pairs": (0.6, ("contrastive", "match_hard", "words"), ()),
+        },
+        tiny={"examples": {"codes": 64}},
     ),
     "blip": dict(  # Li et al., 2022
         text=("bert", {"layers": 6}), image=("vit", {"layers": 12}), interaction=("cross", {"layers": 6}), shared_width=256,
@@ -314,6 +324,18 @@ def with_parts(row, args):
     return row
 
 
+def stages_of(stages, config):
+    """{name: (share of the steps, objectives that count, frozen)} -> config.stages; none where not all of them are there."""
+    ends, out = 0.0, {}
+    if all(name in config.objectives for _, names, _ in stages.values() for name in names):
+        for name, (share, active, frozen) in stages.items():
+            ends += share
+            without = {one: 0.0 for one in config.objectives if one not in active}
+            until = round(ends * config.total_steps) if ends < 1 - 1e-6 else 0
+            out[name] = {"until": until, "objectives": without, "freeze": frozen}
+    return ConfigDict(out)
+
+
 def get_config(arg=""):
     args = parse_arg(
         arg, row="vilt", scale="tiny", text="", image="", interaction="", decoder="", objectives="", teacher="", regions="",
@@ -356,7 +378,10 @@ def config_of(args):
         temperature=row.get("temperature", 0.07),
         shared_width=own_scale.get("shared_width", row.get("shared_width", scale["shared_width"])) if shared else 0,
     )  # fmt: skip
-    for derived in ("teacher", "names", "attended", "biased", "predicts", "vocabulary", "classes", "answers", "codes"):
+    for derived in (
+        "teacher", "names", "attended", "biased", "again", "predicts", "vocabulary", "classes", "attributes", "answers",
+        "codes",
+    ):  # fmt: skip
         del config.model[derived]
     config.model.init = ""
 
@@ -391,8 +416,10 @@ def config_of(args):
     view = {"view": "joint"} if config.examples.joint else {}
     config.objectives = ConfigDict({
         name: {"weight": 1.0} | (view if name in VIEWED else {}) | own for name, own in row["objectives"].items()
+        if name != "attributes" or scenes or args.regions  # lists of captions with boxes name objects alone
     })  # fmt: skip
     config.objectives.update(own_scale.get("objectives", {}))
+    config.stages = stages_of(row.get("stages", {}), config)
     config.optimizer = defaults(OptimizerConfig, name=scale["optimizer"], learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict({"objectives": {"count": 64, "predictions": 0} if args.debug else {"count": 512}})
     if "attention_guided" in row["objectives"]:

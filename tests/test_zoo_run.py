@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import types
 
 import jax
@@ -14,6 +15,7 @@ from configs.zoo import ROWS, get_config
 from tests.conftest import random_params
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.objectives import ObjectivesEvaluator, swapped, without
+from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
 from xmodal_jax.objectives.sums import weighted
 from xmodal_jax.systems import recipe
@@ -122,6 +124,38 @@ def test_pairs_are_masked_anew_until_there_are_predictions_enough():
     assert (first["masked_places"] != again["masked_places"]).any()
     del judge.batches[-2:]
     assert min(len(judge.labels(name)) for name in ("words", "match")) < 40
+
+
+def test_a_row_of_stages():
+    """VLMo's: images, then texts alone, which leave attention and images as they are, then pairs with two contrasts."""
+    config = small("vlmo,debug,image_size=32")
+    ends = [
+        (name, stage.until) for name, stage in sorted(get_config("vlmo").stages.items(), key=lambda item: item[1].until or 9e9)
+    ]
+    assert ends == [("images", 300), ("texts", 600), ("pairs", 0)]
+    parts = recipe.make(config)
+    active = [{name for name, own in stage.of(parts.objectives).items() if own["weight"]} for stage in parts.stages.stages]
+    assert active == [{"image_codes"}, {"text_words"}, {"contrastive", "match_hard", "words"}]
+    params = random_params(parts.model, parts.example_batch(1))
+    paths = ["/".join(key.key for key in path) for path, _ in jax.tree.leaves_with_path(params)]
+    moving = {path for path in paths if not any(re.search(pattern, path) for pattern in config.stages.texts.freeze)}
+    assert {path for path in moving if path.startswith("interaction/upper/text/")}
+    assert not {path for path in moving if re.search("attention|interaction.*image|^image/", path)}
+    batch = parts.batches[0]
+    verbs = Verbs(parts.model, params)
+    told = verbs.encode_text(batch["caption"], batch["caption_length"])
+    found = parts.model.interaction.clone(parent=None).apply(
+        {"params": params["interaction"]}, told.replace(x=told.own), "text", method="alone"
+    )
+    np.testing.assert_allclose(told.deepest, found[0], atol=1e-5)
+    again = np.float64(found[1][:, 0]) @ np.float64(params["to_shared_text_again"]["kernel"])
+    np.testing.assert_allclose(told.again, again / np.linalg.norm(again, axis=-1, keepdims=True), atol=1e-5)
+    assert not small("vlmo,debug,objectives=words").stages
+    config = small("albef,debug")
+    config.objectives.contrastive = {"again": True}
+    with pytest.raises(UserError, match="has no experts of the pair"):
+        parts = recipe.make(config)
+        jax.eval_shape(lambda: parts.model.init(jax.random.PRNGKey(0), parts.example_batch(1)))
 
 
 def test_attention_is_read_from_layers_that_are_apart():

@@ -324,6 +324,25 @@ def test_regions_are_the_objects_and_a_grid():
     assert abs(target.mean() - (0.3 + 0.7**4 / 4)) < 0.06 and abs(hidden.sum() / target.sum() - 0.5) < 0.1
 
 
+def test_masked_regions_show_nothing_or_another_pictures():
+    """Eight in ten, one, and one in ten as they are; what a thing is like is known of things alone."""
+    made = maker(regions=4, region_share=0.5, region_retained=0.1, region_replaced=0.1)
+    rows = [made(Source()[2], position) for position in range(900)]
+    hidden, target, replaced = (np.array([row[f"regions_{name}"] for row in rows]) for name in ("hidden", "target", "replaced"))
+    assert not (hidden & replaced).any() and not ((hidden | replaced) & ~target).any()
+    assert abs(hidden.sum() / target.sum() - 0.8) < 0.04 and abs(replaced.sum() / target.sum() - 0.1) < 0.03
+    assert "region_attribute" not in rows[0]
+    told = PairMaker(made.config, made.tokenizer, Source(), classes=made.classes, attributes=("blue", "red"))
+    example = Source()[0]
+    example["objects"][0]["attribute"] = "red"
+    assert told(example, 0)["region_attribute"].tolist() == [1, -1, -1, -1]
+    assert {name: value.shape[1:] for name, value in told.example_batch(2).items()} == {
+        name: np.shape(value) for name, value in told(example, 0).items()
+    }
+    with pytest.raises(UserError, match="shares of the masked regions, together at most 1"):
+        maker(regions=4, region_retained=0.6, region_replaced=0.5)
+
+
 def test_texts_and_pictures_by_themselves(tmp_path, caplog):
     """Each of their share of the examples, and nothing else; held-out pairs are halved as before."""
     (tmp_path / "texts" / "more").mkdir(parents=True)

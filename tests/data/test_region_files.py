@@ -41,7 +41,7 @@ def bottom_up(folder, drawn):
 def lxmert(folder, drawn):
     lines = [
         "\t".join([
-            name, str(H), str(W), coded(classes), coded(sure), coded(classes), coded(sure), str(len(boxes)), coded(boxes),
+            name, str(H), str(W), coded(classes), coded(sure), coded(classes + 1), coded(sure), str(len(boxes)), coded(boxes),
             coded(features),
         ])
         for name, (boxes, features, classes, sure) in drawn.items()
@@ -74,7 +74,8 @@ def vl_t5(folder, drawn):
         for name, (boxes, features, classes, sure) in drawn.items():
             group = file.create_group(name)
             for key, value in {
-                "features": features, "boxes": boxes, "obj_id": classes, "obj_conf": sure, "img_w": W, "img_h": H
+                "features": features, "boxes": boxes, "obj_id": classes, "obj_conf": sure, "attr_id": classes + 1,
+                "img_w": W, "img_h": H,
             }.items():  # fmt: skip
                 group[key] = value
     return folder / "c.h5"
@@ -93,6 +94,8 @@ def test_every_format_gives_what_was_written(tmp_path, drawn, write):
         np.testing.assert_allclose(given.boxes, (boxes / [W, H, W, H])[order], **close)
         np.testing.assert_allclose(given.features, features[order], **close)
         assert given.classes is None if not found.has_classes else np.array_equal(given.classes, classes[order])
+        assert found.has_attributes == (write in (lxmert, vl_t5))
+        assert given.attributes is None if not found.has_attributes else np.array_equal(given.attributes, classes[order] + 1)
 
 
 def test_what_is_broken_says_where(tmp_path, drawn):

@@ -91,8 +91,25 @@ def test_a_modality_alone_goes_through_the_same_stack(rng):
         given = {"text": text, "image": image}
         given[other] = given[other].replace(mask=np.zeros((2, T), bool))
         expected = getattr(apply(model, "__call__", params, given["text"], given["image"]), name)
-        found = apply(model, "alone", params, {"text": text, "image": image}[name], name)
+        found, again = apply(model, "alone", params, {"text": text, "image": image}[name], name)
+        assert again is None
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_class_token_of_the_pair(rng):
+    """As if it were the first word, which no padding hides and which is no word in the end."""
+    text, image = (Encoded(x, mask_of(x)) for x in rng.normal(size=(2, 2, T, D)).astype(np.float32))
+    text = text.replace(mask=np.arange(T)[None] < np.array([[T], [3]]))
+    model = Single(class_token=True, kinds=False, **SIZES)
+    params = random_params(model, text, image)
+    found = apply(model, "__call__", params, text, image)
+    first = np.broadcast_to(params["class_token"], (2, 1, D))
+    longer = Encoded(np.concatenate([first, text.x], 1), np.pad(text.mask, ((0, 0), (1, 0)), constant_values=True))
+    plain = {name: value for name, value in params.items() if name != "class_token"}
+    expected = apply(Single(kinds=False, **SIZES), "__call__", plain, longer, image)
+    np.testing.assert_allclose(found.text, expected.text[:, 1:], atol=1e-5)
+    np.testing.assert_allclose(found.image, expected.image, atol=1e-5)
+    np.testing.assert_allclose(found.pooled, expected.pooled, atol=1e-5)
 
 
 def test_words_that_carry_the_picture(rng):
@@ -310,7 +327,7 @@ def test_streams_that_do_not_fit_are_named(model, told):
 
 
 def test_experts_by_hand(rng):
-    """Alone by its own experts in all layers, together by those of the pair in the last one."""
+    """Alone by its own experts in all layers, and again by those of the pair in the last one; together by these."""
     words, places, text_mask, image_mask = two_streams(rng, D)
     model = Experts(D, H, 3, joint=1, mlp_ratio=2.0)
     given = Encoded(words, text_mask), Encoded(places, image_mask)
@@ -325,11 +342,11 @@ def test_experts_by_hand(rng):
         jax.tree.map(lambda leaf: leaf[0], p["upper"])
     ]
 
-    def through(x, mask, experts):
+    def through(x, mask, experts, joint=False):
         for number, layer in enumerate(layers):
             y = normed(x, layer["norm_attention"])
             x = x + layer["scale_attention"] * attended(y, y, mask, layer["attention"])
-            kinds = ["joint"] * len(x) if number == 2 and len({*experts}) == 2 else experts
+            kinds = ["joint"] * len(x) if number == 2 and (joint or len({*experts}) == 2) else experts
             x = x + layer["scale_mlp"] * np.stack(
                 [mlp(normed(token, layer[f"norm_{kind}"]), layer[kind]) for token, kind in zip(x, kinds, strict=True)]
             )
@@ -342,7 +359,9 @@ def test_experts_by_hand(rng):
         np.testing.assert_allclose(fused.image[b][image_mask[b]], both[T:][image_mask[b]], atol=2e-4)
         np.testing.assert_allclose(fused.pooled[b], np.tanh(both[0] @ p["pooler"]["kernel"] + p["pooler"]["bias"]), atol=2e-4)
         for found, z, mask, kind in ((alone[0], x, text_mask[b], "text"), (alone[1], y, image_mask[b], "image")):
-            np.testing.assert_allclose(found[b][mask], through(z, mask, [kind] * len(z))[mask], atol=2e-4)
+            np.testing.assert_allclose(found[0][b][mask], through(z, mask, [kind] * len(z))[mask], atol=2e-4)
+            again = through(z, mask, [kind] * len(z), joint=True)
+            np.testing.assert_allclose(found[1][b][mask], again[mask], atol=2e-4)
 
 
 @pytest.mark.parametrize("kind", sorted(kind for kind, module in INTERACTIONS.items() if hasattr(module, "remat")))

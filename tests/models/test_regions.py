@@ -15,6 +15,7 @@ from xmodal_jax.models.images.codes import PatchCodes
 from xmodal_jax.models.images.dictionary import Dictionary
 from xmodal_jax.models.images.regions import Regions, numbers
 from xmodal_jax.models.images.roi import SAMPLES, roi_align
+from xmodal_jax.train.gradient import join_batch, split_batch
 
 B, SIDE, F, R, D = 2, 4, 6, 3, 10
 
@@ -137,6 +138,22 @@ def test_a_hidden_region_tells_nothing_of_its_pixels(rng):
     np.testing.assert_array_equal(a, b)
     shown = [apply(model, "__call__", params, x, given | {"hidden": np.zeros((1, 2), bool)}).x for x in (images, changed)]
     assert np.abs(shown[0] - shown[1])[0, 0].max() > 1e-3 and np.abs(shown[0] - shown[1])[0, 1].max() == 0
+
+
+def test_a_replaced_region_shows_that_of_another_picture(rng):
+    """Of the row half a batch on, also where the batch is computed in microbatches; its own feature stays what is told."""
+    images, boxes = rng.normal(size=(8, SIDE, SIDE, F)).astype(np.float32), draw_boxes(rng, 8, R)
+    given = {"boxes": boxes, "there": np.ones((8, R), bool), "replaced": rng.random((8, R)) < 0.5}
+    model = Regions(Grid(), width=D, geometry="none", mix="plain", norm=False)
+    params = random_params(model, images, given)
+    found = apply(model, "__call__", params, images, given)
+    f = np.asarray(roi_align(images, boxes)[:, :, 0, 0])
+    np.testing.assert_allclose(found.features, f, atol=1e-5)
+    shown = np.where(given["replaced"][..., None], f[[4, 5, 6, 7, 0, 1, 2, 3]], f)
+    np.testing.assert_allclose(found.x, dense(np.float64(shown), params["feature"]), atol=1e-4)
+    parts, given = split_batch(images, 2), split_batch(given, 2)
+    again = [apply(model, "__call__", params, parts[i], jax.tree.map(lambda x, i=i: x[i], given)).x for i in range(2)]
+    np.testing.assert_allclose(join_batch(np.stack(again)), found.x, atol=1e-5)
 
 
 def test_waves_tell_corners_apart(rng):

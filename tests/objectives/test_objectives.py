@@ -244,6 +244,18 @@ def test_contrastive_is_info_nce_over_the_rows_with_a_second_modality(rng, batch
     close(right.weight, len(there))
 
 
+def test_second_vectors_are_compared_too(rng):
+    """By a temperature of their own; the loss is the mean of both, the metric that of the first."""
+    vectors = {name: rng.normal(size=(B, 5)) for name in ("u", "v", "u_again", "v_again")}
+    rows = {name: np.float32(x / np.linalg.norm(x, axis=-1, keepdims=True)) for name, x in vectors.items()}
+    verbs = types.SimpleNamespace(scale=lambda again=False: 7.0 if again else 3.0)
+    there = {"present": np.ones(B, np.float32)}
+    loss, metrics = OBJECTIVES["contrastive"].compare(verbs, rows | there, {"again": True})
+    scores = [3.0 * np.float64(rows["u"]) @ rows["v"].T, 7.0 * np.float64(rows["u_again"]) @ rows["v_again"].T]
+    close(loss.mean(), np.mean([-(np.trace(log_softmax(s)) + np.trace(log_softmax(s.T))) / 2 / B for s in scores]))
+    close(metrics["contrastive_right"].total, (scores[0].argmax(-1) == np.arange(B)).sum())
+
+
 def test_naming_is_the_mean_over_the_words_of_each_picture(rng, batch):
     logits = rng.normal(0, 2, (B, 30)).astype(np.float32)
     names = np.stack([rng.choice(30, 4, replace=False) for _ in range(B)]).astype(np.int32)

@@ -28,6 +28,7 @@ class Given:
         self.written = draw(B, T, V)
         self.features, self.seen = draw(B, N - 1, F), []
         self.heads = {"words": draw(D, V), "classes": draw(D, C), "features": draw(D, F), "detector": draw(F, C)}
+        self.heads["attributes"] = draw(D, C)
 
     def encode_image(self, image, regions=None):
         return Encoded(image, None, features=self.features, class_tokens=1)
@@ -55,7 +56,7 @@ def case(rng):
         "other": np.full((B, T), 2), "other_length": np.array([3, 4, 6, 2, 5]), "match": np.array([1, 0, 0, 1, -1]),
         "boxes": np.zeros((B, N - 1, 4)), "regions_hidden": np.zeros((B, N - 1), bool),
         "regions_there": rng.random((B, N - 1)) < 0.8,
-        "region_class": rng.integers(-1, C, (B, N - 1)),
+        "region_class": rng.integers(-1, C, (B, N - 1)), "region_attribute": rng.integers(-1, C, (B, N - 1)),
     }  # fmt: skip
     batch["regions_target"] = batch["regions_there"] & (rng.random((B, N - 1)) < 0.5)
     batch["regions_target"][0, 0] = batch["regions_there"][0, 0] = True
@@ -198,6 +199,20 @@ def test_classes(case, targets, pairs, where):
     close(metrics["classes_right"].total, np.sum(right))
     told = OBJECTIVES["classes"].labels(batch, {"pairs": pairs, "where": where})
     assert (told >= 0).sum() == len(right) == metrics["classes_right"].weight
+
+
+@pytest.mark.parametrize("where", ["masked", "all"])
+def test_attributes(case, where):
+    verbs, batch = case
+    loss, metrics = OBJECTIVES["attributes"](verbs, batch, None, {"where": where})
+    values, right = [], []
+    for b, r in chosen(batch, "regions_target" if where == "masked" else "regions_there"):
+        if (wanted := batch["region_attribute"][b, r]) >= 0:
+            told = log_softmax(np.float64(verbs.pair.image[b, 1 + r]) @ np.float64(verbs.heads["attributes"]))
+            values.append(-told[wanted])
+            right.append(told.argmax() == wanted)
+    close(loss.total, np.sum(values))
+    assert loss.weight == len(values) and metrics["attributes_right"] == (sum(right), len(right))
 
 
 def test_detector(case):

@@ -50,7 +50,8 @@ class PairExamples(CaptionExamples):
       features: file or folder of what a detector found (`region_files`): regions and their features are those, and pictures are
         not changed in training. "": none.
       region_share: of the regions that are masked, at least one, 0: none; overlap: masked with them is what has an IoU above
-        it, 1: no other. region_retained: share of the masked regions that are shown all the same.
+        it, 1: no other. region_retained, region_replaced: shares of the masked regions that are shown all the same, and that
+        show another picture's (LXMERT).
     """
 
     second: str = "none"
@@ -81,6 +82,7 @@ class PairExamples(CaptionExamples):
     features: str = ""
     region_share: float = 0.15
     region_retained: float = 0.0
+    region_replaced: float = 0.0
     overlap: float = 1.0
 
     def __post_init__(self):
@@ -115,6 +117,11 @@ class PairExamples(CaptionExamples):
             raise UserError(f"examples.mask_share={self.mask_share} must lie within 0..1, and not be 0.")
         if not 0 <= self.region_share <= 1:
             raise UserError(f"examples.region_share={self.region_share} must lie within 0..1.")
+        if min(self.region_retained, self.region_replaced) < 0 or self.region_retained + self.region_replaced > 1:
+            raise UserError(
+                f"examples.region_retained={self.region_retained} and region_replaced={self.region_replaced} are shares of the "
+                "masked regions, together at most 1."
+            )
         if min(self.replaced, self.retained) < 0 or self.replaced + self.retained > 1:
             raise UserError(
                 f"examples.replaced={self.replaced} and retained={self.retained} are shares of the masked words, together at "

@@ -37,22 +37,27 @@ class PairMaker(CaptionMaker):
     "image_second" and "caption_second" with "caption_second_length"; "codes" int32 [N] of the patches and "codes_hidden" bool
     [N]; "cell_place" float32 [], within 0..1, or -1;
     of regions "boxes" [R, 4], "regions_there", "regions_hidden" and "regions_target" (masked, though perhaps shown) bool [R],
-    "region_class" int32 [R] (-1: unknown), and where they are read from a file "region_features" float32 [R, F].
+    "regions_replaced" (which show another picture's), "region_class" int32 [R] (-1: unknown), "region_attribute" likewise, and
+    where they are read from a file "region_features" float32 [R, F].
 
-    Args: those of `CaptionMaker`; classes: names of objects, answers: that can be given, both in the order of their numbers;
-    centroids: of patches. found: `RegionFile` of the pictures, or None; width: F of the features in it. lines, pictures: texts
-    and `alone.Pictures` by themselves, of which those are that stand alone; without any, halves of pairs.
+    Args: those of `CaptionMaker`; classes: names of objects, attributes: that objects have, answers: that can be given, each in
+    the order of their numbers; centroids: of patches. found: `RegionFile` of the pictures, or None; width: F of the features in
+    it. lines, pictures: texts and `alone.Pictures` by themselves, of which those are that stand alone; without any, halves of
+    pairs.
     The tokeniser needs a mask token where words are masked.
     """
 
-    def __init__(self, *args, classes=(), answers=(), centroids=None, found=None, width=0, lines=(), pictures=(), **kwargs):
+    def __init__(
+        self, *args, classes=(), attributes=(), answers=(), centroids=None, found=None, width=0, lines=(), pictures=(), **kwargs
+    ):
         super().__init__(*args, **kwargs)
         self.lines, self.pictures = lines, pictures
         self.found, self.width, self.broken, self.looked = found, width, {}, set()
         self.centroids, self.augment = centroids, {name: getattr(self.config, name) for name in ("flips", "zoom", "brightness")}
-        self.classes, self.answers = tuple(classes), tuple(answers)
+        self.classes, self.attributes, self.answers = tuple(classes), tuple(attributes), tuple(answers)
         self._answer = {answer: number for number, answer in enumerate(self.answers)}
         self._class = {name: number for number, name in enumerate(self.classes)}
+        self._attribute = {name: number for number, name in enumerate(self.attributes)}
 
     def over(self, source):
         """The same for held-out examples: over their source, whose texts are those of wrong pairs, and no picture changed."""
@@ -118,7 +123,7 @@ class PairMaker(CaptionMaker):
         if config.regions:
             made |= self.hidden(example, made["boxes"], rng)
             if made.get("alone") == TEXT:
-                made |= {f"regions_{name}": np.zeros_like(made["regions_there"]) for name in ("there", "hidden", "target")}
+                made |= {name: np.zeros_like(value) for name, value in made.items() if name.startswith("regions_")}
         return self.drawn(made, rng) if config.draw else made
 
     def drawn(self, made, rng):
@@ -133,7 +138,8 @@ class PairMaker(CaptionMaker):
         else:
             made = made | {"masked": made["other"], "masked_words": np.full_like(made["masked_words"], -1)}
         if task != 2 and self.config.regions:
-            made = made | {f"regions_{name}": np.zeros_like(made["regions_there"]) for name in ("hidden", "target")}
+            unseen = {name for name in made if name.startswith("regions_")} - {"regions_there"}
+            made = made | {name: np.zeros_like(made[name]) for name in unseen}
         return made
 
     def laid(self, first, second):
@@ -274,8 +280,8 @@ class PairMaker(CaptionMaker):
         given."""
         if self.config.features:
             found = self.of_file(example)
-            names = [None] * len(found.boxes) if found.classes is None else [str(number) for number in found.classes]
-            return found.boxes[: self.config.regions], names[: self.config.regions]
+            told = ([None] * len(found.boxes) if part is None else map(str, part) for part in (found.classes, found.attributes))
+            return found.boxes[: self.config.regions], *(list(names)[: self.config.regions] for names in told)
         return regions_of({} if self.config.codes else example, self.config.regions)
 
     def of_file(self, example):
@@ -302,7 +308,7 @@ class PairMaker(CaptionMaker):
             floor = min(len(self.source), round(3 / fraction) if fraction else 0)
             touched, what = max(len(self.looked), floor), "regions that cannot be read"
             too_many(self.config.features, len(self.broken), touched, fraction, self.broken.values(), what)
-            return Found(np.zeros((0, 4), np.float32), np.zeros((0, self.width), np.float32), None)
+            return Found(np.zeros((0, 4), np.float32), np.zeros((0, self.width), np.float32))
 
     def features(self, example):
         """Features [R, F] of its regions, zeros where it has fewer."""
@@ -314,7 +320,7 @@ class PairMaker(CaptionMaker):
         """Boxes [R, 4] of an example, zeros where it has fewer."""
         boxes = np.zeros((self.config.regions, 4), np.float32)
         if self.config.regions:
-            found, _ = self.regions_of(example)
+            found = self.regions_of(example)[0]
             boxes[: len(found)] = found
         return boxes
 
@@ -330,15 +336,22 @@ class PairMaker(CaptionMaker):
 
     def hidden(self, example, boxes, rng):
         """What is known of the boxes [R, 4] of the changed picture, and which are masked."""
-        config, (found, names) = self.config, self.regions_of(example)
+        config, (found, names, told) = self.config, self.regions_of(example)
         there = (np.arange(len(boxes)) < len(found)) & ((boxes[:, 2:] - boxes[:, :2]).min(-1) > 0)  # not cut off
         classes = np.full(len(boxes), -1, np.int32)
         classes[: len(names)] = [self._class.get(name, -1) for name in names]
         target = hidden_regions(boxes, there, config.region_share, config.overlap, rng)
-        shown = target & (rng.random(len(boxes)) < config.region_retained)
-        return {
+        drawn = rng.random(len(boxes))
+        shown = target & (drawn < config.region_retained + config.region_replaced)
+        out = {
             "regions_there": there, "regions_hidden": target & ~shown, "regions_target": target, "region_class": classes
         }  # fmt: skip
+        if config.region_replaced:
+            out["regions_replaced"] = shown & (drawn >= config.region_retained)
+        if self.attributes:
+            out["region_attribute"] = np.full(len(boxes), -1, np.int32)
+            out["region_attribute"][: len(told)] = [self._attribute.get(name, -1) for name in told]
+        return out
 
     def example_batch(self, rows):
         batch, config = super().example_batch(rows), self.config
@@ -377,7 +390,10 @@ class PairMaker(CaptionMaker):
             batch["group"] = np.zeros(rows, np.int32)
         if count := config.regions:
             batch |= {"boxes": np.zeros((rows, count, 4), np.float32), "region_class": np.zeros((rows, count), np.int32)}
-            batch |= {f"regions_{name}": np.zeros((rows, count), bool) for name in ("there", "hidden", "target")}
+            kinds = ("there", "hidden", "target", *["replaced"] * bool(config.region_replaced))
+            batch |= {f"regions_{name}": np.zeros((rows, count), bool) for name in kinds}
+            if self.attributes:
+                batch["region_attribute"] = np.zeros((rows, count), np.int32)
             if config.features:
                 batch["region_features"] = np.zeros((rows, count, self.width), np.float32)
         return batch

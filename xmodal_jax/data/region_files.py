@@ -26,22 +26,25 @@ LXMERT = (
 # What the same thing is called: of UNITER, of bottom-up-attention.pytorch, of VL-T5.
 FEATURES, BOXES = ("features", "x"), ("norm_bb", "boxes", "bbox")
 SOFT, HARD, SURE = ("soft_labels",), ("obj_id", "objects_id"), ("conf", "obj_conf", "objects_conf")
+LIKE = ("attr_id", "attrs_id")
 SIZES = (("image_w", "image_h"), ("img_w", "img_h"))
 UNREADABLE = (  # what numpy, zip files, base64 and HDF5 say of broken bytes
     OSError, ValueError, LookupError, EOFError, RuntimeError, TypeError, MemoryError, struct.error, zipfile.BadZipFile,
     zlib.error,
 )  # fmt: skip
 ONE_AT_A_TIME = threading.Lock()  # of threads in h5py
-CLASSES = 1601  # of Visual Genome, with the background's, which these detectors know
+CLASSES, ATTRIBUTES = 1601, 401  # of Visual Genome, with the background's, which these detectors know
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """In one picture: boxes [n, 4] x0 y0 x1 y1 in 0..1, features [n, F], and numbers of classes [n] or None; surest first."""
+    """In one picture: boxes [n, 4] x0 y0 x1 y1 in 0..1, features [n, F], and numbers of classes [n] and of attributes [n], or
+    None; surest first."""
 
     boxes: np.ndarray
     features: np.ndarray
-    classes: np.ndarray | None
+    classes: np.ndarray | None = None
+    attributes: np.ndarray | None = None
 
 
 class BrokenRegions(UserError):
@@ -49,7 +52,7 @@ class BrokenRegions(UserError):
 
 
 class RegionFile:
-    """found(name) -> Found. names: of its pictures; width: F; has_classes.
+    """found(name) -> Found. names: of its pictures; width: F; has_classes, has_attributes.
 
     A picture's name is looked up as it is and without its first folders, then without its suffix, then by the number at its end
     alone (COCO's): COCO_val2014_000000000042.jpg is 42 where the file says so. Raises UserError for a file of no such format
@@ -69,7 +72,8 @@ class RegionFile:
         if not self._places:
             raise UserError(f"{self.path} holds the regions of no picture.")
         first = self._first()
-        self.width, self.has_classes = first.features.shape[1], first.classes is not None
+        self.width = first.features.shape[1]
+        self.has_classes, self.has_attributes = first.classes is not None, first.attributes is not None
 
     @property
     def names(self):
@@ -116,7 +120,8 @@ class RegionFile:
         given = dict(zip(LXMERT if len(values) == len(LXMERT) else BOTTOM_UP, values, strict=True))
         count = int(given["num_boxes"])
         out = {name: int(given[name]) for pair in SIZES for name in pair if name in given}
-        kinds = {"boxes": np.float32, "features": np.float32, "objects_id": np.int64, "objects_conf": np.float32}
+        kinds = {"boxes": np.float32, "features": np.float32, "objects_conf": np.float32}
+        kinds |= dict.fromkeys(("objects_id", "attrs_id"), np.int64)
         for name, kind in kinds.items():
             if name in given:
                 out[name] = np.frombuffer(base64.b64decode(given[name]), kind)
@@ -124,7 +129,7 @@ class RegionFile:
 
     def _of_npz(self, place):
         with np.load(place, allow_pickle=False) as file:
-            wanted = {*FEATURES, *BOXES, *SOFT, *HARD, *SURE, *(name for pair in SIZES for name in pair)}
+            wanted = {*FEATURES, *BOXES, *SOFT, *HARD, *LIKE, *SURE, *(name for pair in SIZES for name in pair)}
             return {name: file[name] for name in file.files if name in wanted}
 
     def _of_h5(self, place):
@@ -144,8 +149,9 @@ def made(given, where):
     classes = of(HARD) if scores is None else np.asarray(scores).argmax(-1)
     if features.ndim != 2 or boxes.ndim != 2 or boxes.shape[1] < 4 or len(boxes) != len(features):
         raise BrokenRegions(f"{where}: features {features.shape} and boxes {boxes.shape} do not belong together.")
-    if classes is not None and len(classes) != len(features):
-        raise BrokenRegions(f"{where}: {len(classes)} classes of {len(features)} regions.")
+    for numbers, what in ((classes, "classes"), (of(LIKE), "attributes")):
+        if numbers is not None and len(numbers) != len(features):
+            raise BrokenRegions(f"{where}: {len(numbers)} {what} of {len(features)} regions.")
     boxes = boxes[:, :4].astype(np.float32)
     if "norm_bb" not in given:
         size = next(([float(given[w]), float(given[h])] for w, h in SIZES if w in given and h in given), None)
@@ -155,8 +161,8 @@ def made(given, where):
     order = np.arange(len(boxes)) if (sure := of(SURE)) is None else np.argsort(-np.asarray(sure), kind="stable")
     if not np.isfinite(features).all() or not np.isfinite(boxes).all():
         raise BrokenRegions(f"{where}: features or boxes are not finite numbers.")
-    classes = None if classes is None else np.asarray(classes)[order].astype(np.int32)
-    return Found(np.clip(boxes, 0, 1)[order], np.asarray(features, np.float32)[order], classes)
+    told = (None if numbers is None else np.asarray(numbers)[order].astype(np.int32) for numbers in (classes, of(LIKE)))
+    return Found(np.clip(boxes, 0, 1)[order], np.asarray(features, np.float32)[order], *told)
 
 
 def npz_folder(folder):

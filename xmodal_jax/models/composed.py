@@ -48,9 +48,10 @@ class Composed(nn.Module):
       attended: whether words and regions are compared too (`models.attended`). locator: layers of what finds the object that a
         phrase means (`models.locator`), 0: none.
       shared_width: P; 0: no shared space. temperature: of the similarities there, at the start. biased: they have a learned
-        offset too (SigLIP). names: predict the words of the captions from the image alone (0: no such head; else V).
-      vocabulary: V, for the head "words"; classes: of objects, for "classes" and "detector"; answers: that can be given; codes:
-        of patches.
+        offset too (SigLIP). again: each modality has a second vector, of the pair's experts (VLMo).
+        names: predict the words of the captions from the image alone (0: no such head; else V).
+      vocabulary: V, for the head "words"; classes: of objects, for "classes" and "detector"; attributes: of objects; answers:
+        that can be given; codes: of patches.
       mean, std: of the pixels, 0..1, of red, green, blue or of all.
     """
 
@@ -62,6 +63,7 @@ class Composed(nn.Module):
     predicts: tuple = ()
     vocabulary: int = 0
     classes: int = 0
+    attributes: int = 0
     answers: int = 0
     codes: int = 0
     aggregate: str = "weighted"
@@ -70,6 +72,7 @@ class Composed(nn.Module):
     shared_width: int = 256
     temperature: float = 0.07
     biased: bool = False
+    again: bool = False
     names: int = 0
     mean: Any = 0.5
     std: Any = 0.25
@@ -87,6 +90,14 @@ class Composed(nn.Module):
                 self.weigh_image = Dense(1, use_bias=False, dtype=self.dtype)
                 self.weigh_text = Dense(1, use_bias=False, dtype=self.dtype)
             self.log_scale = self.param("log_scale", nn.initializers.constant(-math.log(self.temperature)), ())
+            if self.again:
+                if not getattr(self.interaction, "joint", 0):
+                    raise UserError(
+                        "objectives.contrastive.again: the model has no experts of the pair, model.interaction.joint."
+                    )
+                self.to_shared_image_again = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+                self.to_shared_text_again = Dense(self.shared_width, use_bias=False, dtype=self.dtype)
+                self.log_scale_again = self.param("log_scale_again", nn.initializers.constant(-math.log(self.temperature)), ())
             if self.biased:
                 self.similarity_bias = self.param("similarity_bias", nn.initializers.constant(OFFSET), ())
         if self.names:
@@ -101,6 +112,8 @@ class Composed(nn.Module):
             self.answers_head = Transformed(self.answers, wider=2, dtype=self.dtype)
         if "classes" in self.predicts:
             self.classes_head = Transformed(self.classes, dtype=self.dtype)
+        if "attributes" in self.predicts:
+            self.attributes_head = Transformed(self.attributes, dtype=self.dtype)
         if "detector" in self.predicts:
             self.detector_head = Linear(self.classes, dtype=self.dtype)
         if "codes" in self.predicts:
@@ -166,8 +179,10 @@ class Composed(nn.Module):
             return encoded.replace(own=encoded.x)
         project, own = getattr(self, f"to_shared_{modality}"), encoded.x
         if getattr(self.interaction, "unimodal", False):  # it encodes each modality too
-            encoded = encoded.replace(x=self.interaction.alone(encoded, modality, train))
-            encoded = encoded.replace(pooled=encoded.x[:, 0])
+            x, again = self.interaction.alone(encoded, modality, train)
+            encoded = encoded.replace(x=x, pooled=x[:, 0], alone=x)
+            if self.again:
+                encoded = encoded.replace(again=unit(getattr(self, f"to_shared_{modality}_again")(again[:, 0])))
         x = project(encoded.x)  # [B, N, P]
         if self.aggregate == "first":
             pooled = project(encoded.pooled)
@@ -248,9 +263,9 @@ class Composed(nn.Module):
         table = self.text.variables.get("params", {}).get("embed", {}).get("words", {}).get("embedding")
         return table if table is not None and len(table) == self.vocabulary else None
 
-    def scale(self):
-        """1 / temperature of the retrieval similarities, at most 100."""
-        return inverse_temperature(self.log_scale)
+    def scale(self, again=False):
+        """1 / temperature of the retrieval similarities, or those of the second vectors, at most 100."""
+        return inverse_temperature(self.log_scale_again if again else self.log_scale)
 
     def offset(self):
         """What is added to the scaled similarities."""
@@ -272,7 +287,7 @@ class Composed(nn.Module):
         if self.interaction:
             fused = self.fuse(text, seen, train=train)
             given |= dict.fromkeys(("words", "states"), fused.text) | dict.fromkeys(("match", "answers"), fused.pooled)
-            given |= dict.fromkeys(("codes", "classes", "features", "visual_tokens"), fused.image)
+            given |= dict.fromkeys(("codes", "classes", "attributes", "features", "visual_tokens"), fused.image)
             if self.decoder:
                 self.decode(batch["caption"], batch["caption_length"], fused, train)
         for head in self.predicts:

@@ -82,10 +82,11 @@ class Predictor(nn.Module):
         return Dense(x.shape[-1], dtype=self.dtype, name="logits")(y).astype(jnp.float32)
 
 
-# Of words; of a pair, and its answer; of regions, their classes, their features, and the classes that features alone tell; of
-# patches, their numbers, and of cells those of their entries; of patches and words of a picture and a text alone; of a
-# picture's vectors, for comparing two views; of the tokens of a momentum teacher; of a pair's vector of another teacher.
+# Of words; of a pair, and its answer; of regions, their classes and attributes, their features, and the classes that features
+# alone tell; of patches, their numbers, and of cells those of their entries; of patches and words of a picture and a text
+# alone; of a picture's vectors, for comparing two views; of the tokens of a momentum teacher; of a pair's vector of another
+# teacher.
 HEADS = (
-    "words", "match", "answers", "classes", "features", "detector", "codes", "visual_tokens", "image_codes", "text_words",
-    "projector", "predictor", "text_teacher", "image_teacher", "states",
+    "words", "match", "answers", "classes", "attributes", "features", "detector", "codes", "visual_tokens", "image_codes",
+    "text_words", "projector", "predictor", "text_teacher", "image_teacher", "states",
 )  # fmt: skip

@@ -156,6 +156,7 @@ OBJECTIVES = {
     ),
     "alignment": Objective(PAIR[:-1], ("match",), loss=alignment),
     "classes": Objective(PAIR, ("regions_target",), ("classes",), classes.labels, classes.classes),
+    "attributes": Objective(PAIR, ("regions_target", "region_attribute"), ("attributes",), classes.like, classes.attributes),
     "detector": Objective(("encode_image", "predict"), ("regions_there",), ("detector",), classes.seen, classes.detector),
     "features": Objective(PAIR, ("regions_target",), ("features",), loss=features),
     "answers": Objective(PAIR, ("answer",), ("answers",), answers.labels, answers.answers),

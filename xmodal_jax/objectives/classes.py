@@ -2,6 +2,7 @@
 
     hard: L = mean over masked regions r of known class of -log softmax(classes_head(h_r))_c
     soft: L = mean over masked regions r of KL(q_r || softmax(classes_head(h_r))),  q_r = softmax(detector_head(f_r))
+    attributes: L = mean over masked regions r of known attribute of -log softmax(attributes_head(h_r))_a (LXMERT)
     detector: L = mean over regions of known class of -log softmax(detector_head(f_r))_c
 h: tokens of the fused pair; f: features of the regions, before any is masked. Public models take q from a detector that was
 trained elsewhere; here a linear classifier learns it beside, and q carries no gradient. With "pairs" wrong pairs do not count;
@@ -35,6 +36,13 @@ def classes(verbs, batch, key, config):
     return weighted(values, counted(batch, config)), right
 
 
+def attributes(verbs, batch, key, config):
+    """Metric: attributes_right (masked regions of known attribute whose likeliest is right)."""
+    del key
+    x = fused_regions(verbs, batch, view_of(config, "regions", "objectives.attributes"))
+    return classified(verbs.predict("attributes", x), like(batch, config), "attributes_right")
+
+
 def counted(batch, config):
     """Regions that count, bool [B, R]."""
     where = config.get("where", WHERE[0])
@@ -47,6 +55,11 @@ def counted(batch, config):
 def labels(batch, config):
     """Classes of the regions that count int [B, R], -1 where there is none or it is unknown."""
     return jnp.where(counted(batch, config), batch["region_class"], -1)
+
+
+def like(batch, config):
+    """Attributes of the regions that count int [B, R], -1 where there is none or it is unknown."""
+    return jnp.where(counted(batch, config), batch["region_attribute"], -1)
 
 
 def detector(verbs, batch, key, config):

@@ -23,7 +23,7 @@ def image_codes(verbs, batch, key, config):
     """The same of the image alone. Metric: image_codes_right."""
     del key
     seen = see(verbs, batch, True)
-    return of_tokens(verbs, batch, seen.own[:, seen.class_tokens :], "image_codes", config)
+    return of_tokens(verbs, batch, seen.deepest[:, seen.class_tokens :], "image_codes", config)
 
 
 def of_tokens(verbs, batch, x, name, config):

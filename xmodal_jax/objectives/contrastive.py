@@ -4,7 +4,8 @@
 u: text, v: second modality, unit vectors; "summed" adds both directions, without 1/2 (Transformer-VAE-CL, equation 4).
 Over the whole global batch; rows without a second modality take no part. With "equal", rows of the same caption are no
 negatives of each other. With "views" the mean of four such losses, of both views of the text (`examples.views`) with both of
-the picture (DeCLIP, Li et al., 2022).
+the picture (DeCLIP, Li et al., 2022). With "again" the mean with that of the second vectors, which the pair's experts give and
+which have a temperature of their own (VLMo, Bao et al., 2022).
 """
 
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ def represent(verbs, batch, config):
     if config.get("views", False):
         v, u = read(verbs, second(batch))
         rows |= {"u_second": u.pooled, "v_second": v.pooled}
+    if config.get("again", False):
+        rows |= {"u_again": u.again, "v_again": v.again}
     return rows | captions(batch, config)
 
 
@@ -48,9 +51,12 @@ def compare(verbs, rows, config):
     present = rows["present"]  # [B]
     offset = verbs.offset() if config.get("loss") == "sigmoid" else 0.0
     texts, pictures = ([rows[key] for key in (name, f"{name}_second") if key in rows] for name in "uv")
-    losses, metrics = zip(*(
-        total(u @ v.T, verbs.scale(), rows, config, "contrastive_right", present, offset) for u in texts for v in pictures
-    ), strict=True)  # fmt: skip
+    compared = [(u @ v.T, verbs.scale()) for u in texts for v in pictures]
+    if config.get("again", False):
+        compared.append((rows["u_again"] @ rows["v_again"].T, verbs.scale(True)))
+    losses, metrics = zip(
+        *(total(cosines, scale, rows, config, "contrastive_right", present, offset) for cosines, scale in compared), strict=True
+    )
     return Sum(sum(loss.total for loss in losses) / len(losses), losses[0].weight), metrics[0]
 
 

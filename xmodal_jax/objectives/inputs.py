@@ -21,6 +21,7 @@ def see(verbs, batch, hidden=False):
         more |= {"features": batch["region_features"]} if "region_features" in batch else {}
         if hidden:
             more["hidden"] = batch["codes_hidden" if "codes" in batch else "regions_hidden"]
+            more |= {"replaced": batch["regions_replaced"]} if "regions_replaced" in batch else {}
     elif "cell_place" in batch and hidden:
         more = {"place": batch["cell_place"]}
     elif "codes" in batch and "codes_hidden" not in batch:

@@ -10,6 +10,6 @@ from xmodal_jax.objectives.views import text, view_of
 def text_words(verbs, batch, key, config):
     """Metric: text_words_right (masked words whose likeliest is right)."""
     del key
-    x = text(verbs, batch, view_of(config, "masked", "objectives.text_words")).own
+    x = text(verbs, batch, view_of(config, "masked", "objectives.text_words")).deepest
     logits = verbs.predict("text_words", jnp.take_along_axis(x, batch["masked_places"][..., None], axis=1))  # [B, K, V]
     return classified(logits, batch["masked_words"], "text_words_right")

@@ -6,14 +6,12 @@ import os
 import numpy as np
 
 from xmodal_jax.config import build, choose
-from xmodal_jax.data import patch_codes
+from xmodal_jax.data import patch_codes, region_files
 from xmodal_jax.data.alone import Pictures, lines_of
 from xmodal_jax.data.answering import frequent_answers
 from xmodal_jax.data.images import picture_of
 from xmodal_jax.data.pair_examples import PairExamples
 from xmodal_jax.data.pairs import PairMaker
-from xmodal_jax.data.region_files import CLASSES as DETECTED
-from xmodal_jax.data.region_files import RegionFile
 from xmodal_jax.decoding.pairs import PairPredictor
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.clip import TextTower
@@ -29,8 +27,10 @@ from xmodal_jax.systems import captioner
 from xmodal_jax.systems.base import System
 from xmodal_jax.systems.texts import read_list, text_tower, write_list
 from xmodal_jax.systems.towers import DECODERS, IMAGE_ENCODERS, image_tokens, tower
+from xmodal_jax.train.gradient import active
 
 CLASSES = "classes.json"  # names of objects, of models of regions
+ATTRIBUTES = "attributes.json"  # that objects have, of models that tell them
 ANSWERS = "answers.json"  # that can be given, of models that are asked
 FEATURES = "features.json"  # width of features that are read from files
 CENTROIDS = "patches.npy"  # of models whose patches have numbers
@@ -44,17 +44,25 @@ BESIDE = {  # of a whole CLIP, what belongs to neither tower: its path there and
 
 
 def make_maker(config, examples, source=None, kept=None, open_scorer=None):
-    (found, width), classes = regions_found(examples, source, kept), ()
+    (found, width), classes, attributes = regions_found(examples, source, kept), (), ()
     if examples.regions and (kept or source is not None):
-        detected = tuple(map(str, range(DETECTED))) if found is not None and found.has_classes else None
+        detected = tuple(map(str, range(region_files.CLASSES))) if found is not None and found.has_classes else None
         classes = read_list(kept, CLASSES) if kept else detected or getattr(source, "object_names", ())
-        asked = [name for name in ("classes", "detector") if config.objectives.get(name, {"weight": 0.0}).get("weight", 1.0)]
+        asked = [name for name in ("classes", "detector") if name in active(config.objectives)]
         if asked and not classes:
             without = " ".join(f"--config.objectives.{name}.weight=0" for name in asked)
             raise UserError(
                 f"config.objectives.{asked[0]} needs pictures whose objects are named: the built-in scenes have them, and "
                 f"lists with boxes (docs/data.md); or go without: {without}."
             )
+        if "attributes" in active(config.objectives):
+            detected = tuple(map(str, range(region_files.ATTRIBUTES))) if found is not None and found.has_attributes else None
+            attributes = read_list(kept, ATTRIBUTES) if kept else detected or getattr(source, "attribute_names", ())
+            if not attributes:
+                raise UserError(
+                    "config.objectives.attributes needs objects whose attributes are told: the built-in scenes have them, and "
+                    "regions of LXMERT and VL-T5; or go without: --config.objectives.attributes.weight=0."
+                )
     answers = ()
     if examples.asked and source is not None and not hasattr(source, "questions"):
         raise UserError("config.examples.asked needs pictures with questions: the built-in scenes have them (docs/data.md).")
@@ -67,12 +75,13 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
     if source is not None:
         alone["lines"] = lines_of(examples.texts) if examples.texts else ()
         alone["pictures"] = Pictures(examples.pictures) if examples.pictures else ()
-    kind = functools.partial(PairMaker, classes=classes, answers=answers, centroids=learned, found=found, width=width, **alone)
+    told = {"classes": classes, "attributes": attributes, "answers": answers}
+    kind = functools.partial(PairMaker, **told, centroids=learned, found=found, width=width, **alone)
     return captioner.make_maker(config, examples, source, kept, open_scorer, kind, alone.get("lines", ()))
 
 
 def regions_found(examples, source, kept):
-    """(`RegionFile` or None, width of its features or 0). UserError where it lacks pictures of the source.
+    """(`region_files.RegionFile` or None, width of its features or 0). UserError where it lacks pictures of the source.
 
     A finished model is used without the file too, on pictures whose regions it does not need to look up.
     """
@@ -80,7 +89,7 @@ def regions_found(examples, source, kept):
         return None, 0
     if kept and not os.path.exists(examples.features):
         return None, read_list(kept, FEATURES)[0]
-    found = RegionFile(examples.features)
+    found = region_files.RegionFile(examples.features)
     missing = found.missing(source.names()) if hasattr(source, "names") else ()
     if missing:
         raise UserError(
@@ -105,6 +114,8 @@ def keep(maker, folder):
     captioner.keep(maker, folder)
     if maker.config.regions:
         write_list(folder, CLASSES, list(maker.classes))
+    if maker.attributes:
+        write_list(folder, ATTRIBUTES, list(maker.attributes))
     if maker.config.features:
         write_list(folder, FEATURES, [maker.width])
     if maker.config.asked:
@@ -138,22 +149,24 @@ def make_model(config, maker, dtype, kept=None):
     text = text_tower(parts["text"], maker, dtype, words, kept, beside.get("text"))
     if init:
         settings["shared_width"] = towers["image"].settings.config.projection_dim
-    active = [name for name, own in config.objectives.items() if own.get("weight", 1.0)]
-    if ("next_words" in active or maker.config.causal) and sees_ahead(text.module):
+    objectives = active(config.objectives)
+    if ("next_words" in objectives or maker.config.causal) and sees_ahead(text.module):
+        told = "objectives.next_words" if "next_words" in objectives else "examples.causal"
         raise UserError(
-            f"{'objectives.next_words' if 'next_words' in active else 'examples.causal'} would be told what to write by the "
-            f"words of a {type(text.module).__name__}, which see those behind them: give config.model.text 0 layers, or take "
-            "'clip'."
+            f"{told} would be told what to write by the words of a {type(text.module).__name__}, which see those behind them: "
+            "give config.model.text 0 layers, or take 'clip'."
         )
-    asked = {head for name in active for head in heads_of(name)} - ({"states"} if not config.get("teacher") else set())
+    asked = {head for name in objectives for head in heads_of(name)} - ({"states"} if not config.get("teacher") else set())
     settings |= {
         "predicts": tuple(head for head in HEADS if head in asked),
         "vocabulary": maker.vocabulary,
+        "attributes": len(maker.attributes),
         "answers": len(maker.answers),
         "codes": maker.config.codes,
     }
     if config.objectives.get("naming", {}).get("weight", 0.0):
         settings["names"] = maker.vocabulary
+    settings["again"] = bool(config.objectives.get("contrastive", {}).get("again", False))
     settings["biased"] = config.objectives.get("contrastive", {}).get("loss") == "sigmoid"
     settings["attended"] = bool(config.objectives.get("attended", {}).get("weight", 0.0))
     if not config.objectives.get("referring", {}).get("weight", 0.0):

@@ -9,8 +9,8 @@ ROWS = (
     "distill_vlm",
 )  # fmt: skip
 CLASSED = (  # objectives that tell classes
-    "words", "match", "match_hard", "classes", "codes", "answers", "written", "next_words", "adversarial", "text_words",
-    "image_codes", "next_codes",
+    "words", "match", "match_hard", "classes", "attributes", "codes", "answers", "written", "next_words", "adversarial",
+    "text_words", "image_codes", "next_codes",
 )  # fmt: skip
 PLAIN = {  # 1: no better than the mean
     "attention guided": "attention_guided/attention_guided_error", "features": "features/features_error",

@@ -18,9 +18,10 @@ ADDED = {  # settings that runs from before they existed do not list, at the val
     "data.allow_outside": False, "data.val_fraction": 0.05, "data.limits": None, "data.folds": 0, "data.fold": 0,
     "examples.beside": [], "examples.answer_gap": False, "examples.caption_gaps": 0, "examples.question_length": 56,
     "examples.answer_length": 16, "examples.attributes": "masked", "examples.mask_end": False, "examples.texts": "",
-    "examples.pictures": "", "model.image": None, "model.interaction.blocks": "bert", "model.coverage": False,
-    "model.pointer": False, "model.attributes": False, "model.registers": 0, "model.text_residual": False,
-    "objectives.text_regress.layers": 1, "objectives.image_regress.layers": 1,
+    "examples.pictures": "", "examples.region_replaced": 0.0, "model.image": None, "model.interaction.blocks": "bert",
+    "model.interaction.class_token": False,
+    "model.coverage": False, "model.pointer": False, "model.attributes": False, "model.registers": 0,
+    "model.text_residual": False, "objectives.text_regress.layers": 1, "objectives.image_regress.layers": 1,
 }  # fmt: skip
 GONE = {("model", "association_rounds"): 1}  # settings that are no more, with the value that means what is done without them
 MAY_CHANGE = ("log_every", "eval_", "checkpoint_every", "keep_checkpoints", "loader.", "mesh.", "evaluators.")

@@ -62,7 +62,7 @@ class Regions(nn.Module):
     @nn.compact
     def __call__(self, images, regions, train=False):
         """images: normalised, float [B, H, W, 3]; regions: {"boxes" [B, R, 4] x0, y0, x1, y1 in 0..1, "there" bool [B, R],
-        without a grid "features" [B, R, F], and where some are masked "hidden" bool [B, R]}."""
+        without a grid "features" [B, R, F], and where some are masked "hidden" and "replaced" bool [B, R]}."""
         for name, valid in {"geometry": GEOMETRIES, "mix": MIXES, "hidden": HIDDEN}.items():
             if getattr(self, name) not in valid:
                 raise UserError(f"config.model.image.{name}={getattr(self, name)!r}: must be one of {', '.join(valid)}.")
@@ -76,6 +76,8 @@ class Regions(nn.Module):
         hidden = regions.get("hidden")
         hidden = jnp.zeros_like(there) if hidden is None else hidden.astype(bool)
         seen = self.masked(features, hidden)
+        if "replaced" in regions:  # of the row half a batch on, which microbatches have too (`gradient.split_batch`)
+            seen = jnp.where(regions["replaced"][..., None], jnp.roll(features, len(features) // 2, axis=0), seen)
         if self.whole:
             share = (there / jnp.maximum(there.sum(1, keepdims=True), 1)).astype(seen.dtype)
             mean = jnp.einsum("br,brf->bf", share, seen)

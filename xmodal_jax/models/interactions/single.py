@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.backbones.t5 import LONGEST, NEW, relations_of, relative_bias
+from xmodal_jax.models.backbones.vit import behind_class_token
 from xmodal_jax.models.interactions.fused import Fused, pooled, refuse_mode
 from xmodal_jax.models.transformer import Stack, Style, encoder_of
 from xmodal_jax.models.vectors import masked_mean
@@ -31,6 +32,8 @@ class Single(nn.Module):
         2021); else these are the encoders' own (FLAVA).
       blocks: "bert", whose words bring their positions along; "t5", whose attention knows how far apart words are, while image
         tokens have no order (VL-T5, Cho et al., 2021).
+      class_token: a learned vector stands in front of the words, and the pair's vector is read from it (FLAVA, Singh et al.,
+        2022); else from the first word.
       pool: what the pair's vector is, see `fused.pooled`.
     """
 
@@ -44,6 +47,7 @@ class Single(nn.Module):
     after_heads: int = 0
     pictured_words: bool = False
     unimodal: bool = False
+    class_token: bool = False
     blocks: str = "bert"
     pool: str = "first"
     dropout: float = 0.0
@@ -52,10 +56,11 @@ class Single(nn.Module):
     style: Style = Style(epsilon=1e-12, activation="gelu_exact")
 
     def alone(self, encoded, modality, train=False):
-        """`Encoded` of one modality -> its tokens [B, M, D] through the same stack (UNIMO, Li et al., 2021)."""
+        """`Encoded` of one modality -> its tokens [B, M, D] through the same stack (UNIMO, Li et al., 2021), None: there is no
+        other way through it."""
         if modality == "text":
-            return self(encoded, None, train=train).text
-        return self(None, encoded, train=train).image
+            return self(encoded, None, train=train).text, None
+        return self(None, encoded, train=train).image, None
 
     @nn.compact
     def __call__(self, text, image, mode="both", train=False):
@@ -82,6 +87,10 @@ class Single(nn.Module):
         if self.kinds:
             kinds = self.param("modality", nn.initializers.normal(0.02), (2, self.width)).astype(words.dtype)
             words, places = words + kinds[0], places + kinds[1]
+        read = text.mask
+        if self.class_token:
+            first = self.param("class_token", nn.initializers.normal(0.02), (1, 1, self.width)).astype(words.dtype)
+            words, read = behind_class_token(words[:, None], first), jnp.pad(read, ((0, 0), (1, 0)), constant_values=True)
         T = words.shape[1]
         x = jnp.concatenate([words, places], axis=1)  # [B, M, D]
         style, relation = dataclasses.replace(self.style, post_norm=self.post_norm), None
@@ -89,17 +98,18 @@ class Single(nn.Module):
             style, behind = NEW, x.shape[1] - T
             relation = relative_bias(relations_of(self), LONGEST, T, T, 0, True)  # [1, H, T, T]
             relation = jnp.pad(relation, ((0, 0), (0, 0), (0, behind), (0, behind)))  # [1, H, M, M]
-        x, _ = encoder_of(self, style)(x, allowed(text.mask, image.mask, mode), relation=relation, train=train)
+        x, _ = encoder_of(self, style)(x, allowed(read, image.mask, mode), relation=relation, train=train)
         words, places = x[:, :T], x[:, T:]
         if self.after and words.shape[1] and places.shape[1]:
             own = {"dropout": self.dropout, "remat": self.remat, "dtype": self.dtype, "style": style}
             behind = Stack(self.after, self.width, self.heads, self.mlp_ratio, **own, name="text")
-            words, _ = behind(words, allowed(text.mask, image.mask[:, :0], mode), train=train)
+            words, _ = behind(words, allowed(read, image.mask[:, :0], mode), train=train)
             behind = Stack(self.after, self.width, self.after_heads or self.heads, self.mlp_ratio, **own, name="image")
             places, _ = behind(places, image.mask[:, None, None], train=train)
         if not (words.shape[1] and places.shape[1]):
             return Fused(words, places, text.mask, image.mask, None)
         pair = pooled(self.pool, self.width, self.dtype, words[:, 0], places[:, 0])
+        words = words[:, int(self.class_token) :]
         return Fused(words, places, text.mask, image.mask, pair)
 
 

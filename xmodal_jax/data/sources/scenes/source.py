@@ -104,6 +104,11 @@ class Scenes:
         """Names that objects of the pictures have, in order."""
         return sorted(THINGS)
 
+    @property
+    def attribute_names(self) -> list[str]:
+        """What objects are like, their "attribute", in order."""
+        return sorted(drawing.COLORS)
+
     def lang(self, i: int) -> str:
         """The language of example i."""
         return self.langs[i % len(self.langs)]
@@ -219,7 +224,7 @@ class Scenes:
         if "objects" in wanted:
             example["objects"] = [
                 {"name": thing.key, "label": THINGS[thing.key].words[lang].names[0], "color": thing.color,
-                 "size": thing.size, "place": thing.place, "box": box}
+                 "attribute": thing.color, "size": thing.size, "place": thing.place, "box": box}
                 for thing, box in zip(scene.objects, boxes, strict=True)
             ]  # fmt: skip
         if "questions" in wanted:
