@@ -34,12 +34,13 @@ from xmodal_jax.train.workdir import run_config
 SCALES = {
     "tiny": dict(
         blocks=dict(width=64, heads=4), depth=1 / 3, patch=8, image_size=64, shared_width=64, batch_size=64, total_steps=1500,
-        optimizer="muon", learning_rate=3e-3, regions=12, mask_share=0.3,
+        optimizer="muon", learning_rate=3e-3, regions=4, mask_share=0.3, residual_init=0.0,
         grid=("convit", "", dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=0, heads=4)),
     ),
     "base": dict(
         blocks=dict(width=768, heads=12), depth=1, patch=16, image_size=224, shared_width=512, batch_size=256,
-        total_steps=100_000, optimizer="adamw", learning_rate=1e-4, regions=36, mask_share=0.15, grid=("resnet", "", {}),
+        total_steps=100_000, optimizer="adamw", learning_rate=1e-4, regions=36, mask_share=0.15, residual_init=1.0,
+        grid=("resnet", "", {}),
     ),
 }  # fmt: skip
 ROBERTA = ("roberta", {"layers": 12, "pad_positions": 0})
@@ -360,6 +361,7 @@ def config_of(args):
     scenes, own_scale = args.data == "scenes", row.get("base" if args.scale == "paper" else args.scale, {})
 
     config = run_defaults(scale["total_steps"], scale["batch_size"], checkpoint_every=500, debug=args.debug)
+    config.residual_init = scale["residual_init"]  # 0: image tokens are no noise to words before they mean something
     config.data = data_section(args, cache=True, lang="en")
     image_size = args.image_size or scale["image_size"]
     own = {"mask_share": scale["mask_share"]}  # of short captions a model as small learns to look sooner with twice as many
@@ -421,7 +423,9 @@ def config_of(args):
     config.objectives.update(own_scale.get("objectives", {}))
     config.stages = stages_of(row.get("stages", {}), config)
     config.optimizer = defaults(OptimizerConfig, name=scale["optimizer"], learning_rate=scale["learning_rate"])
-    config.evaluators = ConfigDict({"objectives": {"count": 64, "predictions": 0} if args.debug else {"count": 512}})
+    config.evaluators = ConfigDict(
+        {"objectives": {"count": 64 if args.debug else 512, "predictions": 0 if args.debug else 500}}
+    )
     if "attention_guided" in row["objectives"]:
         config.evaluators.flow = {"count": 16 if args.debug else 256}
     told = row["objectives"].get("next_words", {"mode": ""}).get("mode", "causal") == "causal"

@@ -69,6 +69,7 @@ def test_captions(row, verbs):
 
     expected = greedy(model, next_logits, rows, steps)[: len(pictures)]
     assert model.caption(pictures, length=steps) == expected
+    assert 0 <= model.settings().length - model.maker.config.length <= 1  # as long as the texts of its training
     (best, scores), *_ = model.candidates(pictures, beams=3, returned=3, length=steps)
     assert len(set(best)) == 3 and np.all(np.diff(scores) <= 1e-6)
     with pytest.raises(UserError, match="takes no lang"):

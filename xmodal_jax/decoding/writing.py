@@ -33,7 +33,9 @@ class Writer:
         end, tokenizer = self.maker.end, self.maker.tokenizer
         never = {tokenizer.unk_token_id} | ({tokenizer.mask_token_id} if getattr(self.maker.config, "masks", False) else set())
         never -= {None, end}  # GPT-2's one special token is its unknown word too
-        made = {"length": self.maker.config.length + 1, "end": end, "pad": end, "suppress": tuple(sorted(never))}
+        length = self.maker.config.length + 1  # with the mark
+        length = min(length, self.positions - 1) if self.positions else length
+        made = {"length": length, "end": end, "pad": end, "suppress": tuple(sorted(never))}
         made |= settings
         if self.positions and made["length"] >= self.positions:
             raise UserError(

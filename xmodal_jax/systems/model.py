@@ -19,6 +19,7 @@ from xmodal_jax.systems import system_of
 from xmodal_jax.systems.base import System
 from xmodal_jax.systems.compression import CompressConfig, Compression
 from xmodal_jax.systems.towers import inputs_of
+from xmodal_jax.train.by_path import scale_branches
 
 PRECISIONS = {
     **dict.fromkeys(("bfloat16", "bf16", "mixed_bfloat16", "bf16-mixed", "bfloat16-mixed"), "bfloat16"),
@@ -53,7 +54,8 @@ class Built:
         return self.system.predictor(self.model, params, self.maker, aligned=aligned, objectives=trained, **others)
 
     def extended(self, key, params):
-        """Fresh parameters with what is trained beside the model's own: adapters, a structure."""
+        """Fresh parameters as the run starts from them, with what is trained beside the model's own: adapters, a structure."""
+        params = scale_branches(params, self.config.get("residual_init", 1.0))
         params = lora.add_adapters(key, params, build(LoraConfig, self.config.get("lora", {}), "lora"))
         return self.compression.extended(key, params) if self.compression else params
 

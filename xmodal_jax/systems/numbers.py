@@ -11,7 +11,7 @@ RULES = (
     ("at least 1", lambda x: x >= 1, "model.width model.heads model.*.width model.*.heads model.*hidden model.latent_size"),
     ("at least 1", lambda x: x >= 1, "model.text_window"),
     ("at least 0", lambda x: x >= 0, "objectives.*weight objectives.*margin optimizer.learning_rate optimizer.weight_decay"),
-    ("at least 0", lambda x: x >= 0, "optimizer.clip"),
+    ("at least 0", lambda x: x >= 0, "optimizer.clip residual_init"),
     ("at least 0 and below 1", lambda x: 0 <= x < 1, "ema optimizer.b1 optimizer.b2 *dropout"),
     ("within 0..1", lambda x: 0 <= x <= 1, "optimizer.warmup optimizer.final"),
     ("above 0 and at most 1", lambda x: 0 < x <= 1, "optimizer.layer_decay"),

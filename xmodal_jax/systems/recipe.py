@@ -19,8 +19,8 @@ from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
 from xmodal_jax.train.workdir import check_workdir
 
 KEYS = (
-    "seed total_steps batch_size accumulate log_every eval_every eval_at_start checkpoint_every keep_checkpoints precision ema "
-    "mesh data examples inventory scorer loader model lora objectives optimizer evaluators init stages compress "
+    "seed residual_init total_steps batch_size accumulate log_every eval_every eval_at_start checkpoint_every "
+    "keep_checkpoints precision ema mesh data examples inventory scorer loader model lora objectives optimizer evaluators init stages compress "
     "teacher"
 ).split()
 
@@ -28,7 +28,8 @@ KEYS = (
 def run_defaults(total_steps, batch_size, checkpoint_every, log_every=20, debug=False):
     """What configs of all systems have in common: a run's length, layout and loading; `debug`: a run of seconds."""
     return ConfigDict({
-        "seed": 0, "total_steps": 20 if debug else total_steps, "batch_size": 8 if debug else batch_size, "accumulate": 1,
+        "seed": 0, "residual_init": 1.0, "total_steps": 20 if debug else total_steps,
+        "batch_size": 8 if debug else batch_size, "accumulate": 1,
         "log_every": 5 if debug else log_every, "eval_every": 0, "eval_at_start": False,
         "checkpoint_every": 10 if debug else checkpoint_every, "keep_checkpoints": 2,
         "precision": "params=float32,compute=float32,output=float32", "ema": 0.0,

@@ -72,6 +72,24 @@ def holder(path):
     return found and found.group(1)
 
 
+def is_stacked(path):
+    """Whether the first axis of the array there is that of the layers of a stack (`transformer.Stack`, `layered`)."""
+    return holder(path) is not None or re.search(r"(?:^|/)(?:streams|lower|upper)/", path) is not None
+
+
+def scale_branches(params, factor):
+    """Fresh parameters with the last kernel of each residual branch of a stack, `out` of attention and `down` of an MLP, times
+    a factor. With 0 a layer gives back what it is given (Goyal et al., 2017; Zhang et al., 2019, "Fixup initialization")."""
+    if factor == 1.0:
+        return params
+
+    def scaled(path, leaf):
+        path = path_of(path)
+        return leaf * factor if is_stacked(path) and re.search("(out|down)/kernel$", path) else leaf
+
+    return jax.tree_util.tree_map_with_path(scaled, params)
+
+
 def stacks(params):
     """{path of a stack: its number of layers}."""
     leaves = [(holder(path_of(path)), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]

@@ -69,7 +69,7 @@ def matrices(params):
 
     def dimensions(path, leaf):
         path = path_of(path)
-        if not (path.endswith("kernel") and by_path.holder(path) is not None and leaf.ndim > 2):
+        if not (path.endswith("kernel") and by_path.is_stacked(path) and leaf.ndim > 2):
             return None
         rest = (2,) if leaf.ndim == 3 else (leaf.ndim - 2, leaf.ndim - 1)
         return optax.contrib.MuonDimensionNumbers(reduction_axis=(1,), output_axis=rest)

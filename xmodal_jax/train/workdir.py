@@ -14,7 +14,8 @@ from xmodal_jax.train import peers
 from xmodal_jax.train.lock import locked
 
 ADDED = {  # settings that runs from before they existed do not list, at the value that means what was done then
-    "init": "", "examples.features": "", "examples.mode": "resize", "data.styles": ["flat"], "data.attributes": False,
+    "init": "", "residual_init": 1.0,
+    "examples.features": "", "examples.mode": "resize", "data.styles": ["flat"], "data.attributes": False,
     "data.allow_outside": False, "data.val_fraction": 0.05, "data.limits": None, "data.folds": 0, "data.fold": 0,
     "examples.beside": [], "examples.answer_gap": False, "examples.caption_gaps": 0, "examples.question_length": 56,
     "examples.answer_length": 16, "examples.attributes": "masked", "examples.mask_end": False, "examples.texts": "",

@@ -84,7 +84,8 @@ class Regions(nn.Module):
             seen = jnp.concatenate([mean[:, None], seen], 1)
             boxes = jnp.concatenate([jnp.broadcast_to(jnp.array([0.0, 0, 1, 1]), (len(boxes), 1, 4)), boxes], 1)
             there = jnp.pad(there, ((0, 0), (1, 0)), constant_values=True)
-        x = self.mixed(seen, numbers(boxes, self.geometry).astype(seen.dtype))  # [B, R, D]
+        geometry = numbers(boxes, self.geometry, max(1, seen.shape[-1] // 4))
+        x = self.mixed(seen, geometry.astype(seen.dtype))  # [B, R, D]
         if self.segment:
             x = x + self.param("modality", nn.initializers.normal(0.02), (self.width,)).astype(x.dtype)
         if self.numbers:
@@ -137,7 +138,8 @@ class Regions(nn.Module):
 
 
 def numbers(boxes, geometry, waves=64):
-    """Boxes [..., 4] in 0..1 -> [..., G]. waves: of each corner's number, half sines and half cosines."""
+    """Boxes [..., 4] in 0..1 -> [..., G]. waves: of each corner's number, half sines and half cosines; as many as the feature
+    is wide, of all four together, so that neither drowns the other (VL-BERT: 2048 of both)."""
     x0, y0, x1, y1 = jnp.moveaxis(boxes, -1, 0)
     wide, high = x1 - x0, y1 - y0
     if geometry == "sine":
