@@ -10,10 +10,22 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh
 
+from tests.conftest import random_params
+from tests.test_zoo_run import small
 from xmodal_jax.errors import UserError
 from xmodal_jax.models import CrossmodalBytes
+from xmodal_jax.systems import recipe
+from xmodal_jax.train.by_path import scale_branches
 from xmodal_jax.train.mesh import AXES, path_of, shardings
-from xmodal_jax.train.optimizers import OPTIMIZERS, SCHEDULES, OptimizerConfig, decayed, make_optimizer, make_schedule
+from xmodal_jax.train.optimizers import (
+    OPTIMIZERS,
+    SCHEDULES,
+    OptimizerConfig,
+    decayed,
+    make_optimizer,
+    make_schedule,
+    matrices,
+)  # fmt: skip
 from xmodal_jax.train.step import init_state
 
 STEPS, PEAK = 200, 0.4
@@ -131,8 +143,8 @@ def towers(rng):
     return tree
 
 
-def flat(tree):
-    return {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+def flat(tree, is_leaf=None):
+    return {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf)}
 
 
 def constant(**settings):
@@ -232,10 +244,24 @@ def test_moments_lie_as_their_parameters_do_when_some_are_frozen(make_batch, nam
     assert not any("text_tower" in path or "second_bytes" in path for path in moments)
 
 
+@pytest.mark.parametrize("row", ["vilbert", "vlmo", "albef", "vl_t5"])
+def test_every_matrix_of_every_layer_is_muons(row):
+    """Of streams and experts too, whose layers stand under names of their own; and these are what `residual_init` scales."""
+    parts = recipe.make(small(f"{row},debug,image_size=32"))
+    params = random_params(parts.model, parts.example_batch(1))
+    kernels = {path: leaf for path, leaf in flat(params).items() if path.endswith("kernel") and "grid" not in path}
+    of = flat(matrices(params), is_leaf=lambda leaf: leaf is None or hasattr(leaf, "reduction_axis"))
+    layers = {path for path in kernels if re.search("attention|cross|/up/|/down/|mlp|/(text|image|joint)/(up|down)/", path)}
+    assert {path for path in kernels if of[path] is not None} == layers and len(layers) > 5
+    zero = {path for path, leaf in flat(scale_branches(params, 0.0)).items() if not np.any(leaf)}
+    assert zero == {path for path in layers if re.search("(out|down)/kernel", path)}
+    assert scale_branches(params, 1.0) is params
+
+
 def test_muon_turns_the_layers_momenta_into_orthogonal_matrices_and_leaves_the_rest_to_adam(rng):
     """Each layer and each of q, k, v is a matrix: the singular values of its update are near one size, as are no gradient's."""
     shapes = {"out": {"kernel": (2, 6, 4)}, "qkv": {"kernel": (2, 6, 3, 2, 2), "bias": (2, 3, 2, 2)}}
-    shapes = {"tower": {"layers": shapes}, "head": {"kernel": (6, 5)}}
+    shapes = {"tower": {"layers": shapes}, "streams": {"q": {"kernel": (2, 6, 1, 2, 2)}}, "head": {"kernel": (6, 5)}}
     params, grads = (
         jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s), jnp.float32), shapes, is_leaf=lambda s: isinstance(s, tuple))
         for _ in range(2)
@@ -246,6 +272,7 @@ def test_muon_turns_the_layers_momenta_into_orthogonal_matrices_and_leaves_the_r
     layers, given = found["tower"]["layers"], grads["tower"]["layers"]
     pairs = [(layers["out"]["kernel"][i], given["out"]["kernel"][i]) for i in range(2)]
     pairs += [(layers["qkv"]["kernel"][i, :, j], given["qkv"]["kernel"][i, :, j]) for i in range(2) for j in range(3)]
+    pairs += [(found["streams"]["q"]["kernel"][i, :, 0], grads["streams"]["q"]["kernel"][i, :, 0]) for i in range(2)]
     for own, gradient in pairs:
         u, _, v = np.linalg.svd(np.float64(gradient).reshape(6, 4), full_matrices=False)
         own = np.float64(own).reshape(6, 4)

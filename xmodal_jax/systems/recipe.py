@@ -19,8 +19,8 @@ from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
 from xmodal_jax.train.workdir import check_workdir
 
 KEYS = (
-    "seed residual_init total_steps batch_size accumulate log_every eval_every eval_at_start checkpoint_every "
-    "keep_checkpoints precision ema mesh data examples inventory scorer loader model lora objectives optimizer evaluators init stages compress "
+    "seed residual_init total_steps batch_size accumulate log_every eval_every eval_at_start checkpoint_every keep_checkpoints "
+    "precision ema mesh data examples inventory scorer loader model lora objectives optimizer evaluators init stages compress "
     "teacher"
 ).split()
 
