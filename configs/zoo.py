@@ -34,7 +34,7 @@ from xmodal_jax.train.workdir import run_config
 SCALES = {
     "tiny": dict(
         blocks=dict(width=64, heads=4), depth=1 / 3, patch=8, image_size=64, shared_width=64, batch_size=64, total_steps=1500,
-        optimizer="muon", learning_rate=3e-3, regions=4, mask_share=0.3, residual_init=0.0,
+        optimizer="muon", learning_rate=3e-3, regions=12, mask_share=0.3, residual_init=0.0,
         grid=("convit", "", dict(stem=2, widths=(24, 48, 64), depths=(0, 1, 1), layers=0, heads=4)),
     ),
     "base": dict(
@@ -67,6 +67,13 @@ BERT, FROM_BERT = ("bert", {"layers": 0}), {"post_norm": True, "kinds": False}  
 LXMERT_IMAGE = ("regions", {"geometry": "corners", "mix": "mean", "norm_parts": True, "norm": False})
 LXMERT_STREAMS = ("dual_stream", {"layers": 5, "image_layers": 5, "shared": True})
 TWO_VIEWS = {"views": 2, "zoom": 1.2, "brightness": 0.2}
+
+
+def sees_first(*objectives):
+    """Of rows whose convolutional network was pre-trained on ImageNet: here it first names the things of captions."""
+    return {"objectives": {"naming": {}}, "stages": {"see": (0.2, ("naming",), ()), "pairs": (0.8, objectives, ())}}
+
+
 VIEWED = (  # which can share one pass, examples.joint
     "words", "match", "answers", "alignment", "classes", "attributes", "features", "codes", "text_words", "attention_maps",
     "states",
@@ -130,13 +137,13 @@ ROWS = {
     "pixel_bert": dict(  # Huang et al., 2020
         text=BERT, image=("cells", {"sample": 100}), interaction=("single", {"layers": 12, **FROM_BERT}),
         examples={"masked": "random", "other": "text"}, objectives={"words": {}, "match": {}},
-        tiny={"image": {"sample": 40}},
+        tiny={"image": {"sample": 40}, **sees_first("words", "match")},
     ),
     "soho": dict(  # Huang et al., 2021
         text=BERT, image=("dictionary", {"entries": 2048}), interaction=("single", {"layers": 12, "post_norm": True}),
         examples={"masked": "random", "other": "text", "joint": True, "cell_share": 0.5},
         objectives={"words": {}, "match": {}, "visual_tokens": {}, "dictionary": {"decay": 0.1}},
-        tiny={"image": {"entries": 64}},
+        tiny={"image": {"entries": 64}, **sees_first("words", "match", "visual_tokens", "dictionary")},
     ),
     "unified_vlp": dict(  # Zhou et al., 2020
         text=BERT, image=("regions", {"geometry": "six"}), interaction=("single", {"layers": 12, "pool": "none", **FROM_BERT}),
@@ -365,7 +372,8 @@ def config_of(args):
     config.data = data_section(args, cache=True, lang="en")
     image_size = args.image_size or scale["image_size"]
     own = {"mask_share": scale["mask_share"]}  # of short captions a model as small learns to look sooner with twice as many
-    own |= {"regions": scale["regions"]} if row["image"][0] == "regions" else {}
+    few = 4 if scenes and args.scale == "tiny" else scale["regions"]  # a scene has three things at most
+    own |= {"regions": few} if row["image"][0] == "regions" else {}
     own |= row.get("examples", {}) | own_scale.get("examples", {}) | ({"features": args.regions} if args.regions else {})
     if "codes" in own:
         own["code_patch"] = image_size // row["cells"] if "cells" in row else scale["patch"]
@@ -420,14 +428,18 @@ def config_of(args):
         name: {"weight": 1.0} | (view if name in VIEWED else {}) | own for name, own in row["objectives"].items()
         if name != "attributes" or scenes or args.regions  # lists of captions with boxes name objects alone
     })  # fmt: skip
-    config.objectives.update(own_scale.get("objectives", {}))
-    config.stages = stages_of(row.get("stages", {}), config)
+    for name, own in own_scale.get("objectives", {}).items():
+        if name in config.objectives or not args.objectives:
+            config.objectives[name] = {"weight": 1.0} | dict(config.objectives.get(name, {})) | own
+    config.stages = stages_of(row.get("stages", {}) | own_scale.get("stages", {}), config)
     config.optimizer = defaults(OptimizerConfig, name=scale["optimizer"], learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict(
         {"objectives": {"count": 64 if args.debug else 512, "predictions": 0 if args.debug else 500}}
     )
     if "attention_guided" in row["objectives"]:
         config.evaluators.flow = {"count": 16 if args.debug else 256}
+    if {"next_codes", "codes"} & set(config.objectives) and "codes" in own:
+        config.evaluators.drawing = {"count": 8 if args.debug else 64}
     told = row["objectives"].get("next_words", {"mode": ""}).get("mode", "causal") == "causal"
     if told or config.examples.mask_end or {"caption", "prefix"} & {*config.examples.written.split("+")}:
         config.evaluators.captioning = {"count": 16 if args.debug else 256}

@@ -12,10 +12,10 @@ from tests.test_zoo_run import small
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.interactions.fused import Fused
+from xmodal_jax.models.pixels import GREY, grey
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES, regress
 from xmodal_jax.objectives.attention_guided import pivoted
-from xmodal_jax.objectives.inputs import GREY, grey
 from xmodal_jax.systems import recipe
 
 B, N, T, D, K, V, C = 4, 9, 6, 5, 3, 11, 7

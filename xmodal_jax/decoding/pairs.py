@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xmodal_jax.data.writing import PROMPTS
+from xmodal_jax.decoding import painting
 from xmodal_jax.decoding.generation import generate
 from xmodal_jax.decoding.predictor import BLANK, paired, refuse
 from xmodal_jax.decoding.vectors import VectorPredictor
@@ -20,8 +21,8 @@ class PairPredictor(Writer, VectorPredictor):
     `fill`, of models with the head "words": the likeliest word in the place of a blank. `match`, of models with the head
     "match": the probability that a text and a picture are a pair, which puts the best of a search in order. `caption`, of
     models whose decoder learned captions or the rest of them, or whose own layers learned each next word or to fill one mask
-    after the other; `answer`, of models
-    whose decoder learned answers, or with the head "answers", which chooses among those of its training.
+    after the other; `answer`, of models whose decoder learned answers, or with the head "answers", which chooses among those of
+    its training; `draw`, of models that learned the numbers of patches from texts.
     """
 
     @property
@@ -47,7 +48,47 @@ class PairPredictor(Writer, VectorPredictor):
 
     @property
     def more(self):
-        return super().more + ("match",) * ("match" in self.model.predicts)
+        return super().more + ("match",) * ("match" in self.model.predicts) + ("draw",) * (self.paints is not None)
+
+    @property
+    def paints(self):
+        """How it draws pictures, of `painting.WAYS`, or None."""
+        return next((way for name, way in painting.WAYS.items() if name in self.objectives), None)
+
+    def draw(self, texts, seed=0, temperature=1.0, steps=None):
+        """Pictures of what texts say, uint8 [B, H, H, 3], or [H, H, 3] of one text: of the patches that were found among the
+        training pictures.
+
+        seed: of the draw, which for one text does not depend on those beside it; temperature: 0 takes the likeliest patches.
+        steps: passes of models that tell all patches at once, by default as many as there are patches.
+        """
+        if self.paints is None:
+            raise UserError(f"{self.title}: this model draws no pictures: train it with configs/zoo.py:dalle or x_lxmert.")
+        if self.paints == "order" and steps is not None:
+            raise UserError(f"{self.title}: this model draws patch by patch: it takes no steps.")
+        given = [texts] if isinstance(texts, str) else list(texts)
+        ids, lengths = self._stack_texts(given)
+        found = self._painted(float(temperature), steps, self.params, ids, lengths, numbers_of(ids), seed)
+        pictures = np.asarray(found)[: len(given)]
+        return pictures[0] if isinstance(texts, str) else pictures
+
+    @functools.cached_property
+    def _painted(self):
+        model, maker = self.model, self.maker
+        centroids, patch = jnp.asarray(maker.centroids), maker.config.code_patch
+
+        def run(temperature, steps, params, ids, lengths, numbers, seed):
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.PRNGKey(seed), numbers)
+            given, size = (model, params, ids, lengths), maker.config.image_size
+            N = (size // patch) ** 2
+            if self.paints == "order":
+                codes = painting.in_order(*given, jnp.zeros((len(ids), size, size, 3), jnp.uint8), N, keys, temperature)
+            else:
+                boxes = jnp.tile(maker.regions({}), (len(ids), 1, 1)) if maker.config.regions else None
+                codes = painting.by_sureness(*given, boxes, N, centroids, patch, keys, temperature, steps or N)
+            return painting.painted(codes, centroids, patch)
+
+        return jax.jit(run, static_argnums=(0, 1))
 
     def match(self, pictures, texts):
         """Probabilities that each text and its picture are a pair, float32 [B], or a float of one of each."""

@@ -6,6 +6,7 @@ from xmodal_jax.config import choose, unknown
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.answering import AnsweringEvaluator
 from xmodal_jax.evaluators.captioning import CaptioningEvaluator
+from xmodal_jax.evaluators.drawing import DrawingEvaluator
 from xmodal_jax.evaluators.flow import FlowEvaluator
 from xmodal_jax.evaluators.generation import GenerationEvaluator
 from xmodal_jax.evaluators.grounding import GroundingEvaluator
@@ -29,6 +30,7 @@ EVALUATORS = {
     "refer": ReferEvaluator,
     "objectives": ObjectivesEvaluator,
     "flow": FlowEvaluator,
+    "drawing": DrawingEvaluator,
     "grounding": GroundingEvaluator,
 }
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.held_out import drawn, lower_end, parts
+from xmodal_jax.models.pixels import GREY
 from xmodal_jax.models.verbs import Verbs
 from xmodal_jax.objectives import OBJECTIVES
-from xmodal_jax.objectives.inputs import GREY
 
 TURNS = 10
 SIDES = {"image": {"image", "image_second", "region_features"}, "caption": {"caption", "caption_length"}}  # arrays of a batch

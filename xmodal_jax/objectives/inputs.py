@@ -1,12 +1,9 @@
 """Which arrays of a batch the verbs take: bytes of a second modality with their number or pictures, and what is with them."""
 
-import math
-
 import jax.numpy as jnp
 
 from xmodal_jax.data.pair_examples import PAIR, TEXT
-
-GREY = 128
+from xmodal_jax.models.pixels import grey
 
 
 def see(verbs, batch, hidden=False):
@@ -27,13 +24,6 @@ def see(verbs, batch, hidden=False):
     elif "codes" in batch and "codes_hidden" not in batch:
         more = {"codes": batch["codes"]}
     return verbs.encode_image(image) if more is None else verbs.encode_image(image, more)
-
-
-def grey(images, hidden):
-    """uint8 [B, H, W, 3] with the pixels of hidden patches, bool [B, N], grey."""
-    side = math.isqrt(hidden.shape[1])
-    spread = jnp.kron(hidden.reshape(-1, side, side), jnp.ones((1, *(size // side for size in images.shape[1:3]))))
-    return jnp.where(spread[..., None] > 0, GREY, images).astype(images.dtype)
 
 
 def has_second(batch):
