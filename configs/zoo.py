@@ -129,7 +129,9 @@ ROWS = {
         objectives={"words": {}, "match": {}, "alignment": {"weight": 0.1}},
     ),
     "vl_bert": dict(  # Su et al., 2020
-        text=BERT, image=("regions", {"geometry": "sine", "mix": "joined", "norm": False, "segment": True, "hidden": "vector"}),
+        text=BERT, image=("regions", {
+            "geometry": "sine", "waves": 0, "mix": "joined", "norm": False, "segment": True, "hidden": "vector",
+        }),
         interaction=("single", {"layers": 12, "pictured_words": True, "pool": "none", **FROM_BERT}),
         examples={"masked": "random", "region_retained": 0.1, "text_alone": 0.5},
         objectives={"words": {}, "classes": {"targets": "soft"}, "detector": {}},

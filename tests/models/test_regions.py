@@ -26,7 +26,7 @@ class Grid(nn.Module):
     width: int = F
 
     def __call__(self, images, train=False):
-        x = jnp.pad(images.reshape(len(images), -1, F), ((0, 0), (1, 0), (0, 0)), constant_values=9.0)
+        x = jnp.pad(images.reshape(len(images), -1, self.width), ((0, 0), (1, 0), (0, 0)), constant_values=9.0)
         return Encoded(x, mask_of(x), class_tokens=1)
 
 
@@ -154,6 +154,15 @@ def test_a_replaced_region_shows_that_of_another_picture(rng):
     parts, given = split_batch(images, 2), split_batch(given, 2)
     again = [apply(model, "__call__", params, parts[i], jax.tree.map(lambda x, i=i: x[i], given)).x for i in range(2)]
     np.testing.assert_allclose(join_batch(np.stack(again)), found.x, atol=1e-5)
+
+
+def test_waves_as_wide_as_features(rng):
+    """Where none are named; 64 of each number else, as runs of before have them."""
+    images, boxes = rng.normal(size=(1, SIDE, SIDE, 8)).astype(np.float32), draw_boxes(rng, 1, R)
+    given = {"boxes": boxes, "there": np.ones((1, R), bool)}
+    for waves, width in ((0, 8 + 8), (64, 8 + 256)):
+        model = Regions(Grid(8), width=D, geometry="sine", mix="joined", waves=waves)
+        assert random_params(model, images, given)["feature"]["kernel"].shape == (width, D)
 
 
 def test_waves_tell_corners_apart(rng):

@@ -25,6 +25,7 @@ class Regions(nn.Module):
         features are given, `given` wide, and no pixel is looked at.
       geometry: "none"; "corners", x0 y0 x1 y1 in 0..1 (LXMERT); "area", with the share of the area (ViLBERT, UNIMO, VL-T5);
         "six", with width and height (OSCAR); "seven", with all three (UNITER); "sine", waves of the corners (VL-BERT).
+      waves: of each of the four numbers; 0: together as many as a feature is wide, so that neither drowns the other (VL-BERT).
       mix: of feature f and geometry g: "plain", W f; "joined", W [f; g] (OSCAR, VL-BERT); "sum", W f + V g; "mean", half of it
         (LXMERT).
       norm_parts: normalise W f and V g before they are mixed (LXMERT, UNITER); norm: normalise what is mixed (UNITER, ViLBERT).
@@ -38,6 +39,7 @@ class Regions(nn.Module):
     grid: nn.Module | None
     width: int = 768
     geometry: str = "corners"
+    waves: int = 64
     mix: str = "sum"
     norm_parts: bool = False
     norm: bool = True
@@ -84,7 +86,7 @@ class Regions(nn.Module):
             seen = jnp.concatenate([mean[:, None], seen], 1)
             boxes = jnp.concatenate([jnp.broadcast_to(jnp.array([0.0, 0, 1, 1]), (len(boxes), 1, 4)), boxes], 1)
             there = jnp.pad(there, ((0, 0), (1, 0)), constant_values=True)
-        geometry = numbers(boxes, self.geometry, max(1, seen.shape[-1] // 4))
+        geometry = numbers(boxes, self.geometry, self.waves or max(1, seen.shape[-1] // 4))
         x = self.mixed(seen, geometry.astype(seen.dtype))  # [B, R, D]
         if self.segment:
             x = x + self.param("modality", nn.initializers.normal(0.02), (self.width,)).astype(x.dtype)
@@ -138,8 +140,7 @@ class Regions(nn.Module):
 
 
 def numbers(boxes, geometry, waves=64):
-    """Boxes [..., 4] in 0..1 -> [..., G]. waves: of each corner's number, half sines and half cosines; as many as the feature
-    is wide, of all four together, so that neither drowns the other (VL-BERT: 2048 of both)."""
+    """Boxes [..., 4] in 0..1 -> [..., G]. waves: of each corner's number, half sines and half cosines."""
     x0, y0, x1, y1 = jnp.moveaxis(boxes, -1, 0)
     wide, high = x1 - x0, y1 - y0
     if geometry == "sine":

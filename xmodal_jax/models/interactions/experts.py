@@ -53,7 +53,7 @@ class Experts(nn.Module):
         hidden = round(self.width * self.mlp_ratio)
         return scanned(self.width, self.heads, hidden, experts, self.layer_scale, self.dropout, self.dtype, self.style)
 
-    def layer(self, stack, x, mask, parts, train):
+    def through(self, stack, x, mask, parts, train):
         """x [B, M, D] of `parts`, ((expert, tokens), ...), through a stack, or as it is where there is none."""
         return x if stack is None else stack(x, mask, parts, train)[0]
 
@@ -62,8 +62,8 @@ class Experts(nn.Module):
         the pair, those that these make of it in the last layers, else None."""
         x = encoded.x + self.kinds[modality].astype(encoded.x.dtype)
         mask, parts = encoded.mask[:, None, None], ((modality, x.shape[1]),)
-        below = self.layer(self.lower, x, mask, parts, train)
-        own, pair = (self.layer(self.upper, below, mask, parts, train) for parts in (parts, (("joint", x.shape[1]),)))
+        below = self.through(self.lower, x, mask, parts, train)
+        own, pair = (self.through(self.upper, below, mask, parts, train) for parts in (parts, (("joint", x.shape[1]),)))
         return self.norm(own), self.norm(pair) if self.joint else None
 
     def __call__(self, text, image, mode="both", train=False):
@@ -76,8 +76,8 @@ class Experts(nn.Module):
         T, N = text.x.shape[1], image.x.shape[1]
         x = [part.x + self.kinds[name].astype(part.x.dtype) for name, part in zip(MODALITIES, (text, image), strict=True)]
         mask = jnp.concatenate([text.mask, image.mask], axis=1)[:, None, None]
-        x = self.layer(self.lower, jnp.concatenate(x, axis=1), mask, (("text", T), ("image", N)), train)  # [B, T + N, D]
-        x = self.norm(self.layer(self.upper, x, mask, (("joint", T + N),), train))
+        x = self.through(self.lower, jnp.concatenate(x, axis=1), mask, (("text", T), ("image", N)), train)  # [B, T + N, D]
+        x = self.norm(self.through(self.upper, x, mask, (("joint", T + N),), train))
         return Fused(x[:, :T], x[:, T:], text.mask, image.mask, self.pair(x[:, 0], x[:, T]))
 
     @nn.compact
