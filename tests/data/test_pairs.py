@@ -192,6 +192,21 @@ def test_questions_take_the_place_of_captions():
     assert made(Source()[0], 0)["answer"] == -1
 
 
+def test_a_question_is_exchanged_for_a_question():
+    """So that the kind of a text does not tell whether it is the picture's own; questions of the picture itself are none."""
+    made = maker(asked=0.5, other="text")
+    asked = [["two dogs", "a mat"], ["a cat"], []]
+    made.source.questions = lambda i: [{"question": text, "answers": ["x"]} for text in asked[i]]
+    seen = collections.Counter()
+    for position in range(300):
+        row = made(Source()[0] | {"questions": made.source.questions(0)}, position)
+        texts = [made.text(row[name][1 : row[f"{name}_length"]]) for name in ("caption", "other")]
+        seen[texts[0] in asked[0], int(row["match"])] += 1
+        if row["match"] == 0:
+            assert texts[1] == "a cat" if texts[0] in asked[0] else texts[1] in CAPTIONS[1] + CAPTIONS[2]
+    assert min(seen.values()) > 50 and len(seen) == 4
+
+
 @pytest.mark.parametrize("written", ["caption", "prefix", "denoise"])
 def test_texts_that_are_written(written):
     made, seen = maker(written=written), set()

@@ -80,8 +80,10 @@ class PairMaker(CaptionMaker):
         rng = np.random.default_rng((self.seed, position, 1))  # the caption stays that of a model without these views
         if config.causal:
             made["causal"] = np.bool_(rng.random() < config.causal)
+        question = {}
         if config.asked:
-            made |= self.asked(example, rng)
+            question = self.asked(example, rng)
+            made |= question
         if config.text_alone or config.image_alone:
             drawn = rng.random()
             made["alone"] = np.int32(TEXT if drawn < config.text_alone else IMAGE if drawn > 1 - config.image_alone else PAIR)
@@ -100,7 +102,7 @@ class PairMaker(CaptionMaker):
         if config.second != "none":
             made |= named("caption", self.laid(first, self.second(example, first, rng)))
         if config.other != "none":
-            made |= self.matched(example, first, made, rng)
+            made |= self.matched(example, first, made, rng, "caption" in question)
         if config.masked != "none":
             text = "other" if config.joint else "caption"
             made |= self.masked(made[text], int(made[f"{text}_length"]), rng)
@@ -211,17 +213,17 @@ class PairMaker(CaptionMaker):
         found = [ids for ids in map(self.ids, example["captions"]) if ids != first]
         return found[int(rng.integers(len(found)))] if found else []
 
-    def matched(self, example, first, made, rng):
-        """The own text, or another picture's."""
+    def matched(self, example, first, made, rng, question=False):
+        """The own text, or another picture's: a question in place of a question, so that no text tells by itself."""
         alone = made.get("alone", PAIR) != PAIR
-        text = self.wrong(example, rng) if rng.random() < 0.5 and not alone else None
+        text = self.wrong(example, rng, question) if rng.random() < 0.5 and not alone else None
         if text is None:
             own = {name.replace("caption", "other"): made[name] for name in made if name.startswith("caption")}
             return own | {"match": np.int32(-1 if alone else 1)}
         told = self.laid(first, self.ids(text)) if self.config.second != "none" else self.caption(text)
         return named("other", told) | {"match": np.int32(0)}
 
-    def wrong(self, example, rng):
+    def wrong(self, example, rng, question=False):
         """A text of another picture that is none of this one's, or None where none was found."""
         if self.config.second == "tags":
             own = sorted(thing["label"] for thing in example.get("objects", ()))
@@ -230,10 +232,12 @@ class PairMaker(CaptionMaker):
                 if labels and sorted(labels) != own:
                     return " ".join(labels)
             return None
+        own = [one["question"] for one in example["questions"]] if question else example["captions"]
         for _ in range(TRIES):
-            captions = self.source.captions(int(rng.integers(len(self.source))))[0]
-            text = captions[int(rng.integers(len(captions)))]
-            if text not in example["captions"]:
+            other = int(rng.integers(len(self.source)))
+            texts = [one["question"] for one in self.source.questions(other)] if question else self.source.captions(other)[0]
+            text = texts[int(rng.integers(len(texts)))] if texts else None
+            if text and text not in own:
                 return text
         return None
 
