@@ -432,9 +432,9 @@ def config_of(args):
         name: {"weight": 1.0} | (view if name in VIEWED else {}) | own for name, own in row["objectives"].items()
         if name != "attributes" or scenes or args.regions  # lists of captions with boxes name objects alone
     })  # fmt: skip
-    for name, own in own_scale.get("objectives", {}).items():
+    for name, more in own_scale.get("objectives", {}).items():
         if name in config.objectives or not args.objectives:
-            config.objectives[name] = {"weight": 1.0} | dict(config.objectives.get(name, {})) | own
+            config.objectives[name] = {"weight": 1.0} | dict(config.objectives.get(name, {})) | more
     config.stages = stages_of(row.get("stages", {}) | own_scale.get("stages", {}), config)
     config.optimizer = defaults(OptimizerConfig, name=scale["optimizer"], learning_rate=scale["learning_rate"])
     config.evaluators = ConfigDict(
@@ -442,7 +442,7 @@ def config_of(args):
     )
     if "attention_guided" in row["objectives"]:
         config.evaluators.flow = {"count": 16 if args.debug else 256}
-    if {"next_codes", "codes"} & set(config.objectives) and "codes" in own:
+    if {"next_codes", "codes"} & set(config.objectives):
         config.evaluators.drawing = {"count": 8 if args.debug else 64}
     told = row["objectives"].get("next_words", {"mode": ""}).get("mode", "causal") == "causal"
     if told or config.examples.mask_end or {"caption", "prefix"} & {*config.examples.written.split("+")}:

@@ -279,3 +279,7 @@ def test_what_a_row_lacks_is_named_before_anything_is_built(row, changes, told):
         place[key] = value
     with pytest.raises(UserError, match=told):
         recipe.make(config)
+
+
+def test_which_rows_are_evaluated_by_what_they_draw():
+    assert [row for row in ROWS if "drawing" in get_config(row).evaluators] == ["dalle", "x_lxmert", "flava"]
