@@ -6,8 +6,7 @@ import pytest
 
 from tests.decoding.test_pair_writing import predictor
 from tests.test_zoo_run import small
-from xmodal_jax.data.patch_codes import nearest, patches
-from xmodal_jax.decoding.painting import painted
+from xmodal_jax.data.patch_codes import drawn, nearest, patches
 from xmodal_jax.errors import UserError
 from xmodal_jax.evaluators.drawing import DrawingEvaluator, coarse
 from xmodal_jax.models.pixels import GREY
@@ -21,7 +20,7 @@ def test_patches_are_laid_row_by_row(rng):
     points = np.concatenate([patches(image, 4) for image in images])
     order = rng.permutation(len(points))
     codes = nearest(points, points[order]).reshape(3, 9)
-    np.testing.assert_array_equal(painted(codes, points[order], 4), images)
+    np.testing.assert_array_equal(drawn(codes, points[order], 4), images)
 
 
 def test_patch_after_patch(call):
@@ -41,7 +40,7 @@ def test_patch_after_patch(call):
         before = pair.image[:, n - 1] if n else np.asarray(pair.text)[np.arange(len(ids)), lengths]
         codes[:, n] = np.asarray(verb("predict", "codes", before)).argmax(-1)
     found = model.draw(TEXTS, temperature=0)
-    np.testing.assert_array_equal(found, painted(codes, model.maker.centroids, 8)[:2])
+    np.testing.assert_array_equal(found, drawn(codes, model.maker.centroids, 8)[:2])
     assert found.shape == (2, 32, 32, 3) and found.dtype == np.uint8
     several = model.draw(TEXTS, seed=3)
     np.testing.assert_array_equal(model.draw(TEXTS[1], seed=3), several[1])
@@ -62,7 +61,7 @@ def test_the_surest_patches_first(call):
         return call(model.model, name, model.params, *args)
 
     for left in (42, 21, 0):
-        image = np.array(painted(codes, model.maker.centroids, patch))
+        image = np.array(drawn(codes, model.maker.centroids, patch))
         for b, n in np.argwhere(hidden):
             y, x = patch * (n // 8), patch * (n % 8)
             image[b, y : y + patch, x : x + patch] = GREY
@@ -73,7 +72,7 @@ def test_the_surest_patches_first(call):
         hidden = np.zeros_like(hidden)
         np.put_along_axis(hidden, np.argsort(sure, axis=1)[:, :left], True, axis=1)
     found = model.draw(TEXTS, temperature=0, steps=3)
-    np.testing.assert_array_equal(found, painted(codes, model.maker.centroids, patch)[:2])
+    np.testing.assert_array_equal(found, drawn(codes, model.maker.centroids, patch)[:2])
 
 
 def test_who_draws_nothing():

@@ -4,6 +4,7 @@ The centroids are patches themselves, so that numbers can be drawn (X-LXMERT, Ch
 FLAVA, Singh et al., 2022, and DALL-E the codes of an autoencoder). Letters: N patches of a picture, p pixels of a side.
 """
 
+import math
 import warnings
 
 import numpy as np
@@ -45,7 +46,7 @@ def nearest(points, centroids):
 
 
 def drawn(codes, centroids, patch):
-    """Numbers [N] -> the square picture that they stand for, uint8 [H, H, 3]."""
-    side = round(len(codes) ** 0.5)
-    cut = centroids[codes].reshape(side, side, patch, patch, 3).swapaxes(1, 2)
-    return np.round(255 * cut.reshape(side * patch, side * patch, 3)).astype(np.uint8)
+    """Numbers int [..., N] -> the square pictures that they stand for, uint8 [..., H, H, 3]; in NumPy or JAX."""
+    side = math.isqrt(codes.shape[-1])
+    cut = centroids[codes].reshape(*codes.shape[:-1], side, side, patch, patch, 3).swapaxes(-4, -3)
+    return (255 * cut.reshape(*codes.shape[:-1], side * patch, side * patch, 3)).round().astype(np.uint8)

@@ -1,27 +1,18 @@
 """Pictures from texts, by models whose patches have numbers: one patch after the other (DALL-E, Ramesh et al., 2021), or all
 at once and the least sure ones again (mask-predict, Ghazvininejad et al., 2019; X-LXMERT, Cho et al., 2020).
 
-Letters: B texts, N patches of a picture, K numbers that they can have, p pixels of a patch's side, H of a picture's.
+Letters: B texts, T words, N patches of a picture, K numbers that they can have, H pixels of a picture's side.
 """
-
-import math
 
 import jax
 import jax.numpy as jnp
 
+from xmodal_jax.data.patch_codes import drawn
 from xmodal_jax.models.pixels import grey
 from xmodal_jax.models.vectors import at
 from xmodal_jax.models.verbs import Verbs
 
 WAYS = {"next_codes": "order", "codes": "sureness"}  # of the objectives that teach it
-
-
-def painted(codes, centroids, patch):
-    """Numbers int32 [B, N] -> the square pictures that they stand for, uint8 [B, H, H, 3]. centroids: float [K, p p 3] in
-    0..1."""
-    side = math.isqrt(codes.shape[1])
-    cut = centroids[codes].reshape(-1, side, side, patch, patch, 3).swapaxes(2, 3)
-    return jnp.round(255 * cut.reshape(-1, side * patch, side * patch, 3)).astype(jnp.uint8)
 
 
 def chosen(logits, keys, temperature):
@@ -32,6 +23,7 @@ def chosen(logits, keys, temperature):
 
 
 def keys_of(keys, step):
+    """Keys [B] of one step."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, step)
 
 
@@ -57,12 +49,12 @@ def by_sureness(model, params, ids, lengths, boxes, N, centroids, patch, keys, t
         codes, sure, hidden = state
         verbs = Verbs(model, params)
         more = () if boxes is None else ({"boxes": boxes, "there": jnp.ones_like(hidden), "hidden": hidden},)
-        seen = verbs.encode_image(grey(painted(codes, centroids, patch), hidden), *more)
+        seen = verbs.encode_image(grey(drawn(codes, centroids, patch), hidden), *more)
         tokens = verbs.fuse(verbs.encode_text(ids, lengths), seen, "both").image[:, seen.class_tokens :]
         told = jax.nn.log_softmax(verbs.predict("codes", tokens))  # [B, N, K]
-        drawn = chosen(told, keys_of(keys, s), temperature)
-        codes = jnp.where(hidden, drawn, codes)
-        sure = jnp.where(hidden, jnp.take_along_axis(told, drawn[..., None], axis=-1)[..., 0], sure)
+        found = chosen(told, keys_of(keys, s), temperature)
+        codes = jnp.where(hidden, found, codes)
+        sure = jnp.where(hidden, jnp.take_along_axis(told, found[..., None], axis=-1)[..., 0], sure)
         rank = jnp.argsort(jnp.argsort(sure, axis=1), axis=1)
         return codes, sure, rank < N * (steps - 1 - s) // steps
 

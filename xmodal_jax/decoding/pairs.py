@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xmodal_jax.data.patch_codes import drawn
 from xmodal_jax.data.writing import PROMPTS
 from xmodal_jax.decoding import painting
 from xmodal_jax.decoding.generation import generate
@@ -86,7 +87,7 @@ class PairPredictor(Writer, VectorPredictor):
             else:
                 boxes = jnp.tile(maker.regions({}), (len(ids), 1, 1)) if maker.config.regions else None
                 codes = painting.by_sureness(*given, boxes, N, centroids, patch, keys, temperature, steps or N)
-            return painting.painted(codes, centroids, patch)
+            return drawn(codes, centroids, patch)
 
         return jax.jit(run, static_argnums=(0, 1))
 
