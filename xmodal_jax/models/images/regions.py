@@ -39,7 +39,6 @@ class Regions(nn.Module):
     grid: nn.Module | None
     width: int = 768
     geometry: str = "corners"
-    waves: int = 64
     mix: str = "sum"
     norm_parts: bool = False
     norm: bool = True
@@ -55,6 +54,7 @@ class Regions(nn.Module):
     remat: str = "none"
     dtype: str = "float32"
     style: Style = Style(epsilon=1e-12)
+    waves: int = 64
 
     @property
     def feature_width(self):
