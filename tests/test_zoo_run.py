@@ -126,6 +126,13 @@ def test_pairs_are_masked_anew_until_there_are_predictions_enough():
     assert min(len(judge.labels(name)) for name in ("words", "match")) < 40
 
 
+def test_an_objective_that_has_no_class_to_tell_is_not_waited_for(monkeypatch):
+    for name in ("words", "match"):
+        nothing = dataclasses.replace(OBJECTIVES[name], labels=lambda batch, config: np.full(4, -1))
+        monkeypatch.setitem(OBJECTIVES, name, nothing)
+    assert len(ObjectivesEvaluator(recipe.make(small()), count=8, rows=4, predictions=40).batches) == 2
+
+
 def test_a_row_of_stages():
     """VLMo's: images, then texts alone, which leave attention and images as they are, then pairs with two contrasts."""
     config = small("vlmo,debug,image_size=32")

@@ -24,8 +24,8 @@ class ObjectivesEvaluator:
 
     Args:
       count: held-out pairs, 0: all; rows: of a portion, the batch in which contrastive losses compare.
-      predictions: where an objective that tells classes has fewer of the pairs (few regions are masked, a row is drawn for
-        another objective), they are masked and drawn anew, up to TURNS times. A pair's turns stay in one portion.
+      predictions: where an objective that tells classes has fewer of the pairs, but some (few regions are masked, a row is
+        drawn for another objective), they are masked and drawn anew, up to TURNS times. A pair's turns stay in one portion.
     """
 
     def __init__(self, recipe, count=512, rows=32, predictions=500):
@@ -42,7 +42,7 @@ class ObjectivesEvaluator:
             for part in pairs:
                 made = [maker(recipe.held_out[i], first + i) for i in part]
                 self.batches.append({name: np.stack([row[name] for row in made]) for name in made[0]})
-            if all(len(self.labels(name)) >= predictions for name in told):
+            if not any(0 < len(self.labels(name)) < predictions for name in told):
                 break
         self.portions = [range(number, len(self.batches), len(pairs)) for number in range(len(pairs))]
 
