@@ -232,8 +232,10 @@ ROWS = {
         text=("bert", {"layers": 6}), image=("vit", {"layers": 12}), interaction=("cross", {"layers": 6}), shared_width=256,
         examples={"masked": "random", "groups": True, **TWO_VIEWS},
         objectives={
-            "contrast": {"queue": 65_536, "momentum": 0.995, "distil": 0.4, "ramp": 1000, "intra": True}, "match_hard": {},
-            "words": {"distil": 0.4, "ramp": 1000},
+            "contrast": {
+                "queue": 65_536, "momentum": 0.995, "distil": 0.4, "ramp": 1000, "intra": True, "local": True,
+            },
+            "match_hard": {}, "words": {"distil": 0.4, "ramp": 1000, "second_picture": True},
         },
         tiny={"objectives": {"contrast": {"queue": 1024}}},
     ),

@@ -4,47 +4,16 @@ import collections
 
 import numpy as np
 import pytest
-from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from xmodal_jax.data.alone import Pictures, lines_of
+from tests.data.pairs_of_three import CAPTIONS, FIRST, Source, maker
 from xmodal_jax.data.pair_examples import IMAGE, PAIR, TEXT, PairExamples
 from xmodal_jax.data.pairs import PairMaker
 from xmodal_jax.data.patch_codes import nearest, patches
-from xmodal_jax.data.regions import hidden_regions
 from xmodal_jax.data.tokenizers import MASK, learn_tokenizer
 from xmodal_jax.data.word_masks import chosen_words
 from xmodal_jax.errors import UserError
-
-CAPTIONS = [["a red car stops near the old house today"], ["two dogs run and one cat sleeps on a mat"], ["a bird"]]
-LABELS = [["car", "house"], ["dog", "cat", "mat", "dog"], []]
-FIRST = CAPTIONS[0][0].split()
-
-
-class Source:
-    def __len__(self):
-        return 3
-
-    def captions(self, i):
-        return CAPTIONS[i], None, "en"
-
-    def labels(self, i):
-        return LABELS[i]
-
-    def __getitem__(self, i):
-        boxes = [[0.1 * n, 0.1, 0.1 * n + 0.4, 0.6] for n in range(len(LABELS[i]))]
-        objects = [{"name": name, "label": name, "box": box} for name, box in zip(LABELS[i], boxes, strict=True)]
-        image = np.zeros((8, 8, 3), np.uint8)
-        return {"id": str(i), "image": image, "captions": CAPTIONS[i], "lang": "en"} | ({"objects": objects} if objects else {})
-
-
-def maker(tokenizer=None, seed=0, length=12, **settings):
-    if tokenizer is None:
-        tokenizer = learn_tokenizer("words:1", [text for texts in CAPTIONS for text in texts])
-        tokenizer.add_special_tokens({"mask_token": MASK})
-    config = PairExamples(image_size=8, length=length, flips="none", **settings)
-    return PairMaker(config, tokenizer, Source(), seed, classes=("car", "cat", "dog"))
 
 
 def pieces():
@@ -321,89 +290,6 @@ def test_one_task_a_row():
             assert counted != hidden and (counted or not masked)
             np.testing.assert_array_equal(row["other"], row["caption"])
     assert abs(tasks["match"] / 300 - 0.5) < 0.1 and abs(tasks["words"] / 300 - 0.25) < 0.1
-
-
-def test_regions_are_the_objects_and_a_grid():
-    made = maker(regions=4, region_share=0.3, region_retained=0.5)
-    row = made(Source()[0], 0)
-    np.testing.assert_allclose(row["boxes"][:2], [[0, 0.1, 0.4, 0.6], [0.1, 0.1, 0.5, 0.6]], atol=1e-6)
-    np.testing.assert_array_equal(row["boxes"][2:], [[0, 0, 1, 1], [0, 0, 0, 0]])  # a grid of one cell
-    assert row["regions_there"].tolist() == [True, True, True, False] and row["region_class"].tolist() == [0, -1, -1, -1]
-    assert made(Source()[1], 0)["region_class"].tolist() == [2, 1, -1, 2]
-    grid = made(Source()[2], 0)
-    assert grid["regions_there"].all() and set(grid["region_class"]) == {-1}
-    np.testing.assert_allclose(grid["boxes"][1], [0.5, 0, 1, 0.5])
-    rows = [made(Source()[2], position) for position in range(300)]
-    hidden, target = (np.array([row[f"regions_{name}"] for row in rows]) for name in ("hidden", "target"))
-    assert target.any(1).all() and not (hidden & ~target).any()
-    assert abs(target.mean() - (0.3 + 0.7**4 / 4)) < 0.06 and abs(hidden.sum() / target.sum() - 0.5) < 0.1
-
-
-def test_masked_regions_show_nothing_or_another_pictures():
-    """Eight in ten, one, and one in ten as they are; what a thing is like is known of things alone."""
-    made = maker(regions=4, region_share=0.5, region_retained=0.1, region_replaced=0.1)
-    rows = [made(Source()[2], position) for position in range(900)]
-    hidden, target, replaced = (np.array([row[f"regions_{name}"] for row in rows]) for name in ("hidden", "target", "replaced"))
-    assert not (hidden & replaced).any() and not ((hidden | replaced) & ~target).any()
-    assert abs(hidden.sum() / target.sum() - 0.8) < 0.04 and abs(replaced.sum() / target.sum() - 0.1) < 0.03
-    assert "region_attribute" not in rows[0]
-    told = PairMaker(made.config, made.tokenizer, Source(), classes=made.classes, attributes=("blue", "red"))
-    example = Source()[0]
-    example["objects"][0]["attribute"] = "red"
-    assert told(example, 0)["region_attribute"].tolist() == [1, -1, -1, -1]
-    assert {name: value.shape[1:] for name, value in told.example_batch(2).items()} == {
-        name: np.shape(value) for name, value in told(example, 0).items()
-    }
-    with pytest.raises(UserError, match="shares of the masked regions, together at most 1"):
-        maker(regions=4, region_retained=0.6, region_replaced=0.5)
-
-
-def test_texts_and_pictures_by_themselves(tmp_path, caplog):
-    """Each of their share of the examples, and nothing else; held-out pairs are halved as before."""
-    (tmp_path / "texts" / "more").mkdir(parents=True)
-    (tmp_path / "texts" / "one.txt").write_text("two dogs run\n\n the old house \n")
-    (tmp_path / "texts" / "more" / "two.txt").write_text("a mat\n")
-    lines = lines_of(tmp_path / "texts")
-    assert lines == ["two dogs run", "the old house", "a mat"] and lines_of(tmp_path / "texts" / "one.txt") == lines[:2]
-    for number in range(2):
-        Image.fromarray(np.full((20, 30, 3), 90 + number, np.uint8)).save(tmp_path / f"{number}.png")
-    (tmp_path / "2.png").write_bytes(b"broken")
-    pictures, shares = Pictures(tmp_path), {"text_alone": 0.3, "image_alone": 0.3, "masked": "random", "regions": 4}
-    made = maker(**shares, texts="texts", pictures="pictures")
-    made.lines, made.pictures, plain = lines, pictures, maker(**shares)
-    seen = collections.Counter()
-    for position in range(200):
-        row, half = made(Source()[0], position), plain(Source()[0], position)
-        assert row["alone"] == half["alone"] and {n: v.shape for n, v in row.items()} == {n: v.shape for n, v in half.items()}
-        text = made.text(row["caption"][1:])
-        if row["alone"] == PAIR:
-            assert all(np.array_equal(row[name], half[name]) for name in row)
-        elif row["alone"] == TEXT:
-            seen[text] += 1
-            words = row["masked_words"]
-            assert made.tokenizer.decode(words[words >= 0][0]) in text and not row["regions_there"].any()
-        else:
-            level = int(row["image"][0, 0, 0])
-            seen[level] += 1
-            assert text == "" and row["image"].shape == (8, 8, 3) and row["regions_there"].all()  # a grid, no objects
-    assert set(seen) == {*lines, 90, 91} and min(seen.values()) > 8
-    assert caplog.text.count("a picture is skipped") == 1
-    np.testing.assert_array_equal(made.over(Source())(Source()[0], 3)["image"], plain.over(Source())(Source()[0], 3)["image"])
-    (tmp_path / "none").mkdir()
-    with pytest.raises(UserError, match="there is no text here"):
-        lines_of(tmp_path / "none")
-    (tmp_path / "0.png").unlink()
-    (tmp_path / "1.png").unlink()
-    with pytest.raises(UserError, match="not one of its 1 pictures"):
-        Pictures(tmp_path).take(0, 8, "resize")
-
-
-def test_what_overlaps_is_masked_too(rng):
-    boxes = np.array([[0, 0, 0.5, 0.5], [0.02, 0, 0.5, 0.5], [0.6, 0.6, 1, 1], [0, 0, 0, 0]], np.float32)
-    there = np.array([True, True, True, False])
-    for _ in range(40):
-        chosen = hidden_regions(boxes, there, 0.2, 0.4, rng)
-        assert chosen[0] == chosen[1] and not chosen[3] and chosen.any()
 
 
 def test_the_caption_does_not_depend_on_the_views():

@@ -14,7 +14,7 @@ from xmodal_jax.train import loop, memory, progress
 from xmodal_jax.train.checkpoints import Checkpoints
 from xmodal_jax.train.step import State, init_state, make_step
 
-B, P, Q = 4, 6, 5
+B, P, Q, N = 4, 6, 5, 3
 SETTINGS = {"weight": 1.0, "queue": Q, "momentum": 0.75, "distil": 0.4, "ramp": 4}
 
 
@@ -44,6 +44,8 @@ def case(rng):
     rows = {name: units(rng, B, P) for name in ("u", "v", "teacher_u", "teacher_v")}
     rows |= {"present": np.array([1, 1, 0, 1], np.float32), "group": np.array([3, 8, 5, 3], np.float32)}
     queue = {"u": units(rng, Q, P), "v": units(rng, Q, P), "valid": np.array([1, 1, 1, 0, 0], bool)}
+    rows |= {f"places_{name}": units(rng, B * N, P).reshape(B, N, P) for name in ("u", "v")}
+    rows |= {f"there_{name}": np.float32(rng.random((B, N)) < 0.6) for name in ("u", "v")}
     return rows, queue | {"group": np.array([8, 1, 2, -1, -1], np.float32)}
 
 
@@ -51,9 +53,9 @@ def case(rng):
     "settings",
     [
         {"distil": 0.4, "ramp": 4}, {"distil": 0.4}, {"negatives": "queue", "summed": True, "temperature": 0.1},
-        {"distil": 0.4, "intra": True},
+        {"distil": 0.4, "intra": True}, {"distil": 0.4, "intra": True, "local": True},
     ],
-    ids=["albef", "after the ramp", "wenlan", "tcl"],
+    ids=["albef", "after the ramp", "wenlan", "tcl without places", "tcl"],
 )  # fmt: skip
 def test_contrast_by_loops(case, settings):
     """Row 2 has no picture; rows 0 and 3 are of one group, row 1's stands in the queue, whose last places are empty."""
@@ -77,9 +79,17 @@ def test_contrast_by_loops(case, settings):
             told = own * softmax(slow) + (1 - own) * (np.array(counted) == b)
             total -= told @ log_softmax(scores)
             right += (query, key) == ("u", "v") and counted[int(np.argmax(scores))] == b
-    np.testing.assert_allclose(
-        float(loss.total), total * (1.0 if settings.get("summed") else 0.25 if within else 0.5), rtol=1e-4
-    )
+    ways = 2 + len(within)
+    for name in ("u", "v") if "local" in settings else ():
+        ways += 1
+        places, there = np.float64(rows[f"places_{name}"]), rows[f"there_{name}"] > 0
+        for b in np.flatnonzero(rows["present"]):
+            scores = scale * places @ np.float64(rows[name][b])  # [B, N]
+            others = [c for c in range(B) if rows["present"][c] and rows["group"][c] != rows["group"][b]]
+            wrong = np.exp(scores[others][there[others]]).sum()
+            own = np.exp(scores[b][there[b]])
+            total -= np.log(own / (own + wrong)).sum() / max(len(own), 1)
+    np.testing.assert_allclose(float(loss.total), total * (1.0 if settings.get("summed") else 1 / ways), rtol=1e-4)
     assert loss.weight == 3 and metrics["contrast_right"].total == right
     kept = verbs.kept["contrast"]
     for name in ("u", "v"):

@@ -10,24 +10,19 @@ import os
 import zlib
 
 import numpy as np
-from absl import logging
 
 from xmodal_jax.data.answering import usual
 from xmodal_jax.data.augment import augment
-from xmodal_jax.data.captioning import CaptionMaker
 from xmodal_jax.data.pair_examples import IMAGE, PAIR, TEXT
+from xmodal_jax.data.pair_regions import RegionMaker
 from xmodal_jax.data.patch_codes import nearest, patches
-from xmodal_jax.data.region_files import BrokenRegions, Found
-from xmodal_jax.data.regions import hidden_regions, regions_of
-from xmodal_jax.data.sources.image_text import too_many
 from xmodal_jax.data.word_masks import chosen_words, continues, shaken
 from xmodal_jax.data.writing import MASKING, PROMPTS, SAID, missing, numbered, split
-from xmodal_jax.errors import UserError, printable
 
 TRIES = 20  # draws, before what may be impossible is given up
 
 
-class PairMaker(CaptionMaker):
+class PairMaker(RegionMaker):
     """Also gives, as far as its config asks for them:
     "caption_types" int32 [T], 1 for the second text;
     "other" int32 [T] with "other_length", "other_types" and "match" (1: it is the picture's own, 0: it is not, -1: not asked);
@@ -40,24 +35,16 @@ class PairMaker(CaptionMaker):
     "regions_replaced" (which show another picture's), "region_class" int32 [R] (-1: unknown), "region_attribute" likewise, and
     where they are read from a file "region_features" float32 [R, F].
 
-    Args: those of `CaptionMaker`; classes: names of objects, attributes: that objects have, answers: that can be given, each in
-    the order of their numbers; centroids: of patches. found: `RegionFile` of the pictures, or None; width: F of the features in
-    it. lines, pictures: texts and `alone.Pictures` by themselves, of which those are that stand alone; without any, halves of
-    pairs.
+    Args: those of `RegionMaker`; answers: that can be given, in the order of their numbers; centroids: of patches. lines,
+    pictures: texts and `alone.Pictures` by themselves, of which those are that stand alone; without any, halves of pairs.
     The tokeniser needs a mask token where words are masked.
     """
 
-    def __init__(
-        self, *args, classes=(), attributes=(), answers=(), centroids=None, found=None, width=0, lines=(), pictures=(), **kwargs
-    ):
+    def __init__(self, *args, answers=(), centroids=None, lines=(), pictures=(), **kwargs):
         super().__init__(*args, **kwargs)
-        self.lines, self.pictures = lines, pictures
-        self.found, self.width, self.broken, self.looked = found, width, {}, set()
+        self.lines, self.pictures, self.answers = lines, pictures, tuple(answers)
         self.centroids, self.augment = centroids, {name: getattr(self.config, name) for name in ("flips", "zoom", "brightness")}
-        self.classes, self.attributes, self.answers = tuple(classes), tuple(attributes), tuple(answers)
         self._answer = {answer: number for number, answer in enumerate(self.answers)}
-        self._class = {name: number for number, name in enumerate(self.classes)}
-        self._attribute = {name: number for number, name in enumerate(self.attributes)}
 
     def over(self, source):
         """The same for held-out examples: over their source, whose texts are those of wrong pairs, and no picture changed."""
@@ -279,55 +266,6 @@ class PairMaker(CaptionMaker):
                 words.append([place])
         return words + closing
 
-    def regions_of(self, example):
-        """`regions.regions_of`; where patches have numbers the regions are the patches, else those of a file, where one is
-        given."""
-        if self.config.features:
-            found = self.of_file(example)
-            told = ([None] * len(found.boxes) if part is None else map(str, part) for part in (found.classes, found.attributes))
-            return found.boxes[: self.config.regions], *(list(names)[: self.config.regions] for names in told)
-        return regions_of({} if self.config.codes else example, self.config.regions)
-
-    def of_file(self, example):
-        """What the file says of an example."""
-        if "found" in example:
-            return example["found"]
-        if self.found is None or "id" not in example:
-            raise UserError(
-                f"This model reads the regions of a picture from a file: {self.config.features!r} must be there, and pictures "
-                "must be given by their paths."
-            )
-        return self.found.found(example["id"])
-
-    def of_file_or_none(self, example):
-        """The same; no region where those of this picture are broken, which is told and counted."""
-        self.looked.add(example.get("id"))
-        try:
-            return self.of_file(example)
-        except BrokenRegions as error:
-            if example["id"] not in self.broken:
-                self.broken[example["id"]] = str(error)
-                logging.warning("a picture without regions (%d so far). %s", len(self.broken), printable(error))
-            fraction = getattr(self.source, "max_bad_fraction", 0.0)
-            floor = min(len(self.source), round(3 / fraction) if fraction else 0)
-            touched, what = max(len(self.looked), floor), "regions that cannot be read"
-            too_many(self.config.features, len(self.broken), touched, fraction, self.broken.values(), what)
-            return Found(np.zeros((0, 4), np.float32), np.zeros((0, self.width), np.float32))
-
-    def features(self, example):
-        """Features [R, F] of its regions, zeros where it has fewer."""
-        given, features = self.of_file(example).features, np.zeros((self.config.regions, self.width), np.float32)
-        features[: len(given)] = given[: len(features)]
-        return features
-
-    def regions(self, example):
-        """Boxes [R, 4] of an example, zeros where it has fewer."""
-        boxes = np.zeros((self.config.regions, 4), np.float32)
-        if self.config.regions:
-            found = self.regions_of(example)[0]
-            boxes[: len(found)] = found
-        return boxes
-
     def beside(self, picture, image):
         if self.config.regions:
             if not isinstance(picture, dict):
@@ -337,25 +275,6 @@ class PairMaker(CaptionMaker):
             return {"boxes": boxes, "there": (boxes[:, 2:] - boxes[:, :2]).min(-1) > 0} | given
         drawn = self.config.codes and self.config.code_share < 0
         return {"codes": nearest(patches(image, self.config.code_patch), self.centroids)} if drawn else {}
-
-    def hidden(self, example, boxes, rng):
-        """What is known of the boxes [R, 4] of the changed picture, and which are masked."""
-        config, (found, names, told) = self.config, self.regions_of(example)
-        there = (np.arange(len(boxes)) < len(found)) & ((boxes[:, 2:] - boxes[:, :2]).min(-1) > 0)  # not cut off
-        classes = np.full(len(boxes), -1, np.int32)
-        classes[: len(names)] = [self._class.get(name, -1) for name in names]
-        target = hidden_regions(boxes, there, config.region_share, config.overlap, rng)
-        drawn = rng.random(len(boxes))
-        shown = target & (drawn < config.region_retained + config.region_replaced)
-        out = {
-            "regions_there": there, "regions_hidden": target & ~shown, "regions_target": target, "region_class": classes
-        }  # fmt: skip
-        if config.region_replaced:
-            out["regions_replaced"] = shown & (drawn >= config.region_retained)
-        if self.attributes:
-            out["region_attribute"] = np.full(len(boxes), -1, np.int32)
-            out["region_attribute"][: len(told)] = [self._attribute.get(name, -1) for name in told]
-        return out
 
     def example_batch(self, rows):
         batch, config = super().example_batch(rows), self.config
@@ -392,15 +311,7 @@ class PairMaker(CaptionMaker):
             batch["cell_place"] = np.zeros(rows, np.float32)
         if config.groups:
             batch["group"] = np.zeros(rows, np.int32)
-        if count := config.regions:
-            batch |= {"boxes": np.zeros((rows, count, 4), np.float32), "region_class": np.zeros((rows, count), np.int32)}
-            kinds = ("there", "hidden", "target", *["replaced"] * bool(config.region_replaced))
-            batch |= {f"regions_{name}": np.zeros((rows, count), bool) for name in kinds}
-            if self.attributes:
-                batch["region_attribute"] = np.zeros((rows, count), np.int32)
-            if config.features:
-                batch["region_features"] = np.zeros((rows, count, self.width), np.float32)
-        return batch
+        return batch | self.region_batch(rows)
 
 
 def named(name, text):

@@ -5,8 +5,9 @@
 u, v: unit vectors of texts and images; u', v': the teacher's; L_image with u and v exchanged.
 ALBEF (Li et al., 2021): a = 0.4 after a ramp, s learned. WenLan (Huo et al., 2021): negatives are the queue's alone, the sum of
 both directions, s = 1 / 0.07; MoCo (He et al., 2020). With `intra` (TCL, Yang et al., 2022) the teacher sees the second view
-of each (`examples.views`), and L is the mean of L_text, L_image and two within a modality, u_b . [u' ; queue of u'] and
-v_b . [v' ; queue of v'], whose targets are hard. Without a queue and a teacher it is CLIP's.
+of the picture (`examples.views`), and L is the mean of L_text, L_image and two within a modality, u_b . [u' ; queue of u'] and
+v_b . [v' ; queue of v'], whose targets are hard; with `local` too the mean of six: `local_contrast` of u with the teacher's
+words and of v with its windows of patches. Without a queue and a teacher it is CLIP's.
 Rows without a picture neither enter the queue nor count; keys of the row's own group are no negatives.
 """
 
@@ -14,10 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.objectives import local_contrast
 from xmodal_jax.objectives.contrastive import read
 from xmodal_jax.objectives.inputs import has_second
-from xmodal_jax.objectives.sums import Sum, weighted
-from xmodal_jax.objectives.views import second
+from xmodal_jax.objectives.sums import Sum, added, weighted
+from xmodal_jax.objectives.views import second_picture
 
 MOMENTUM = (r"^(image|text)/", r"^(to_shared|weigh)_")
 NEGATIVES = ("batch", "queue")
@@ -26,15 +28,20 @@ KEYS = {"u": "teacher_u", "v": "teacher_v", "group": "group"}
 
 
 def represent(verbs, batch, config):
-    """-> {"u", "v" [b, P], "teacher_u", "teacher_v" [b, P], "present" float32 [b], "group" float32 [b]}."""
+    """-> {"u", "v" [b, P], "teacher_u", "teacher_v" [b, P], "present" float32 [b], "group" float32 [b]}; with `local` also
+    "places_u", "places_v" [b, N, P] and "there_u", "there_v" float32 [b, N]."""
     v, u = read(verbs, batch)
-    shown = second(batch) if config.get("intra", False) else batch
+    shown = second_picture(batch) if config.get("intra", False) else batch
     slow_v, slow_u = jax.lax.stop_gradient(read(verbs.teacher(), shown)) if verbs.has_teacher else (v, u)
     present = has_second(batch).astype(jnp.float32)
     group = batch["group"].astype(jnp.float32) if "group" in batch else jnp.full(present.shape, -1.0)
-    return {
+    rows = {
         "u": u.pooled, "v": v.pooled, "teacher_u": slow_u.pooled, "teacher_v": slow_v.pooled, "present": present, "group": group
     }  # fmt: skip
+    if config.get("local", False):
+        (words, there), cells = local_contrast.words(slow_u), local_contrast.windows(slow_v)
+        rows |= {"places_u": words, "there_u": there, "places_v": cells, "there_v": jnp.ones(cells.shape[:2])}
+    return rows
 
 
 def remember(config, rows):
@@ -59,8 +66,15 @@ def compare(verbs, rows, config):
     (text, right), (image, _) = both
     half = 1.0 if config.get("summed", False) else 0.5
     if config.get("intra", False):
-        alike = [weighted(one_way(rows, memory, name, name, scale, 0.0, negatives)[0], present).total for name in ("u", "v")]
-        text, half = Sum(text.total + sum(alike), text.weight), half / 2
+        alike = [one_way(rows, memory, name, name, scale, 0.0, negatives)[0] for name in ("u", "v")]
+        if config.get("local", False):
+            usable = (present > 0) & ~in_group(rows["group"], rows["group"])
+            alike += [
+                local_contrast.local_contrast(rows[name], rows[f"places_{name}"], rows[f"there_{name}"], scale, usable)
+                for name in ("u", "v")
+            ]
+        text = added([text, *(Sum(weighted(values, present).total, 0.0) for values in alike)])
+        half *= 2 / (2 + len(alike))
     if memory is not None:
         verbs.keep("contrast", pushed(memory, rows))
     return Sum(half * (text.total + image.total), text.weight), {"contrast_right": right}
@@ -81,8 +95,7 @@ def one_way(rows, memory, query, key, scale, share, negatives):
     if memory is not None:
         keys, valid = jnp.concatenate([keys, memory[key]]), jnp.concatenate([valid, memory["valid"]])
         groups, own = jnp.concatenate([groups, memory["group"]]), jnp.pad(own, ((0, 0), (0, len(memory[key]))))
-    alike = (rows["group"][:, None] == groups[None]) & (groups >= 0)[None]
-    usable = valid[None] & ~alike
+    usable = valid[None] & ~in_group(rows["group"], groups)
     if negatives == "queue":
         usable &= jnp.arange(len(keys))[None] >= len(rows["u"])
     scores = jnp.where(usable | own, scale * rows[query] @ keys.T, NEVER)  # [B, B + Q]
@@ -91,6 +104,11 @@ def one_way(rows, memory, query, key, scale, share, negatives):
         slow = jnp.where(usable | own, scale * rows[f"teacher_{query}"] @ keys.T, NEVER)
         told = jax.lax.stop_gradient(share * jax.nn.softmax(slow) + (1 - share) * told)
     return -(told * jax.nn.log_softmax(scores)).sum(-1), scores.argmax(-1) == jnp.arange(len(scores))
+
+
+def in_group(groups, others):
+    """bool [B, C]: which of `others` [C] are of the group of each of `groups` [B]; -1: of none."""
+    return (groups[:, None] == others[None]) & (others >= 0)[None]
 
 
 def pushed(memory, rows, keys=KEYS):

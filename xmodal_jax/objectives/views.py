@@ -55,3 +55,8 @@ def second(batch):
     """The batch with the second views of its pictures and captions in place of the first."""
     names = {"image": "image_second", "caption": "caption_second", "caption_length": "caption_second_length"}
     return batch | {name: batch[other] for name, other in names.items()}
+
+
+def second_picture(batch):
+    """The batch with the second views of its pictures, and the captions that it has."""
+    return batch | {"image": batch["image_second"]}
