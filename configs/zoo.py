@@ -69,9 +69,10 @@ LXMERT_STREAMS = ("dual_stream", {"layers": 5, "image_layers": 5, "shared": True
 TWO_VIEWS = {"views": 2, "zoom": 1.2, "brightness": 0.2}
 
 
-def sees_first(*objectives):
+def sees_first(*objectives, always=()):
     """Of rows whose convolutional network was pre-trained on ImageNet: here it first names the things of captions."""
-    return {"objectives": {"naming": {}}, "stages": {"see": (0.2, ("naming",), ()), "pairs": (0.8, objectives, ())}}
+    stages = {"see": (0.2, ("naming", *always), ()), "pairs": (0.8, (*objectives, *always), ())}
+    return {"objectives": {"naming": {}}, "stages": stages}
 
 
 VIEWED = (  # which can share one pass, examples.joint
@@ -142,10 +143,11 @@ ROWS = {
         tiny={"image": {"sample": 40}, **sees_first("words", "match")},
     ),
     "soho": dict(  # Huang et al., 2021
-        text=BERT, image=("dictionary", {"entries": 2048}), interaction=("single", {"layers": 12, "post_norm": True}),
+        text=BERT, image=("dictionary", {"entries": 2048, "normed": True}),
+        interaction=("single", {"layers": 12, "post_norm": True}),
         examples={"masked": "random", "other": "text", "joint": True, "cell_share": 0.5},
-        objectives={"words": {}, "match": {}, "visual_tokens": {}, "dictionary": {"decay": 0.1}},
-        tiny={"image": {"entries": 64}, **sees_first("words", "match", "visual_tokens", "dictionary")},
+        objectives={"words": {}, "match": {}, "visual_tokens": {}, "dictionary": {"decay": 0.1, "commitment": 0.0}},
+        tiny={"image": {"entries": 64}, **sees_first("words", "match", "visual_tokens", always=("dictionary",))},
     ),
     "unified_vlp": dict(  # Zhou et al., 2020
         text=BERT, image=("regions", {"geometry": "six"}), interaction=("single", {"layers": 12, "pool": "none", **FROM_BERT}),

@@ -232,8 +232,9 @@ def test_regions_that_know_their_number(rng):
 def test_a_visual_dictionary(rng):
     """Cells and their nearest entries by loops; hidden are all cells of one entry; gradients pass the entries by."""
     images, N, K = rng.normal(size=(B, SIDE, SIDE, F)).astype(np.float32), SIDE * SIDE, 5
-    model = Dictionary(Grid(), width=8, entries=K)
-    params = random_params(model, images)
+    model, normed = (Dictionary(Grid(), width=8, entries=K, normed=after) for after in (False, True))
+    params = dict(random_params(normed, images))
+    norm = params.pop("norm")
     place = np.array([0.4, -1.0], np.float32)
     seen = jax.device_get(apply(model, "__call__", params, images, {"place": place}))
     table, codes = np.float64(params["dictionary_table"]), seen.codes
@@ -250,6 +251,9 @@ def test_a_visual_dictionary(rng):
             expected = (params["mask_token"] if hidden else x) + sincos_2d(SIDE, SIDE, 8)[n]
             np.testing.assert_allclose(seen.x[b, n], expected, atol=1e-4)
     np.testing.assert_allclose(seen.features, z, atol=1e-4)
+    after = apply(normed, "__call__", params | {"norm": norm}, images, {"place": place}).x
+    unit = (seen.x - seen.x.mean(-1, keepdims=True)) / np.sqrt(seen.x.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(after, unit * norm["scale"] + norm["bias"], atol=1e-3)
     slope = jax.jit(jax.grad(lambda p: model.apply({"params": p}, images).x.sum()))(params)
     assert not np.any(slope["dictionary_table"]) and np.any(slope["cell"]["kernel"])
 

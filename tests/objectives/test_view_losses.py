@@ -339,6 +339,7 @@ def test_a_dictionary_follows_its_cells(rng, steps):
     rows = {"z": z, "codes": codes.astype(np.float32), "counts": np.eye(K)[codes].sum(1)}
     loss, metrics = OBJECTIVES["dictionary"].compare(verbs, rows, {"decay": d})
     close(loss.mean(), 0.25 * ((z - table[codes]) ** 2).mean())
+    assert OBJECTIVES["dictionary"].compare(verbs, rows, {"commitment": 0.0})[0].total == 0.0
     close(metrics["dictionary_used"].mean(), len(np.unique(codes)) / K)
     rate, kept = min(d * steps, 0.99), verbs.kept["dictionary"]
     assert kept["steps"] == steps + 1

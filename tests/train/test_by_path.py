@@ -11,7 +11,7 @@ from xmodal_jax.models.backbones.vit import ViT
 from xmodal_jax.models.lora import LoraConfig, add_adapters, merge
 from xmodal_jax.train.by_path import factors_of, labels, without_frozen
 from xmodal_jax.train.mesh import make_mesh, path_of, shardings
-from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer
+from xmodal_jax.train.optimizers import OptimizerConfig, make_optimizer, matrices
 
 MODEL = ViT(width=8, heads=2, layers=3, patch=4, grid=(2, 2), labels=3)
 
@@ -86,6 +86,24 @@ def test_towers_decay_by_their_own_depth(params):
     factors = flat(factors_of(towers, (), 0.5))
     assert factors["image/class_token"] == 0.5**4 and factors["text/class_token"] == 0.5**7
     np.testing.assert_allclose(factors["text/encoder/layers/up/bias"].ravel(), 0.5 ** np.arange(6, 0, -1.0))
+
+
+def test_layers_of_streams_and_experts_are_stacks_too():
+    """Each layer has its rate, `lower` below `upper`; an adapter has a factor pair a layer; Muon takes each as a matrix."""
+    kernel = {"attention": {"qkv": {"kernel": jnp.ones((2, 8, 3, 2, 4))}}}
+    streams = {"text": {"embed": jnp.ones((5, 8))}, "interaction": {"streams": kernel}}
+    experts = {"text": {"embed": jnp.ones((5, 8))}, "interaction": {"lower": kernel, "upper": kernel, "norm": jnp.ones(8)}}
+    factors = flat(factors_of(experts, (), 0.5))
+    below, above = (factors[f"interaction/{name}/attention/qkv/kernel"].ravel() for name in ("lower", "upper"))
+    np.testing.assert_allclose([*below, *above], [0.5**4, 0.5**3, 0.5**2, 0.5])
+    assert factors["text/embed"] == 0.5**5 and factors["interaction/norm"] == 1
+    assert flat(factors_of(streams, (), 0.5))["text/embed"] == 0.5**3
+    for params in (streams, experts):
+        adapters = add_adapters(jax.random.PRNGKey(0), params, LoraConfig(("qkv",), rank=3))["lora"]["interaction"]
+        for name, part in adapters.items():
+            node = part["attention"]["qkv"]["kernel"]
+            assert node["a"].shape == (2, 8, 3) and node["b"].shape == (2, 3, 24)
+            assert matrices(params)["interaction"][name]["attention"]["qkv"]["kernel"].reduction_axis == (1,)
 
 
 def test_a_pattern_that_finds_nothing_is_refused(params):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.stacks import stack_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ def add_adapters(key, params, config):
         here = [pattern for pattern in config.patterns if path[-1] == "kernel" and re.search(pattern, "/".join(path))]
         found |= set(here)
         if here:
-            layers = leaf.shape[: is_stacked(path)]  # a stack's kernels are one array
+            layers = leaf.shape[: stack_of("/".join(path)) is not None]  # a stack's kernels are one array
             width, columns = leaf.shape[len(layers)], math.prod(leaf.shape[len(layers) + 1 :])
             key, use = jax.random.split(key)
             a = jax.random.normal(use, (*layers, width, config.rank), leaf.dtype) / math.sqrt(width)
@@ -49,11 +50,6 @@ def add_adapters(key, params, config):
             names = sorted("/".join(path) for path, _ in leaves(params) if path[-1] == "kernel")
             raise UserError(f"lora.patterns: {pattern!r} is found in no kernel's path. Kernels: {', '.join(names)}.")
     return params | {"lora": adapters} if adapters else params
-
-
-def is_stacked(path):
-    """Whether an array at (name, ...) has a leading axis of layers: not where its stack was pruned, layer by layer."""
-    return "layers" in path and not path[path.index("layers") + 1].isdigit()
 
 
 def merge(params):

@@ -5,6 +5,7 @@ layers apart spare it the copy of every layer's slice at each call. Modules take
 """
 
 import operator
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,14 @@ import jax.numpy as jnp
 from xmodal_jax.models.platform import platform
 
 NAME = "layers"  # of a stack's parameters in the tree
+STACKS = (NAME, "streams", "lower", "upper")  # and of those of `interactions`, in the order in which tokens go through them
+
+
+def stack_of(path):
+    """(path of what holds it, its name) of the stack whose leading axis an array has: ("a/encoder", "layers") of
+    "a/encoder/layers/up/kernel", with its adapters under "lora/"; None of an array of one layer, or of none."""
+    found = re.match(rf"(?:lora/)?(?:(.*?)/)??({'|'.join(STACKS)})/(?!\d+/)", path)
+    return found and (found.group(1) or "", found.group(2))
 
 
 def to_read(params):

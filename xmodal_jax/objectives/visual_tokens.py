@@ -4,7 +4,7 @@ visual_tokens:  L = mean over hidden cells of -log softmax(head(h))_k
 h: tokens of the fused pair; k: number of the cell's entry before it was hidden; hidden are all cells of one entry, so that none
 of them tells another.
 
-dictionary:  L = 1/4 mean |z - sg(e_k)|^2 / D (commitment; van den Oord et al., 2017)
+dictionary:  L = c mean |z - sg(e_k)|^2 / D (c: `commitment`, 1/4 in van den Oord et al., 2017, 0 in SOHO's public code)
 and with every step n of the batch's cells, for each entry k, with decay d_n = min(d n, 0.99):
     c_k <- d_n c_k + (1 - d_n) n_k,  s_k <- d_n s_k + (1 - d_n) sum of its z,  e_k = s_k / c'_k,  c' = smoothed c (Laplace)
 An entry that has lost its cells, c_k below `LEAST`, becomes one of the batch's cells.
@@ -54,7 +54,7 @@ def compare(verbs, rows, config):
     z, mine = jax.lax.stop_gradient(z), rows["counts"].sum(0)
     if memory is not None:
         verbs.keep("dictionary", moved(memory, z, codes, mine, config.get("decay", 0.4)))
-    return Sum(0.25 * loss.total, loss.weight), {
+    return Sum(config.get("commitment", 0.25) * loss.total, loss.weight), {
         "dictionary_used": Sum((mine > 0).sum().astype(jnp.float32), jnp.float32(len(mine)))
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.stacks import STACKS, stack_of
 from xmodal_jax.train.mesh import path_of
 
 EMBEDS = r"embed|patch|position|class_token|words|places|kinds|norm_in|_bytes/|modality"  # what stands before a stack's layers
@@ -51,30 +52,22 @@ def factors_of(params, scales, layer_decay):
     what embeds before it; 1 elsewhere (Clark et al., 2020; Bao et al., 2022); times the first of `scales` that is found.
     """
     check(params, [pattern for pattern, _ in scales], "optimizer.scales")
-    depths = stacks(params)
+    layers = stacks(params)
+    depths = {holder: sum(of_holder.values()) for holder, of_holder in layers.items()}
     if layer_decay != 1.0 and not depths:
         raise UserError(f"config.optimizer.layer_decay={layer_decay}: this model has no stack of layers that it could follow.")
 
     def factor(path, leaf):
         path = path_of(path)
         own = next((value for pattern, value in scales if re.search(pattern, path)), 1.0)
-        if holder(path) is not None and leaf.ndim:  # an adapter's factor is a scalar
-            above = np.arange(len(leaf), 0, -1, dtype=np.float32)  # 1 for the last layer
+        if (stack := stack_of(path)) and leaf.ndim:  # an adapter's factor is a scalar
+            of_holder = layers[stack[0]]
+            last = 1 + sum(of_holder.get(name, 0) for name in STACKS[STACKS.index(stack[1]) + 1 :])  # 1 for the last layer
+            above = np.arange(len(leaf), 0, -1, dtype=np.float32) - 1 + last
             return own * layer_decay ** above.reshape(-1, *[1] * (leaf.ndim - 1))
         return own * layer_decay ** (depth_behind(path, depths) + 1) if re.search(EMBEDS, path) and depths else own
 
     return jax.tree_util.tree_map_with_path(factor, params)
-
-
-def holder(path):
-    """The path of the stack that `path` is a layer's array of ("a/encoder" of "a/encoder/layers/up/kernel"), or None."""
-    found = re.match(r"(?:lora/)?(.*?)(?:^|/|(?<=lora/))layers/(?!\d+/)", path)
-    return found and found.group(1)
-
-
-def is_stacked(path):
-    """Whether the first axis of the array there is that of the layers of a stack (`transformer.Stack`, `layered`)."""
-    return holder(path) is not None or re.search(r"(?:^|/)(?:streams|lower|upper)/", path) is not None
 
 
 def scale_branches(params, factor):
@@ -85,15 +78,18 @@ def scale_branches(params, factor):
 
     def scaled(path, leaf):
         path = path_of(path)
-        return leaf * factor if is_stacked(path) and re.search("(out|down)/kernel$", path) else leaf
+        return leaf * factor if stack_of(path) and re.search("(out|down)/kernel$", path) else leaf
 
     return jax.tree_util.tree_map_with_path(scaled, params)
 
 
 def stacks(params):
-    """{path of a stack: its number of layers}."""
-    leaves = [(holder(path_of(path)), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
-    return {path: len(leaf) for path, leaf in leaves if path is not None and leaf.ndim}
+    """{path of what holds stacks: {name of a stack: its number of layers}}."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if (stack := stack_of(path_of(path))) and leaf.ndim:
+            found.setdefault(stack[0], {})[stack[1]] = len(leaf)
+    return found
 
 
 def depth_behind(path, depths):

@@ -8,6 +8,7 @@ import optax.contrib
 
 from xmodal_jax.config import choose
 from xmodal_jax.errors import UserError
+from xmodal_jax.models.stacks import stack_of
 from xmodal_jax.train import by_path
 from xmodal_jax.train.mesh import path_of
 
@@ -69,7 +70,7 @@ def matrices(params):
 
     def dimensions(path, leaf):
         path = path_of(path)
-        if not (path.endswith("kernel") and by_path.is_stacked(path) and leaf.ndim > 2):
+        if not (path.endswith("kernel") and stack_of(path) and leaf.ndim > 2):
             return None
         rest = (2,) if leaf.ndim == 3 else (leaf.ndim - 2, leaf.ndim - 1)
         return optax.contrib.MuonDimensionNumbers(reduction_axis=(1,), output_axis=rest)

@@ -1,6 +1,6 @@
 """A visual dictionary: cells of a convolutional grid and the entries that are nearest to them (SOHO, Huang et al., 2021).
 
-    k = argmin_k |z - e_k|,  e = z + sg(e_k - z),  (a, b) = softmax(G [z; e]),  x = a z + b e
+    k = argmin_k |z - e_k|,  e = z + sg(e_k - z),  (a, b) = softmax(G [z; e]),  x = norm(a z + b e + place)
 z: cells, projected; e_k: entries; sg: no gradient. Entries are no parameters of the gradient: the objective "dictionary" moves
 them towards the cells. Letters: B pictures, N cells, D width, K entries.
 """
@@ -20,7 +20,7 @@ class Dictionary(nn.Module):
     """Normalised images float [B, H, W, 3] -> Encoded with x [B, N, D], features z [B, N, D], codes int32 [B, N], hidden bool
     [B, N].
 
-    Attributes: grid: a module that gives `Encoded` with x [B, N, F] of a square grid; entries: K.
+    Attributes: grid: a module that gives `Encoded` with x [B, N, F] of a square grid; entries: K; normed: with the norm.
     """
 
     grid: nn.Module
@@ -28,6 +28,7 @@ class Dictionary(nn.Module):
     entries: int = 2048
     dropout: float = 0.0
     dtype: str = "float32"
+    normed: bool = False
 
     @nn.compact
     def __call__(self, images, more=None, train=False):
@@ -48,6 +49,8 @@ class Dictionary(nn.Module):
         x = jnp.where(hidden[..., None], token, x).astype(self.dtype)
         side = round(N**0.5)
         x = x + sincos_2d(side, N // side, self.width).astype(x.dtype)
+        if self.normed:
+            x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return Encoded(x, mask_of(x), x.mean(1), features=z, codes=codes, hidden=hidden)
 
