@@ -2,8 +2,9 @@
 
     L = (sum over pairs d_b - sum over wrong pairs d_b) / B,  d_b = <T, C>, C = 1 - cos(word, region)
 UNITER (Chen et al., 2020), ViLT (Kim et al., 2021). T: the transport between uniform marginals by the inexact proximal point
-method (IPOT, Xie et al., 2020, algorithm 1): A = exp(-C / beta), sigma = 1 / m, T = 1, and `STEPS` times Q = A o T,
-delta = 1 / (n Q sigma), sigma = 1 / (m Q^T delta), T = delta Q sigma. The gradient goes through C alone.
+method (IPOT, Xie et al., 2020, algorithm 1): A = exp(-C / beta), sigma = 1 / m, T = 1, and `steps` times Q = A o T,
+delta = 1 / (n Q sigma), sigma = 1 / (m Q^T delta), T = delta Q sigma. The gradient goes through C alone. The 50 steps of the
+public models end within 7e-3 of the exact transport (32 words, 36 regions, 768 wide), 200 within 4e-4.
 Letters: B pairs, T words (n of them real), N regions (m real), D width.
 """
 
@@ -24,7 +25,8 @@ def alignment(verbs, batch, key, config):
     pair, skipped = fused(verbs, batch, view_of(config, "matched", "objectives.alignment")), see(verbs, batch).class_tokens
     places = jnp.arange(pair.text.shape[1])[None]
     words = (places > 0) & (places < batch["other_length"][:, None])  # [B, T], without both marks
-    distance = transported(pair.text, pair.image[:, skipped:], words, pair.image_mask[:, skipped:])  # [B]
+    steps = config.get("steps", STEPS)
+    distance = transported(pair.text, pair.image[:, skipped:], words, pair.image_mask[:, skipped:], steps)  # [B]
     there = has_second(batch) & words.any(-1)
     own, other = (weighted(distance, there & (batch["match"] == kind)) for kind in (1, 0))
     loss = Sum(own.total - other.total, own.weight + other.weight)
