@@ -72,7 +72,7 @@ TWO_VIEWS = {"views": 2, "zoom": 1.2, "brightness": 0.2}
 
 def sees_first(*objectives, always=()):
     """Of rows whose convolutional network was pre-trained on ImageNet: here it first names the things of captions."""
-    stages = {"see": (0.2, ("naming", *always), ()), "pairs": (0.8, (*objectives, *always), ())}
+    stages = {"see": (0.2, {"naming", *always}, ()), "pairs": (0.8, {*objectives, *always}, ())}
     return {"objectives": {"naming": {}}, "stages": stages}
 
 
@@ -148,7 +148,7 @@ ROWS = {
         interaction=("single", {"layers": 12, "post_norm": True}),
         examples={"masked": "random", "other": "text", "joint": True, "cell_share": 0.5},
         objectives={"words": {}, "match": {}, "visual_tokens": {}, "dictionary": {"decay": 0.1, "commitment": 0.0}},
-        tiny={"image": {"entries": 64}, **sees_first("words", "match", "visual_tokens", always=("dictionary",))},
+        tiny={"image": {"entries": 64}, **sees_first("words", "match", "visual_tokens", always=("dictionary", "naming"))},
     ),
     "unified_vlp": dict(  # Zhou et al., 2020
         text=BERT, image=("regions", {"geometry": "six"}), interaction=("single", {"layers": 12, "pool": "none", **FROM_BERT}),

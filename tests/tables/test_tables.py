@@ -3,6 +3,7 @@
 import decimal
 import itertools
 
+import numpy as np
 import pytest
 
 import configs.zoo
@@ -116,9 +117,17 @@ def written(name, arguments, folder, results=lambda cell: {}):
 
 def test_the_table_of_the_zoo_has_every_row_and_every_metric_that_tells_classes():
     assert set(TABLES["zoo"].cells(None)) == set(zoo.ROWS) == set(configs.zoo.ROWS)
-    shown = set(zoo.columns_of(None).values())
     used = {name for row in configs.zoo.ROWS.values() for name in row["objectives"] if OBJECTIVES[name].labels}
-    assert {f"objectives/{name}/{name}_right" for name in used - {"detector"}} <= shown
+    parts, given, number = ("{}_right", "wrong", "none", "gain_low", "chance"), {}, itertools.count(1)
+    for name in used:
+        given |= {f"objectives/{name}/{part.format(name)}": [next(number) / 1000] for part in parts}
+        given[f"objectives/{name}/count"] = [next(number), next(number)]
+    (table,) = zoo.objectives_of({"vilt": given, "clip": {"objectives/contrastive/contrastive_right": [0.5]}})
+    assert [line[:2] for line in table.rows] == [["vilt", name] for name in sorted(used)]
+    for _, name, *figures, count in table.rows:
+        assert figures == [f"{100 * given[f'objectives/{name}/{part.format(name)}'][0]:.1f}" for part in parts]
+        assert abs(float(count) - np.mean(given[f"objectives/{name}/count"])) <= 0.5 and len(table.headers) == 3 + len(parts)
+    assert zoo.objectives_of({"clip": {"objectives/contrastive/contrastive_right": [0.5]}}) == []
 
 
 @pytest.mark.parametrize(

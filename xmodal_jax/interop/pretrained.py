@@ -21,6 +21,7 @@ from xmodal_jax.config import choose, fields_of
 from xmodal_jax.errors import UserError
 from xmodal_jax.files import adding, at_home
 from xmodal_jax.interop import (
+    bart,
     beit,
     bert,
     blip,
@@ -47,6 +48,7 @@ from xmodal_jax.interop.trees import get, leaves, moved, nest
 
 FAMILIES = {
     "align": efficientnet.ALIGN_FAMILY,
+    "bart": bart.FAMILY,
     "beit": beit.FAMILY,
     "bert": bert.BERT_FAMILY,
     "blip": blip.FAMILY,

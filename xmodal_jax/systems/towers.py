@@ -18,6 +18,7 @@ from xmodal_jax.interop.pretrained import fetch, module_of, open_checkpoint, rea
 from xmodal_jax.interop.processing import FILE, MODEL_TYPES, OUTER_FILE, ImageProcessor
 from xmodal_jax.interop.processing import defaults as usual
 from xmodal_jax.interop.trees import leaves, nest
+from xmodal_jax.models.backbones.bart import BARTDecoder
 from xmodal_jax.models.backbones.beit import BEiT
 from xmodal_jax.models.backbones.bert import BERT
 from xmodal_jax.models.backbones.clip import CLIP, TextTower, VisionTower
@@ -41,7 +42,7 @@ TEXT_ENCODERS = {
     "bert": BERT, "clip": TextTower, "roberta": BERT, "deberta_v3": DeBERTa, "lstm": Recurrent, "gru": Recurrent,
     "t5": T5Encoder,
 }  # fmt: skip
-DECODERS = {"gpt2": GPT2, "t5": T5Decoder}
+DECODERS = {"bart": BARTDecoder, "gpt2": GPT2, "t5": T5Decoder}
 PARTS = {VisionTower: "vision", TextTower: "text", SiglipVision: "vision"}  # of a whole CLIP or SigLIP
 
 

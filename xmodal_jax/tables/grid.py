@@ -14,7 +14,7 @@ class Grid:
     tables: cells -> {title: {row label: cell}}; published: {cell: {header: figure as printed}}.
     against: (cell, metric): every row also tells how much less it has than this cell, seed by seed, with a 95 % interval.
     once: cells of which one seed is enough. split: of the data that figures are of.
-    drawings: {cell: {metric: [value per seed]}} -> SVG texts of the report.
+    drawings: {cell: {metric: [value per seed]}} -> SVG texts of the report; more: the same -> further `Table`s.
     """
 
     title: str
@@ -29,6 +29,7 @@ class Grid:
     once: tuple = ()
     split: str = "val"
     drawings: Callable = lambda values: ()
+    more: Callable = lambda values: ()
 
 
 def of_known(tables, cells):

@@ -95,7 +95,7 @@ def write(grid, values, workdir, config):
     """table.md, table.json and report.html of what is known so far."""
     if callable(grid.columns):
         grid = dataclasses.replace(grid, columns=grid.columns(config))
-    tables = [table_of(grid, title, rows, values) for title, rows in grid.tables(values).items()]
+    tables = [table_of(grid, title, rows, values) for title, rows in grid.tables(values).items()] + list(grid.more(values))
     shown = samples_of(values, workdir)
     text = f"# {grid.title}\n" + "".join(map(markdown, tables)) + f"\n{grid.note}\n" + (markdown(shown) if shown else "")
     replace_text(os.path.join(workdir, "table.md"), text)

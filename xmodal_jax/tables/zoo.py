@@ -1,6 +1,10 @@
 """System 5: every row of the survey that stands, each objective on held-out pairs with the right picture and another's."""
 
+import numpy as np
+
+from xmodal_jax.draw.blocks import Table
 from xmodal_jax.tables.grid import Grid, of_known
+from xmodal_jax.tables.runner import spread
 
 ROWS = (
     "visualbert", "vl_bert", "uniter", "oscar", "interbert", "pixel_bert", "unified_vlp", "unimo", "vilt", "simvlm", "vl_t5",
@@ -8,44 +12,48 @@ ROWS = (
     "x_lxmert", "soho", "visual_parsing", "dalle", "data2vec", "villa", "wenlan2", "scan", "gmu", "siglip", "coca", "blip",
     "distill_vlm",
 )  # fmt: skip
-CLASSED = (  # objectives that tell classes
-    "words", "match", "match_hard", "classes", "attributes", "codes", "answers", "written", "next_words", "adversarial",
-    "text_words", "image_codes", "next_codes",
-)  # fmt: skip
+NOTE = (
+    "Share of held-out predictions that are right, in percent, with the pair's own picture, another pair's and a grey one, the "
+    "same masks; the lower end of the 95 % interval of the first two's difference; the share of the commonest class (chance). "
+    "Features, attention maps, regressions: squared error over that of the mean. Retrieval, captions, drawings: of the pairs "
+    "of their evaluators."
+)
 PLAIN = {  # 1: no better than the mean
     "attention guided": "attention_guided/attention_guided_error", "features": "features/features_error",
     "attention maps": "attention_maps/attention_maps_error",
     "text_regress": "text_regress/text_regress_error", "image_regress": "image_regress/image_regress_error",
 }  # fmt: skip
-
-
 COSTS = {
     "parameters, M": "cost/parameters", "GFLOP an example, both ways": "cost/flops_per_example",
     "step, MiB": "cost/memory_bytes", "step, ms": "cost/step_ms",
 }  # fmt: skip
+OTHERS = {
+    "match, hard": "objectives/match_hard/match_hard_right", "i2t R@1": "retrieval/i2t_r1", "t2i R@1": "retrieval/t2i_r1",
+    "CIDEr-D": "captioning/cider", "drawn, own nearer": "drawing/own_nearer",
+}  # fmt: skip
+TOLD = {  # of an objective NAME that tells classes
+    "own picture": "NAME_right", "another's": "wrong", "none": "none", "difference, at least": "gain_low", "chance": "chance",
+}  # fmt: skip
 
 
-def columns_of(config):
-    """The same for every row: a dash where it has no such objective."""
-    del config
-    columns = dict(COSTS)
-    for name in CLASSED:
-        shown, place = name.replace("_", ", "), f"objectives/{name}"
-        columns[shown] = f"{place}/{name}_right"
-        if name != "match_hard":
-            columns |= {f"{shown}: chance": f"{place}/chance", f"{shown}: gain, at least": f"{place}/gain_low"}
-    columns |= {name: f"objectives/{metric}" for name, metric in PLAIN.items()}
-    return columns | {"i2t R@1": "retrieval/i2t_r1", "t2i R@1": "retrieval/t2i_r1"}
+def objectives_of(values):
+    """A `Table` of every objective that tells classes, row by row: what is right with which picture."""
+    lines = []
+    for row, found in values.items():
+        for name in sorted(metric.split("/")[1] for metric in found if metric.endswith("/wrong")):
+            figures = {told: found.get(f"objectives/{name}/{told.replace('NAME', name)}") for told in [*TOLD.values(), "count"]}
+            count = figures.pop("count")
+            lines.append([row, name, *map(spread, figures.values()), f"{np.mean(count):.0f}" if count else "-"])
+    return [Table("Objectives", ["row", "objective", *TOLD, "predictions"], lines, NOTE)] if lines else []
 
 
 GRID = Grid(
     title="Rows of the survey",
     config="configs/zoo.py",
     cells=lambda config: {row: {"arguments": f"row={row}"} for row in ROWS},
-    columns=columns_of,
+    columns=COSTS | {name: f"objectives/{metric}" for name, metric in PLAIN.items()} | OTHERS,
     tables=lambda cells: of_known({"All rows": dict(zip(ROWS, ROWS, strict=True))}, cells),
-    note="Share of held-out predictions that are right, in percent, beside the share of the commonest class (chance). Gain: "
-    "right picture - another pair's, the same masks, the lower end of its 95 % interval. Features: squared error over that of "
-    "the mean feature. Retrieval: of the pairs of the retrieval evaluator.",
-    plain=(*PLAIN, *COSTS),
+    note=NOTE,
+    plain=(*PLAIN, *COSTS, "CIDEr-D"),
+    more=objectives_of,
 )

@@ -1,0 +1,76 @@
+"""BART against the original in PyTorch, its cached decoding against the uncached, and its decoder as a part."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.interop.oracle import check_family, close, hidden_states, numbered, randomise, torch, transformers
+from tests.interop.test_t5 import arguments, given, named
+from xmodal_jax.errors import UserError
+from xmodal_jax.interop import bart, pretrained
+from xmodal_jax.interop.pretrained import load_pretrained
+
+SIZES = dict(
+    d_model=24, encoder_attention_heads=3, decoder_attention_heads=3, vocab_size=50, encoder_ffn_dim=40, decoder_ffn_dim=40,
+    encoder_layers=2, decoder_layers=3, max_position_embeddings=21, dropout=0.0, attention_dropout=0.0,
+    activation_dropout=0.0, forced_eos_token_id=None,
+)  # fmt: skip
+
+
+def make(name, rng, **settings):
+    model = getattr(transformers, name)(transformers.BartConfig(**SIZES | settings))
+    if hasattr(model, "final_logits_bias"):
+        del model.final_logits_bias  # a buffer, which here has a gradient as the parameters have
+        model.final_logits_bias = torch.nn.Parameter(torch.zeros(1, 50))
+    return randomise(model, rng)
+
+
+@pytest.mark.parametrize(
+    ("name", "scaled"), [("BartModel", True), pytest.param("BartForConditionalGeneration", False, marks=pytest.mark.slow)]
+)
+def test_bart_equals_the_original(tmp_path, rng, name, scaled):
+    model, texts = make(name, rng, scale_embedding=scaled), given(rng)
+
+    def theirs(model):
+        out = model(**arguments(*texts), output_hidden_states=True)
+        states = named("encoder", numbered(out.encoder_hidden_states[1:]))
+        states |= named("decoder", numbered(out.decoder_hidden_states[1:]))
+        last = {"last": out.last_hidden_state} if name == "BartModel" else {"logits": out.logits}
+        return {"encoded": out.encoder_last_hidden_state} | states | last
+
+    def ours(module, variables):
+        out, kept = module.apply(variables, *texts, mutable="intermediates")
+        states = named("encoder", hidden_states(kept, "encoder"))
+        states |= named("decoder", hidden_states({"intermediates": kept["intermediates"]["decoder"]}, "decoder"))
+        last = {"last": out.x} if name == "BartModel" else {"logits": out.logits}
+        return {"encoded": module.apply(variables, texts[0], texts[2], method="encode").x} | states | last
+
+    found = check_family(tmp_path, model, theirs, ours, rng)
+    assert found.module.biased == (name != "BartModel") and found.module.scaled == scaled
+
+
+def test_cached_decoding_equals_uncached(call, tmp_path, rng):
+    make("BartForConditionalGeneration", rng).save_pretrained(tmp_path)
+    module, params, _ = load_pretrained(tmp_path)
+    ids, inputs, mask, _ = given(rng)
+    encoded, whole = call(module, "encode", params, ids, mask), call(module, "__call__", params, ids, inputs, mask).logits
+    cache, got = module.cache(3, 18), []
+    decode = jax.jit(lambda ids, cache, index: module.apply({"params": params}, ids, encoded, cache, index, method="decode"))
+    for start, end in [(0, 4), *((index, index + 1) for index in range(4, inputs.shape[1]))]:
+        logits, cache = decode(inputs[:, start:end], cache, start)
+        got.append(logits)
+    close(np.concatenate(got, axis=1), whole, 1e-5, "logits")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"decoder_ffn_dim": 48}, "differ in ffn_dim, 40 and 48"), ({"tie_word_embeddings": False}, "vectors of their own")],
+)
+def test_what_it_cannot_be(settings, told):
+    with pytest.raises(UserError, match=told):
+        bart.module(transformers.BartConfig(**SIZES | settings), ())
+
+
+@pytest.fixture(autouse=True)
+def family(monkeypatch):
+    monkeypatch.setitem(pretrained.FAMILIES, "bart", bart.FAMILY)
