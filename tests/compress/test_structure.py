@@ -124,6 +124,8 @@ def test_what_cannot_be_paired_is_refused(rng):
     params, pair = both(rng)
     with pytest.raises(UserError, match="text/encoder/layers, image/encoder/layers"):
         pair_of(params, text="text/decoder/layers")
+    streams = {"text": params["text"], "interaction": {"encoder": params["image"]["encoder"], "streams": {}}}
+    assert pair_of(streams).vision.path == "interaction/encoder/layers"
     with pytest.raises(UserError, match="no vision transformer.*text/encoder/layers"):
         pair_of({"text": params["text"]})
     with pytest.raises(UserError, match="blocks=9"):

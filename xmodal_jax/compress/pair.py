@@ -17,6 +17,7 @@ KNOWN = (  # of a layer's arrays, those that are compressed; what else it has st
 )  # fmt: skip
 NEEDED = ("attention/qkv/kernel", "up/kernel", "down/kernel")
 TEXT, VISION = r"^(text|decoder)", r"^image"  # towers' names in the models here
+BEFORE_STREAMS = r"^interaction/encoder"  # of a model of two streams: the image's own layers (`interactions.dual_stream`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +134,8 @@ def pair_of(params, blocks=0, text="", vision=""):
             )
         return max(here, key=lambda sizes: (sizes.path.startswith("text"), sizes.layers))
 
-    return Pair(chosen(text, TEXT, "text"), chosen(vision, VISION, "vision"), blocks)
+    image = f"{VISION}|{BEFORE_STREAMS}" if has(params, "interaction/streams") else VISION
+    return Pair(chosen(text, TEXT, "text"), chosen(vision, image, "vision"), blocks)
 
 
 def count(tree):
