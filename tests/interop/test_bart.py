@@ -1,11 +1,9 @@
 """BART against the original in PyTorch, its cached decoding against the uncached, and its decoder as a part."""
 
-import jax
-import numpy as np
 import pytest
 
-from tests.interop.oracle import check_family, close, hidden_states, numbered, randomise, torch, transformers
-from tests.interop.test_t5 import arguments, given, named
+from tests.interop.oracle import check_family, close, hidden_states, randomise, torch, transformers
+from tests.interop.test_t5 import given, in_steps, named, told
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop import bart, pretrained
 from xmodal_jax.interop.pretrained import load_pretrained
@@ -32,9 +30,7 @@ def test_bart_equals_the_original(tmp_path, rng, name, scaled):
     model, texts = make(name, rng, scale_embedding=scaled), given(rng)
 
     def theirs(model):
-        out = model(**arguments(*texts), output_hidden_states=True)
-        states = named("encoder", numbered(out.encoder_hidden_states[1:]))
-        states |= named("decoder", numbered(out.decoder_hidden_states[1:]))
+        out, states = told(model, texts)
         last = {"last": out.last_hidden_state} if name == "BartModel" else {"logits": out.logits}
         return {"encoded": out.encoder_last_hidden_state} | states | last
 
@@ -54,20 +50,15 @@ def test_cached_decoding_equals_uncached(call, tmp_path, rng):
     module, params, _ = load_pretrained(tmp_path)
     ids, inputs, mask, _ = given(rng)
     encoded, whole = call(module, "encode", params, ids, mask), call(module, "__call__", params, ids, inputs, mask).logits
-    cache, got = module.cache(3, 18), []
-    decode = jax.jit(lambda ids, cache, index: module.apply({"params": params}, ids, encoded, cache, index, method="decode"))
-    for start, end in [(0, 4), *((index, index + 1) for index in range(4, inputs.shape[1]))]:
-        logits, cache = decode(inputs[:, start:end], cache, start)
-        got.append(logits)
-    close(np.concatenate(got, axis=1), whole, 1e-5, "logits")
+    close(in_steps(module, params, encoded, inputs), whole, 1e-5, "logits")
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reason"),
     [({"decoder_ffn_dim": 48}, "differ in ffn_dim, 40 and 48"), ({"tie_word_embeddings": False}, "vectors of their own")],
 )
-def test_what_it_cannot_be(settings, told):
-    with pytest.raises(UserError, match=told):
+def test_what_it_cannot_be(settings, reason):
+    with pytest.raises(UserError, match=reason):
         bart.module(transformers.BartConfig(**SIZES | settings), ())
 
 

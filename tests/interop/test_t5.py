@@ -59,15 +59,30 @@ def named(prefix, states):
     return {f"{prefix} {name}": state for name, state in list(states.items())[:-1]}
 
 
+def told(model, texts):
+    """(output of the original, states of both its stacks)."""
+    out = model(**arguments(*texts), output_hidden_states=True)
+    states = named("encoder", numbered(out.encoder_hidden_states[1:]))
+    return out, states | named("decoder", numbered(out.decoder_hidden_states[1:]))
+
+
+def in_steps(module, params, encoded, inputs):
+    """Logits of inputs [3, T] that are decoded with a cache: the first four at once, the others one by one."""
+    cache, got = module.cache(3, 18), []
+    decode = jax.jit(lambda ids, cache, index: module.apply({"params": params}, ids, encoded, cache, index, method="decode"))
+    for start, end in [(0, 4), *((index, index + 1) for index in range(4, inputs.shape[1]))]:
+        logits, cache = decode(inputs[:, start:end], cache, start)
+        got.append(logits)
+    return np.concatenate(got, axis=1)
+
+
 @pytest.mark.parametrize("name", ["T5Model", "T5ForConditionalGeneration"])
 @pytest.mark.parametrize("kind", QUICK)
 def test_t5_equals_the_original(tmp_path, rng, name, kind):
     model, texts = make(name, rng, kind), given(rng)
 
     def theirs(model):
-        out = model(**arguments(*texts), output_hidden_states=True)
-        states = named("encoder", numbered(out.encoder_hidden_states[1:]))
-        states |= named("decoder", numbered(out.decoder_hidden_states[1:]))
+        out, states = told(model, texts)
         last = {"logits": out.logits} if name == "T5ForConditionalGeneration" else {"last": out.last_hidden_state}
         return {"encoded": out.encoder_last_hidden_state} | states | last
 
@@ -91,12 +106,7 @@ def test_cached_decoding_equals_uncached(call, tmp_path, rng, kind):
     whole, none = call(module, "decode", params, inputs, encoded)
     assert none is None
     close(call(module, "__call__", params, ids, inputs, mask).logits, whole, 1e-6, "logits")
-    cache, got = module.cache(3, 18), []
-    decode = jax.jit(lambda ids, cache, index: module.apply({"params": params}, ids, encoded, cache, index, method="decode"))
-    for start, end in [(0, 4), *((index, index + 1) for index in range(4, inputs.shape[1]))]:
-        logits, cache = decode(inputs[:, start:end], cache, start)
-        got.append(logits)
-    close(np.concatenate(got, axis=1), whole, 1e-5, "logits")
+    close(in_steps(module, params, encoded, inputs), whole, 1e-5, "logits")
 
 
 def test_copies_in_old_checkpoints(call, tmp_path, rng):

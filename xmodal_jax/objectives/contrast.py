@@ -6,8 +6,8 @@ u, v: unit vectors of texts and images; u', v': the teacher's; L_image with u an
 ALBEF (Li et al., 2021): a = 0.4 after a ramp, s learned. WenLan (Huo et al., 2021): negatives are the queue's alone, the sum of
 both directions, s = 1 / 0.07; MoCo (He et al., 2020). With `intra` (TCL, Yang et al., 2022) the teacher sees the second view
 of the picture (`examples.views`), and L is the mean of L_text, L_image and two within a modality, u_b . [u' ; queue of u'] and
-v_b . [v' ; queue of v'], whose targets are hard; with `local` too the mean of six: `local_contrast` of u with the teacher's
-words and of v with its windows of patches. Without a queue and a teacher it is CLIP's.
+v_b . [v' ; queue of v'], whose targets are hard; with `local` two more: `local_contrast` of u with the teacher's words and of v
+with its windows of patches. Without a queue and a teacher it is CLIP's.
 Rows without a picture neither enter the queue nor count; keys of the row's own group are no negatives.
 """
 
@@ -18,7 +18,7 @@ from xmodal_jax.errors import UserError
 from xmodal_jax.objectives import local_contrast
 from xmodal_jax.objectives.contrastive import read
 from xmodal_jax.objectives.inputs import has_second
-from xmodal_jax.objectives.sums import Sum, added, weighted
+from xmodal_jax.objectives.sums import Sum, weighted
 from xmodal_jax.objectives.views import second_picture
 
 MOMENTUM = (r"^(image|text)/", r"^(to_shared|weigh)_")
@@ -64,20 +64,19 @@ def compare(verbs, rows, config):
         values, right = one_way(rows, memory, query, key, scale, share, negatives)
         both.append((weighted(values, present), weighted(right, present)))
     (text, right), (image, _) = both
-    half = 1.0 if config.get("summed", False) else 0.5
-    if config.get("intra", False):
-        alike = [one_way(rows, memory, name, name, scale, 0.0, negatives)[0] for name in ("u", "v")]
+    within = []  # a modality
+    for name in ("u", "v"):
+        if config.get("intra", False):
+            within.append(one_way(rows, memory, name, name, scale, 0.0, negatives)[0])
         if config.get("local", False):
             usable = (present > 0) & ~in_group(rows["group"], rows["group"])
-            alike += [
-                local_contrast.local_contrast(rows[name], rows[f"places_{name}"], rows[f"there_{name}"], scale, usable)
-                for name in ("u", "v")
-            ]
-        text = added([text, *(Sum(weighted(values, present).total, 0.0) for values in alike)])
-        half *= 2 / (2 + len(alike))
+            places, there = rows[f"places_{name}"], rows[f"there_{name}"]
+            within.append(local_contrast.local_contrast(rows[name], places, there, scale, usable))
+    total = text.total + image.total + sum(weighted(values, present).total for values in within)
     if memory is not None:
         verbs.keep("contrast", pushed(memory, rows))
-    return Sum(half * (text.total + image.total), text.weight), {"contrast_right": right}
+    ways = 1 if config.get("summed", False) else 2 + len(within)
+    return Sum(total / ways, text.weight), {"contrast_right": right}
 
 
 def distilled(verbs, config):
