@@ -87,7 +87,7 @@ def get_config(arg=""):
     config.evaluators = ConfigDict(
         dict(
             sense=dict(count=count, words=("배",) * (args.data == "emoji" and "ko" in (args.lang or "ko").split("+"))),
-            masked=dict(count=count, train=2000, words=""),
+            masked=dict(count=count, train=2000, words="", further=False),
             retrieval=dict(count=count),
             generation=dict(count=count // 4),
         )

@@ -71,6 +71,24 @@ def stands_in(word, text, lang):
     return f" {word} " in f" {' '.join(tokens)} "
 
 
+def test_further_texts_say_what_they_can_and_not_the_word(examples):
+    """Behind a text whose word is masked: a third text, the word and its kin masked there, and its sense's gloss, as asked."""
+    found, inventories = examples
+    maker, kinds = ExampleMaker(config(text_length=160), 3, inventories), collections.Counter()
+    for example in found[:40]:
+        things = [one for one in example["mentions"][0] if not one[2].startswith(ATTRIBUTE)]
+        for start, end, name in things[:1]:
+            word = example["captions"][0][start:end]
+            for third, gloss in ((False, False), (True, False), (False, True), (True, True)):
+                given = example, 0, (start, end), third, gloss, np.random.default_rng(0)
+                ids, segments = maker.beside_further(*given)
+                row = {"text": ids, "segments": segments}
+                assert len(ids) == len(segments) <= 160 and set(segments) <= {0, *[1] * third, *[2] * gloss}, name
+                assert not any(word.lower() in visible(row, segment).lower().split() for segment in range(3))
+                kinds.update({(third, gloss, int(segment)) for segment in set(segments)})
+    assert kinds[True, True, 1] > 10 and kinds[True, True, 2] > 10 and kinds[False, True, 2] == kinds[True, True, 2]
+
+
 def test_every_row_has_its_fixed_shapes_and_closes_what_it_asks(examples):
     spec = config()
     for _, row in rows(examples):

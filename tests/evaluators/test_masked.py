@@ -49,6 +49,11 @@ class Writing:
         words = ["dog" if one is None else ("Cat", "car", "cat", "hat")[one["image"]] for one in pictures]
         return words, np.zeros(len(words))
 
+    def fill_masked(self, pictures, ids, segments):
+        """With a further text, also without a picture."""
+        words = ["dog" if one is None and 1 not in kinds else "cat" for one, kinds in zip(pictures, segments, strict=True)]
+        return words, np.zeros(len(ids))
+
 
 def test_shares_and_intervals():
     judge = object.__new__(MaskedEvaluator)
@@ -74,6 +79,12 @@ def test_shares_and_intervals():
     assert results["masked/words"] == 4
     assert (results["masked/right_image/rare_word"], results["masked/right_image/common_word"]) == (0.5, 1)
     assert (results["masked/no_image/rare_word"], results["masked/no_image/common_word"]) == (0, 0)
+    assert not any("third" in name or "gloss" in name for name in results)
+    for item, segment in zip(judge.items, (1, 0, 0, 1), strict=True):
+        item["further"] = {"third": ([5], [segment])}
+    results, _ = judge.run(Writing())
+    assert results["masked/right_image/third/word"] == 0.5 and results["masked/no_image/third/word"] == 0.25
+    assert results["masked/right_image/third/rare_word"] == 0.5 and results["masked/right_image/word"] == 0.75
 
 
 def test_baselines_see_no_picture():

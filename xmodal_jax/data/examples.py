@@ -232,6 +232,19 @@ class ExampleMaker:
             self._append_gloss(masked, example, captions, text[chosen[0].start : chosen[0].end])
         return masked
 
+    def beside_further(self, example, caption, span, third, gloss, rng):
+        """Text number `caption` of an example with a word masked, behind it a third text or the gloss of its sense, as far as
+        there is one and it fits -> (ids, segments), as `masking.finish` gives them."""
+        captions = example["captions"]
+        mentions, text = example.get("mentions") or [None] * len(captions), captions[caption]
+        names = [one.name for one in self._entities(example, text, mentions[caption]) if (one.start, one.end) == tuple(span)]
+        masked = masking.append_text(masking.Masked(), text, [span], 0, mask_span=self.config.mask_span)
+        if third:
+            self._append_third(masked, example, captions, mentions, caption, names, rng)
+        if gloss:
+            self._append_gloss(masked, example, captions, text[slice(*span)])
+        return masking.finish(masked)[:2]
+
     def _append_third(self, masked, example, captions, mentions, first, names, rng):
         """Claim 5: one more text tied to the image, its words related to the masked one masked as targets too."""
         own = captions[first].strip().lower()  # which another annotator may have written too

@@ -7,7 +7,6 @@ import functools
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from xmodal_jax.data import bytes as byte_ids
@@ -139,11 +138,14 @@ class BytePredictor(Predictor):
 
     def fill_batch(self, seconds, texts, spans):
         """The words for the masked spans, one a text -> (list of words, log-probabilities [B])."""
-        masked = [self.mask(text, span) for text, span in zip(texts, spans, strict=True)]
-        fused, _ = self.encode(seconds, masked)
+        return self.fill_masked(seconds, [self.mask(text, span) for text, span in zip(texts, spans, strict=True)])
+
+    def fill_masked(self, seconds, masked, segments=None):
+        """The same of texts that are masked already, ids; segments: of each of their ids, where further texts stand behind."""
+        fused, _ = self.encode(seconds, masked, segments=segments)
         prefix = (byte_ids.PAD, byte_ids.sentinel(0))
         ids, scores = greedy(self.model, self.params, fused, prefix, min(48, self.examples.target_length))
-        return [byte_ids.decode_text(row) for row in np.asarray(ids)[: len(texts)]], np.asarray(scores)[: len(texts)]
+        return [byte_ids.decode_text(row) for row in np.asarray(ids)[: len(masked)]], np.asarray(scores)[: len(masked)]
 
     def sense_probabilities(self, seconds, items, associate=None):
         """P(sense | second modality, text with the word masked) from what could stand in the gap instead.
@@ -211,13 +213,15 @@ class BytePredictor(Predictor):
         ids = self._stack_texts([with_end(text, self.examples.text_length) for text in texts])
         return np.asarray(self._encode_text(self.params, ids).summary, np.float32)[: len(texts)]
 
-    def encode(self, seconds, texts, association=None):
+    def encode(self, seconds, texts, association=None, segments=None):
         """Fused tokens and second-modality tokens of rows; texts are int32 ids. Rows are padded to a few batch sizes.
-        association: float [rows, T, K] in place of the model's own, or None."""
+        association: float [rows, T, K] in place of the model's own, or None; segments: of the ids, None: all 0."""
         raw, used = self._stack_seconds(seconds)
         if association is not None:
             association = np.pad(association, ((0, len(raw) - len(association)), (0, 0), (0, 0)))
-        return self._encode(self.params, raw, used, self._stack_texts(texts), association)
+        ids = self._stack_texts(texts)
+        segments = np.zeros_like(ids) if segments is None else self._stack_texts(segments)
+        return self._encode(self.params, raw, used, ids, segments, association)
 
     def mask(self, text, span):
         """Ids of `text` with characters start..end masked; of a text too long for the model, what is around the gap."""
@@ -254,10 +258,10 @@ class BytePredictor(Predictor):
 
     @functools.cached_property
     def _encode(self):
-        def encode(params, raw, used, ids, association):
+        def encode(params, raw, used, ids, segments, association):
             variables = {"params": params}
             second = self.model.apply(variables, raw, used, method="encode_image")
-            text = self.model.apply(variables, ids, jnp.zeros_like(ids), method="encode_text")
+            text = self.model.apply(variables, ids, segments, method="encode_text")
             return self.model.apply(variables, text, second, False, association, method="fuse"), second
 
         return jax.jit(encode)

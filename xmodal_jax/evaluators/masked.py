@@ -18,6 +18,7 @@ from xmodal_jax.objectives.language import masked_words
 from xmodal_jax.spelling import runs
 
 TOKEN = re.compile(runs(r"\w"))
+FURTHER = {"third": (True, False), "gloss": (False, True)}
 PORTIONS = 16  # of the words, over which the interval of a difference is taken
 
 
@@ -30,7 +31,8 @@ class MaskedEvaluator:
     masked/baseline/frequency, the commonest masked word of the training captions in that language; masked/baseline/ngram, the
     commonest between the same two neighbours, else behind the same one, else before it.
     masked/{right,no}_image/{rare,common}_word: of the words that stand in those captions less often than the median of those
-    asked, and of the others.
+    asked, and of the others; with `further` the same, and all words, beside a third text and beside a gloss: {right,no}_image/
+    third/word, .../gloss/rare_word, ... (a further text says what it can, with the asked word and its kin masked there too).
     masked/{right,wrong,no}_image/{byte,loss}, teacher-forced, of rows as they are trained on; the wrong image there is that of
     another row.
 
@@ -38,9 +40,10 @@ class MaskedEvaluator:
       count: held-out examples, 0: all; train: training examples that the baselines know.
       words: a file of which words are asked, one JSON a line: {"id" of the example, "caption" its number, "start", "end" in
         characters}. It is written, before the training begins, where there is none.
+      further: ask beside further texts too.
     """
 
-    def __init__(self, recipe, count=256, rows=64, train=2000, words=""):
+    def __init__(self, recipe, count=256, rows=64, train=2000, words="", further=False):
         make, source = recipe.maker.plain(), recipe.held_out
         numbers = drawn(source, count)
         held_out = [make(source[numbers[i % len(numbers)]], i) for i in range(min(count or len(source), 4 * len(source)))]
@@ -56,6 +59,9 @@ class MaskedEvaluator:
         self.run_batch = jax.jit(lambda params, batch: masked_words(Verbs(recipe.model, params), batch, None, {}))
         examples = [source[i] for i in numbers]
         self.rows, self.items = rows, asked(examples, make, read_words(words) if os.path.exists(words) else None)
+        for i, item in enumerate(self.items if further else ()):
+            given = item["example"], item["caption"], item["span"]
+            item["further"] = {kind: make.beside_further(*given, *FURTHER[kind], np.random.default_rng(i)) for kind in FURTHER}
         if words and not os.path.exists(words):
             write_words(words, self.items)
         self.baselines = self.blind(recipe.train, make, train) if self.items else {}
@@ -105,19 +111,33 @@ class MaskedEvaluator:
             for part in parts(self.items, self.rows):
                 pictures = [item[shown] if shown else None for item in part]
                 written += predictor.fill_batch(pictures, [i["text"] for i in part], [i["span"] for i in part])[0]
-            right[name] = np.array(
-                [word.lower() == i["word"].lower() for word, i in zip(written, self.items, strict=True)], float
-            )
+            right[name] = self.told(written)
         results = {f"{name}/word": values.mean() for name, values in right.items()} | {"words": len(self.items)}
+        shares = {name: values for name, values in right.items() if name != "wrong_image"} | self.further(predictor)
         seen = np.array([item["seen"] for item in self.items])
-        for kind, chosen in (("rare", seen < np.median(seen)), ("common", seen >= np.median(seen))):
-            for name in ("right_image", "no_image") if chosen.any() else ():
-                results[f"{name}/{kind}_word"] = right[name][chosen].mean()
+        for kind, chosen in (("", seen >= 0), ("rare_", seen < np.median(seen)), ("common_", seen >= np.median(seen))):
+            results |= {f"{name}/{kind}word": values[chosen].mean() for name, values in shares.items() if chosen.any()}
         for name, other in (("gain", "wrong_image"), ("gain_none", "no_image")):
             gains = right["right_image"] - right[other]
             portions = [gains[start::PORTIONS].mean() for start in range(min(PORTIONS, len(gains)))]
             results |= {name: gains.mean(), f"{name}_low": lower_end(portions)}
         return results
+
+    def further(self, predictor):
+        """{"right_image/third", ...: which words are right beside further texts, float [items]}, where these are asked for."""
+        out = {}
+        for kind in self.items[0].get("further", ()):
+            for name, shown in (("right_image", "example"), ("no_image", None)):
+                written = []
+                for part in parts(self.items, self.rows):
+                    ids, segments = zip(*(item["further"][kind] for item in part), strict=True)
+                    written += predictor.fill_masked([item[shown] if shown else None for item in part], ids, segments)[0]
+                out[f"{name}/{kind}"] = self.told(written)
+        return out
+
+    def told(self, written):
+        """Which words are those that stood there, float [items]."""
+        return np.array([word.lower() == i["word"].lower() for word, i in zip(written, self.items, strict=True)], float)
 
 
 def asked(examples, maker, given=None):

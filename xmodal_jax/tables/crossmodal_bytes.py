@@ -7,13 +7,9 @@ from xmodal_jax.tables.grid import Grid
 
 
 def cells(config):
-    del config
-    return {
-        "none": {"examples.third": 0.0, "examples.gloss": 0.0},
-        "third": {"examples.third": 0.5, "examples.gloss": 0.0},
-        "dictionary": {"examples.third": 0.0, "examples.gloss": 0.5},
-        "both": {"examples.third": 0.5, "examples.gloss": 0.5},
-    }
+    shares = {"none": (0.0, 0.0), "third": (0.5, 0.0), "dictionary": (0.0, 0.5), "both": (0.5, 0.5)}
+    asked = {"evaluators.masked.further": True} if "masked" in config.evaluators else {}
+    return {cell: {"examples.third": third, "examples.gloss": gloss, **asked} for cell, (third, gloss) in shares.items()}
 
 
 def columns(config):
@@ -39,6 +35,11 @@ COLUMNS = {
     "of a rare word": "masked/right_image/rare_word",
     "another image": "masked/wrong_image/word",
     "masked word, no image": "masked/no_image/word",
+    "beside a third text": "masked/right_image/third/word",
+    "of a rare word beside it": "masked/right_image/third/rare_word",
+    "beside a gloss": "masked/right_image/gloss/word",
+    "of a rare word beside that": "masked/right_image/gloss/rare_word",
+    "beside a gloss, no image": "masked/no_image/gloss/word",
     "n-gram": "masked/baseline/ngram",
     "i2t R@1": "retrieval/i2t_r1",
     "answers": "generation/answer_accuracy",
