@@ -233,7 +233,8 @@ ROWS = {
         examples={
             "masked": "random", "other": "text", "joint": True, "codes": 10_000, "code_share": 0.0, "regions": 64,
         },
-        objectives={"words": {}, "match": {}, "codes": {}}, tiny={"examples": {"codes": 64}},
+        objectives={"words": {}, "match": {}, "codes": {}},
+        tiny={"examples": {"codes": 64, **APART}, **sees_first("words", "match", "codes")},
     ),
     "tcl": dict(  # Yang et al., 2022
         text=("bert", {"layers": 6}), image=("vit", {"layers": 12}), interaction=("cross", {"layers": 6}), shared_width=256,
