@@ -93,7 +93,7 @@ ROWS = {
         interaction=("single", {"layers": 12, **FROM_BERT}),
         examples={"masked": "random", "other": "text", "joint": True, "draw": (2, 2, 2)},
         objectives={
-            "words": {}, "match": {}, "alignment": {"weight": 0.1}, "features": {"weight": 0.5},
+            "words": {}, "match": {}, "alignment": {"weight": 0.1, "steps": 50}, "features": {"weight": 0.5},
             "classes": {"weight": 0.5, "targets": "soft"}, "detector": {},
         },
     ),
@@ -128,7 +128,7 @@ ROWS = {
     "vilt": dict(  # Kim et al., 2021
         text=BERT, image=("linear_patches", {}), interaction=("single", {"layers": 12}),
         examples={"masked": "whole_word", "other": "text"},
-        objectives={"words": {}, "match": {}, "alignment": {"weight": 0.1}},
+        objectives={"words": {}, "match": {}, "alignment": {"weight": 0.1, "steps": 50}},
     ),
     "vl_bert": dict(  # Su et al., 2020
         text=BERT, image=("regions", {
