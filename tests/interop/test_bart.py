@@ -7,6 +7,7 @@ from tests.interop.test_t5 import given, in_steps, named, told
 from xmodal_jax.errors import UserError
 from xmodal_jax.interop import bart, pretrained
 from xmodal_jax.interop.pretrained import load_pretrained
+from xmodal_jax.models.backbones.bart import BARTDecoder
 
 SIZES = dict(
     d_model=24, encoder_attention_heads=3, decoder_attention_heads=3, vocab_size=50, encoder_ffn_dim=40, decoder_ffn_dim=40,
@@ -51,6 +52,10 @@ def test_cached_decoding_equals_uncached(call, tmp_path, rng):
     ids, inputs, mask, _ = given(rng)
     encoded, whole = call(module, "encode", params, ids, mask), call(module, "__call__", params, ids, inputs, mask).logits
     close(in_steps(module, params, encoded, inputs), whole, 1e-5, "logits")
+    part = BARTDecoder(50, 23, 24, 3, 3, 40 / 24, offset=2)  # as larger models have it, its context projected once
+    context = call(part, "project_context", params["decoder"], encoded.x)
+    logits, _ = call(part, "decode", params["decoder"], inputs, part.cache(3, 18), 0, context, mask)
+    close(logits + params["logits_bias"], whole, 1e-5, "logits of the part")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ COSTS = {
 }  # fmt: skip
 OTHERS = {
     "match, hard": "objectives/match_hard/match_hard_right", "i2t R@1": "retrieval/i2t_r1", "t2i R@1": "retrieval/t2i_r1",
-    "CIDEr-D": "captioning/cider", "drawn, own nearer": "drawing/own_nearer",
+    "CIDEr-D": "captioning/ciderD", "drawn, own nearer": "drawing/own_nearer",
 }  # fmt: skip
 TOLD = {  # of an objective NAME that tells classes
     "own picture": "NAME_right", "another's": "wrong", "none": "none", "difference, at least": "gain_low", "chance": "chance",

@@ -61,9 +61,8 @@ def factors_of(params, scales, layer_decay):
         path = path_of(path)
         own = next((value for pattern, value in scales if re.search(pattern, path)), 1.0)
         if (stack := stack_of(path)) and leaf.ndim:  # an adapter's factor is a scalar
-            of_holder = layers[stack[0]]
-            last = 1 + sum(of_holder.get(name, 0) for name in STACKS[STACKS.index(stack[1]) + 1 :])  # 1 for the last layer
-            above = np.arange(len(leaf), 0, -1, dtype=np.float32) - 1 + last
+            behind = sum(layers[stack[0]].get(name, 0) for name in STACKS[STACKS.index(stack[1]) + 1 :])
+            above = behind + np.arange(len(leaf), 0, -1, dtype=np.float32)  # 1 for the last layer
             return own * layer_decay ** above.reshape(-1, *[1] * (leaf.ndim - 1))
         return own * layer_decay ** (depth_behind(path, depths) + 1) if re.search(EMBEDS, path) and depths else own
 
