@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.compress import get_config
-from tests import runs, test_caption_run, test_search_run, test_vqa_run
+from tests import runs, test_caption_run, test_search_run, test_vqa_run, test_zoo_run
 from xmodal_jax import api
 from xmodal_jax.compress.hypernetwork import logits_of
 from xmodal_jax.compress.structure import constrained, kept
@@ -163,6 +163,7 @@ def test_what_it_leaves_is_a_run_like_every_other(done, tmp_path, command):
 
 OTHERS = {  # what their predictors tell of pictures
     "caption": (test_caption_run.small, lambda model, pictures: model.look(pictures[0], "a dog")[1]),
+    "zoo": (lambda: test_zoo_run.small("lxmert,debug,image_size=32"), lambda model, pictures: model.match(pictures, "a dog")),
     "vqa": (
         lambda: test_vqa_run.small("image=vit,text=bert"),
         lambda model, pictures: model.grad_cam(model.as_example(pictures[0]), "what is it?", layer=0),
@@ -186,7 +187,7 @@ def test_captioners_and_answerers_are_compressed_alike(trained, tmp_path, system
     np.testing.assert_allclose(small, masked, atol=1e-4)
     if system == "caption":
         assert models[0].caption(pictures) == models[1].caption(pictures)
-    else:
+    elif system == "vqa":
         assert [models[0].answer(one, "what is it?") for one in pictures] == [
             models[1].answer(one, "what is it?") for one in pictures
         ]

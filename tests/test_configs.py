@@ -106,9 +106,11 @@ PRETRAIN, CAPTION, VQA = (ROOT / "configs" / f"{name}.py" for name in ("pretrain
 @pytest.mark.parametrize(
     ("arguments", "overrides"),
     [
-        pytest.param(["second=audio", "image_size=32"], ["model.reducer=slots", "examples.answer_share=0.3"], marks=GATE),
+        pytest.param(["second=audio", "image_size=32"], ["model.reducer=slots", "examples.answer_share=0.3"],
+                     marks=pytest.mark.slow),
         pytest.param(["second=audio", "image_size=32"], [], marks=pytest.mark.slow),
-        pytest.param(["image_bytes=file", "image_size=32", "variant=none"], ["examples.file_length=512"], marks=GATE),
+        pytest.param(["image_bytes=file", "image_size=32", "variant=none"], ["examples.file_length=512"],
+                     marks=pytest.mark.slow),
         pytest.param(["image_size=32"], ["model.reducer=slots", "model.stem=patch", "examples.answer_share=0.3"],
                      marks=pytest.mark.slow),
         pytest.param(["image_size=32"], ["model.reducer=merge"], marks=pytest.mark.slow),

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 @pytest.mark.parametrize(
     ("name", "pictures"),
     [
-        pytest.param("pretrain", 5, marks=pytest.mark.gate),  # scenes, three heat maps, a picture
+        ("pretrain", 5),  # scenes, three heat maps, a picture
         ("caption", 3),  # scenes, a picture, the matrix of cosines
         ("vqa", 3),  # scenes, a picture, the explanation
         ("search_and_compress", 3),  # photos found, a box, photos found by the smaller model; two minutes

@@ -65,7 +65,8 @@ def main():
 
     if SIZES.value:
         cells = {name: changes for name, changes in grid.cells(config).items() if not CELLS.value or name in CELLS.value}
-        print(sizes.markdown({name: runner.config_of(changes, config, make, workdir, 0) for name, changes in cells.items()}))
+        configs = {name: runner.config_of(changes, config, make, workdir, 0) for name, changes in cells.items()}
+        print(sizes.markdown(configs, grid.of_models))
         return
     runner.run(grid, config, workdir, SEEDS.value, CELLS.value, make)
 

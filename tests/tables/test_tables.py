@@ -3,6 +3,7 @@
 import decimal
 import itertools
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,7 +11,8 @@ import configs.zoo
 from xmodal_jax.config import load_config
 from xmodal_jax.metrics.captioning import caption_scores
 from xmodal_jax.objectives import OBJECTIVES
-from xmodal_jax.tables import TABLES, runner, zoo
+from xmodal_jax.systems import recipe
+from xmodal_jax.tables import TABLES, runner, sizes, zoo
 from xmodal_jax.train import progress
 
 # Tables 1 to 4 of Transformer-VAE-CL as printed: learning rate, BLEU, ROUGE-1, ROUGE-L, METEOR.
@@ -262,3 +264,20 @@ def test_what_a_runs_step_costs_stands_in_its_row(tmp_path):
     row = printed(tmp_path)["All rows"]["vilt"][0]
     shown = [row[name] for name in ("parameters, M", "GFLOP an example, both ways", "step, ms", "step, MiB")]
     assert shown == ["2.00", "3.00", "2000.00", "-"]
+
+
+def test_the_table_without_training_tells_what_models_are_made_of():
+    config = load_config("configs/zoo.py", "scan,debug,image_size=16")
+    config.model.text.width = config.model.image.width = 8
+    head, rule, line = sizes.markdown({"scan": config}, zoo.GRID.of_models).splitlines()
+    told = dict(zip(head.split(" | "), line.split(" | "), strict=True))
+    parts = recipe.make(config)
+    params = jax.eval_shape(lambda: parts.model.init(jax.random.PRNGKey(0), parts.example_batch(1)))["params"]
+    assert rule.count("---") == len(told)
+    assert told["they meet in"] == "their vectors" and told["text"] == "gru 1" and "attended" in told["objectives"]
+    assert float(told["parameters, M"]) == pytest.approx(sum(leaf.size for leaf in jax.tree.leaves(params)) / 1e6, abs=0.05)
+    assert float(told["GFLOP a pair"]) > 0 and "none" in told["pre-trained on, when published |"]
+
+
+def test_every_row_tells_what_it_was_trained_on():
+    assert set(zoo.PRETRAINED_ON) == set(zoo.ROWS) == set(configs.zoo.ROWS)

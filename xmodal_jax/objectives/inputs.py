@@ -8,11 +8,16 @@ from xmodal_jax.models.pixels import grey
 
 def see(verbs, batch, hidden=False):
     """`encode_image` of a batch; every objective gets the one computation. hidden: with its regions or patches hidden."""
-    if "image" not in batch:
-        return verbs.encode_image(batch["second"], batch["second_length"])
-    image, more = batch["image"], None
     if hidden and "codes_hidden" in batch:
-        image = verbs.once(grey, image, batch["codes_hidden"])
+        batch = batch | {"image": verbs.once(grey, batch["image"], batch["codes_hidden"])}
+    return verbs.encode_image(*of_picture(batch, hidden))
+
+
+def of_picture(batch, hidden=False):
+    """What `encode_image` takes of a batch: pixels, and what the encoder reads beside them; or bytes and their number."""
+    if "image" not in batch:
+        return batch["second"], batch["second_length"]
+    more = None
     if "boxes" in batch:
         more = {"boxes": batch["boxes"], "there": batch["regions_there"]}
         more |= {"features": batch["region_features"]} if "region_features" in batch else {}
@@ -23,7 +28,7 @@ def see(verbs, batch, hidden=False):
         more = {"place": batch["cell_place"]}
     elif "codes" in batch and "codes_hidden" not in batch:
         more = {"codes": batch["codes"]}
-    return verbs.encode_image(image) if more is None else verbs.encode_image(image, more)
+    return (batch["image"],) if more is None else (batch["image"], more)
 
 
 def has_second(batch):

@@ -25,6 +25,7 @@ from xmodal_jax.draw.structure import draw_size, draw_structure
 from xmodal_jax.files import replace_text
 from xmodal_jax.interop.processing import read_json
 from xmodal_jax.models.stacks import to_read
+from xmodal_jax.objectives.inputs import of_picture
 from xmodal_jax.systems import kept
 from xmodal_jax.systems.compression import NAME
 from xmodal_jax.systems.model import build_model
@@ -166,7 +167,7 @@ def program(model, params, verb, batch, rows):
     key = next((key for key in INPUTS[verb] if key in part), None)
     if key is None:
         return None
-    inputs = jax.device_put((part[key],) if key == "image" else (part[key], part[f"{key}_length"]))
+    inputs = jax.device_put(of_picture(part) if key == "image" else (part[key], part[f"{key}_length"]))
     params = jax.device_put(params)
     lowered = jax.jit(lambda params, inputs: model.apply({"params": params}, *inputs, method=verb)).lower(params, inputs)
     encode = lowered.compile()

@@ -13,6 +13,7 @@ class Grid:
     Figures are given in percent, but in the columns of `plain`.
     tables: cells -> {title: {row label: cell}}; published: {cell: {header: figure as printed}}.
     against: (cell, metric): every row also tells how much less it has than this cell, seed by seed, with a 95 % interval.
+    of_models: {header: {cell: text}}, columns of what is known of the published models, of the table without training.
     once: cells of which one seed is enough. split: of the data that figures are of.
     drawings: {cell: {metric: [value per seed]}} -> SVG texts of the report; more: the same -> further `Table`s.
     """
@@ -26,6 +27,7 @@ class Grid:
     plain: tuple = ()
     published: dict = dataclasses.field(default_factory=dict)
     against: tuple = ()
+    of_models: dict = dataclasses.field(default_factory=dict)
     once: tuple = ()
     split: str = "val"
     drawings: Callable = lambda values: ()

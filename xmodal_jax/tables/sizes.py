@@ -10,9 +10,10 @@ from xmodal_jax.train.gradient import evaluate_objectives
 HEADER = ("", "text", "image", "they meet in", "objectives", "parameters, M", "GFLOP a pair")
 
 
-def markdown(configs):
-    """The table of {row: config} as Markdown."""
-    rows = [HEADER, ("---",) * len(HEADER), *(row_of(name, config) for name, config in configs.items())]
+def markdown(configs, of_models):
+    """The table of {row: config} as Markdown. of_models: {header: {row: text}}, further columns."""
+    rows = [(*HEADER, *of_models), ("---",) * (len(HEADER) + len(of_models))]
+    rows += [(*row_of(name, config), *(texts[name] for texts in of_models.values())) for name, config in configs.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -12,6 +12,20 @@ ROWS = (
     "x_lxmert", "soho", "visual_parsing", "dalle", "data2vec", "villa", "wenlan2", "scan", "gmu", "siglip", "coca", "blip",
     "distill_vlm",
 )  # fmt: skip
+FOUR, TEXTS = "COCO, VG, CC, SBU", "Wikipedia and books"
+PRETRAINED_ON = {  # as the papers say
+    "visualbert": "COCO", "vl_bert": f"CC; {TEXTS}", "uniter": FOUR, "oscar": f"{FOUR}, Flickr30k, VQA, GQA, VG-QA",
+    "interbert": "COCO, CC, SBU", "pixel_bert": "COCO, VG", "unified_vlp": "CC",
+    "unimo": f"{FOUR}; {TEXTS}; Open Images, COCO unlabelled", "vilt": FOUR, "simvlm": "ALIGN's 1.8 B pairs; C4",
+    "vl_t5": "COCO, VG, VQA, GQA, VG-QA", "xgpt": "CC", "vilbert": "CC", "lxmert": "COCO, VG, VQA, GQA, VG-QA",
+    "albef": f"{FOUR} (and CC12M)", "wenlan": "RUC-CAS-WenLan, 30 M pairs", "clip": "WIT, 400 M pairs", "align": "1.8 B pairs",
+    "declip": "CC, CC12M, YFCC and own, 88 M pairs", "flava": "PMD, 70 M pairs; ImageNet; CCNews and books",
+    "vlmo": f"{FOUR}; ImageNet; {TEXTS}", "unicoder_vl": "CC, SBU", "tcl": f"{FOUR} (and CC12M)",
+    "x_lxmert": "COCO, VG, VQA, GQA, VG-QA", "soho": "COCO, VG", "visual_parsing": "COCO, VG", "dalle": "250 M pairs",
+    "data2vec": f"ImageNet; {TEXTS}", "villa": FOUR, "wenlan2": "WSCD, 650 M pairs", "scan": "none: its task's",
+    "gmu": "none: its task's", "siglip": "WebLI", "coca": "JFT-3B, ALIGN's 1.8 B pairs",
+    "blip": f"{FOUR}, CC12M, LAION-400M", "distill_vlm": "COCO, CC, SBU, Flickr30k, VQA, GQA, VG-QA",
+}  # fmt: skip
 NOTE = (
     "Share of held-out predictions that are right, in percent, with the pair's own picture, another pair's and a grey one, the "
     "same masks; the lower end of the 95 % interval of the first two's difference; the share of the commonest class (chance). "
@@ -55,5 +69,6 @@ GRID = Grid(
     tables=lambda cells: of_known({"All rows": dict(zip(ROWS, ROWS, strict=True))}, cells),
     note=NOTE,
     plain=(*PLAIN, *COSTS, "CIDEr-D"),
+    of_models={"pre-trained on, when published": PRETRAINED_ON},
     more=objectives_of,
 )
