@@ -228,4 +228,4 @@ def longest(maker):
     return maker.example_batch(1)["caption"].shape[1]
 
 
-SYSTEM = System("Search in pictures", PairExamples, make_maker, keep, make_model, tokens, PairPredictor)
+SYSTEM = System("Pictures and texts", PairExamples, make_maker, keep, make_model, tokens, PairPredictor)
