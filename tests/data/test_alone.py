@@ -1,13 +1,14 @@
 """Texts and pictures that stand by themselves among pairs."""
 
 import collections
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.data.pairs_of_three import Source, maker
-from xmodal_jax.data.alone import Pictures, lines_of
+from xmodal_jax.data.alone import Pictures, Texts
 from xmodal_jax.data.pair_examples import PAIR, TEXT
 from xmodal_jax.errors import UserError
 
@@ -17,14 +18,15 @@ def test_texts_and_pictures_by_themselves(tmp_path, caplog):
     (tmp_path / "texts" / "more").mkdir(parents=True)
     (tmp_path / "texts" / "one.txt").write_text("two dogs run\n\n the old house \n")
     (tmp_path / "texts" / "more" / "two.txt").write_text("a mat\n")
-    lines = lines_of(tmp_path / "texts")
-    assert lines == ["two dogs run", "the old house", "a mat"] and lines_of(tmp_path / "texts" / "one.txt") == lines[:2]
+    lines = Texts(tmp_path / "texts")
+    assert [*lines] == ["two dogs run", "the old house", "a mat"] and [*Texts(tmp_path / "texts" / "one.txt")] == lines[:2]
     for number in range(2):
         Image.fromarray(np.full((20, 30, 3), 90 + number, np.uint8)).save(tmp_path / f"{number}.png")
     (tmp_path / "2.png").write_bytes(b"broken")
     pictures, shares = Pictures(tmp_path), {"text_alone": 0.3, "image_alone": 0.3, "masked": "random", "regions": 4}
     made = maker(**shares, texts="texts", pictures="pictures")
     made.lines, made.pictures, plain = lines, pictures, maker(**shares)
+    assert sorted(map(os.path.basename, made.files)) == ["0.png", "1.png", "2.png", "one.txt", "two.txt"] and not plain.files
     seen = collections.Counter()
     for position in range(200):
         row, half = made(Source()[0], position), plain(Source()[0], position)
@@ -45,7 +47,7 @@ def test_texts_and_pictures_by_themselves(tmp_path, caplog):
     np.testing.assert_array_equal(made.over(Source())(Source()[0], 3)["image"], plain.over(Source())(Source()[0], 3)["image"])
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="there is no text here"):
-        lines_of(tmp_path / "none")
+        Texts(tmp_path / "none")
     (tmp_path / "0.png").unlink()
     (tmp_path / "1.png").unlink()
     with pytest.raises(UserError, match="not one of its 1 pictures"):

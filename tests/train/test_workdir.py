@@ -96,8 +96,9 @@ class Source:
 
 
 def test_changed_data_are_told_and_with_strict_refused(tmp_path, caplog):
-    picture, folder = tmp_path / "1.png", tmp_path / "run"
+    picture, alone, folder = tmp_path / "1.png", tmp_path / "texts.txt", tmp_path / "run"
     picture.write_bytes(b"one")
+    alone.write_text("a dog runs")
     rows = [("1", ["a dog"], str(picture)), ("2", ["a cat"]), ("3", ["a red car"])]
 
     def check(rows, message, **settings):
@@ -115,6 +116,11 @@ def test_changed_data_are_told_and_with_strict_refused(tmp_path, caplog):
     check(rows, "the files of 1 examples have another size or time, the first is number 0")
     with pytest.raises(UserError, match="are not those that the run in .* began with"):
         check(rows, None, strict=True)
+    picture.write_bytes(b"one")
+    (folder / fingerprint.FILE).unlink()
+    check(rows, None, files=[str(alone)])
+    alone.write_text("two dogs run")
+    check(rows, "the files of 1 examples have another size or time, the first is number 3", files=[str(alone)])
     (folder / fingerprint.FILE).write_bytes(b"\x93NUMPY")
     check(rows, "cannot be read")
 
@@ -284,7 +290,7 @@ def test_the_address_that_a_cluster_gives(monkeypatch):
 def test_fingerprints_are_arrays_of_two_numbers_an_example():
     found = fingerprint.of(Source([("1", ["a"]), ("2", ["b"])]))
     assert found.dtype == np.uint64 and found.shape == (2, 2) and found[0, 0] != found[1, 0]
-    assert not fingerprint.of([1, 2, 3]).any()
+    assert not fingerprint.of([1, 2, 3]).any() and fingerprint.of([1, 2, 3], ["none"]).any(1).tolist() == [False] * 3 + [True]
 
 
 def test_settings_that_are_no_more_are_left_out_at_the_value_that_means_what_is_done_now(tmp_path):

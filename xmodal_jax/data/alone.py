@@ -25,13 +25,20 @@ def files_of(place, suffixes, what):
     return found
 
 
-def lines_of(place):
+class Texts:
     """The lines of a text file, or of the .txt files of a folder, that say something."""
-    files = files_of(place, (".txt",), "text")
-    lines = [line.strip() for file in files for line in LINE_ENDS.split(read_text(Path(file))) if line.strip()]
-    if not lines:
-        raise UserError(f"{place}: there is no line of text in it.")
-    return lines
+
+    def __init__(self, place):
+        self.files = files_of(place, (".txt",), "text")
+        self.lines = [line.strip() for file in self.files for line in LINE_ENDS.split(read_text(Path(file))) if line.strip()]
+        if not self.lines:
+            raise UserError(f"{place}: there is no line of text in it.")
+
+    def __len__(self):
+        return len(self.lines)
+
+    def __getitem__(self, number):
+        return self.lines[number]
 
 
 class Pictures:

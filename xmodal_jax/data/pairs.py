@@ -36,8 +36,8 @@ class PairMaker(RegionMaker):
     where they are read from a file "region_features" float32 [R, F].
 
     Args: those of `RegionMaker`; answers: that can be given, in the order of their numbers; centroids: of patches. lines,
-    pictures: texts and `alone.Pictures` by themselves, of which those are that stand alone; without any, halves of pairs.
-    The tokeniser needs a mask token where words are masked.
+    pictures: `alone.Texts` and `alone.Pictures`, of which those are that stand alone; without any, halves of pairs. The
+    tokeniser needs a mask token where words are masked.
     """
 
     def __init__(self, *args, answers=(), centroids=None, lines=(), pictures=(), **kwargs):
@@ -52,6 +52,11 @@ class PairMaker(RegionMaker):
         other.source, other.config = source, dataclasses.replace(self.config, flips="none", zoom=1.0, brightness=0.0)
         other.lines = other.pictures = ()
         return other
+
+    @property
+    def files(self):
+        """That texts and pictures by themselves are read from."""
+        return [file for alone in (self.lines, self.pictures) if alone for file in alone.files]
 
     @property
     def places(self):

@@ -7,7 +7,7 @@ import numpy as np
 
 from xmodal_jax.config import build, choose
 from xmodal_jax.data import patch_codes, region_files
-from xmodal_jax.data.alone import Pictures, lines_of
+from xmodal_jax.data.alone import Pictures, Texts
 from xmodal_jax.data.answering import frequent_answers
 from xmodal_jax.data.images import picture_of
 from xmodal_jax.data.pair_examples import PairExamples
@@ -73,7 +73,7 @@ def make_maker(config, examples, source=None, kept=None, open_scorer=None):
     learned = centroids(config, examples, source, kept)
     alone = {}
     if source is not None:
-        alone["lines"] = lines_of(examples.texts) if examples.texts else ()
+        alone["lines"] = Texts(examples.texts) if examples.texts else ()
         alone["pictures"] = Pictures(examples.pictures) if examples.pictures else ()
     told = {"classes": classes, "attributes": attributes, "answers": answers}
     kind = functools.partial(PairMaker, **told, centroids=learned, found=found, width=width, **alone)

@@ -3,10 +3,12 @@
     WORKDIR/fingerprint.npy     uint64 [n, 2]
 
 A source tells them by `record(i)` -> (JSON value of its id and texts, files); one that does not is told by its length alone, as
-are examples that follow from the config. Files count by name, size and time of change.
+are examples that follow from the config. Files count by name, size and time of change; behind the examples stand those of
+texts and pictures by themselves.
 """
 
 import hashlib
+import itertools
 import json
 import os
 
@@ -19,16 +21,15 @@ from xmodal_jax.files import replacing
 FILE = "fingerprint.npy"
 
 
-def of(source):
-    """uint64 [n, 2] of a source of examples."""
+def of(source, files=()):
+    """uint64 [n, 2] of a source of examples, and of files."""
     record = getattr(source, "record", None)
-    if record is None:
-        return np.zeros((len(source), 2), np.uint64)
-    out = np.empty((len(source), 2), np.uint64)
-    for i in range(len(source)):
-        value, files = record(i)
-        out[i] = number(value), number([known(path) for path in files])
-    return out
+    records = [([os.path.basename(path)], [path]) for path in files]
+    if record is not None:
+        records = itertools.chain(map(record, range(len(source))), records)
+    rows = [(number(value), number([known(path) for path in read])) for value, read in records]
+    found = np.array(rows, np.uint64).reshape(-1, 2)
+    return found if record is not None else np.concatenate([np.zeros((len(source), 2), np.uint64), found])
 
 
 def number(value):
@@ -46,16 +47,16 @@ def known(path):
     return [os.path.basename(path), found.st_size, found.st_mtime_ns]
 
 
-def check(source, workdir, strict=False):
+def check(source, workdir, strict=False, files=()):
     """Keep a run's fingerprint when it starts; compare it when it goes on: what has changed is a warning, with `strict` a
-    UserError."""
-    path, now = os.path.join(workdir, FILE), of(source)
+    UserError. files: those that are read beside the source."""
+    path, now = os.path.join(workdir, FILE), of(source, files)
     before = kept(path)
     if before is None:
         with replacing(path, "wb") as file:
             np.save(file, now)
         return
-    changes = difference(before, now, lambda i: source.record(i)[0])
+    changes = difference(before, now, lambda i: source.record(i)[0] if i < len(source) else files[i - len(source)])
     if not changes:
         return
     text = f"The training data are not those that the run in {workdir} began with: {'; '.join(changes)}."

@@ -36,7 +36,9 @@ def train(parts, workdir, is_stopped=None, strict=False):
     told = is_stopped if isinstance(is_stopped, Stop) or is_stopped is None else Stop(is_stopped)
     with claimed(parts.config, workdir), stop_by_signals() if told is None else contextlib.nullcontext(told) as stop:
         parts.keep(workdir)
-        peers.first_says("comparing the data", lambda: fingerprint.check(parts.train, workdir, strict))
+        peers.first_says(
+            "comparing the data", lambda: fingerprint.check(parts.train, workdir, strict, getattr(parts.maker, "files", ()))
+        )
         return run(parts, workdir, stop)
 
 
