@@ -104,7 +104,9 @@ def test_vectors_are_of_unit_length_and_latents_are_means(model, held_out):
     assert mu.shape == log_variance.shape and mu.shape[0] == 2
 
 
-@pytest.mark.parametrize(("choose_by", "neighbours"), [("consensus", 0), ("consensus", 20), ("retrieve", 0)])
+@pytest.mark.parametrize(
+    ("choose_by", "neighbours"), [pytest.param("consensus", 0, marks=pytest.mark.slow), ("consensus", 20), ("retrieve", 0)]
+)
 def test_other_ways_to_choose_a_caption(model, choose_by, neighbours):
     parts = recipe.make(small())
     settings = {"captioning": {"count": 3, "choose_by": choose_by, "candidates": 2, "beams": 2, "neighbours": neighbours}}

@@ -105,7 +105,7 @@ def change(folder, journal):
         print(number, flush=True)
 
 
-@pytest.mark.parametrize("journal", [0, 20])
+@pytest.mark.parametrize("journal", [pytest.param(0, marks=pytest.mark.slow), 20])
 def test_sigkill_at_random_moments_of_an_update(journal, tmp_path):
     draw = random.Random(journal)
     for turn in range(10):

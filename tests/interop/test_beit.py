@@ -71,7 +71,7 @@ def test_classifier(tmp_path, rng):
 
 
 @pytest.mark.parametrize("size", [40, 16, (8, 56)])
-@pytest.mark.parametrize("kind", ["relative", "shared", "both"])
+@pytest.mark.parametrize("kind", [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("relative", "shared")), "both"])
 def test_relative_positions_for_another_image_size(tmp_path, rng, kind, size):
     config = transformers.BeitConfig(**SIZES[kind])
     check_family(tmp_path, randomise(transformers.BeitModel(config), rng), *both(pictures(size, rng)), rng)

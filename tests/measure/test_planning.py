@@ -113,7 +113,7 @@ cli.run(plan.main, plan.__doc__)
 """
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", [pytest.param("SIGINT", marks=pytest.mark.slow), "SIGTERM"])
 def test_a_search_that_is_stopped_tells_what_it_has(tmp_path, name):
     command = [
         sys.executable, "-c", STOPPED.replace("{name}", name), "--config=configs/pretrain.py:size=tiny", "--search",

@@ -65,6 +65,7 @@ def test_the_gradient_keeps_less_the_more_is_recomputed(estimates):
     assert estimates.states[1, 8, 1][1] < 0.3 * state and estimates.states[8, 1, 1][1] == state
 
 
+@pytest.mark.slow
 def test_estimates_scale_as_they_should(estimates, monkeypatch):
     rows = [estimates.temporaries(candidate(batch_size=8 * rows)) for rows in (1, 2, 3)]
     assert rows[2] - rows[1] == pytest.approx(rows[1] - rows[0]) == pytest.approx(estimates.kept["none"])

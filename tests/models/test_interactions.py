@@ -364,7 +364,10 @@ def test_experts_by_hand(rng):
             np.testing.assert_allclose(found[1][b][mask], again[mask], atol=2e-4)
 
 
-@pytest.mark.parametrize("kind", sorted(kind for kind, module in INTERACTIONS.items() if hasattr(module, "remat")))
+RECOMPUTED = sorted(kind for kind, module in INTERACTIONS.items() if hasattr(module, "remat"))
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k == "dual_stream")) for k in RECOMPUTED])
 def test_recomputing_changes_no_gradient(kind, rng):
     given = [Encoded(x, mask_of(x)) for x in (rng.normal(size=(1, n, D)).astype(np.float32) for n in (3, 2))]
     made = [INTERACTIONS[kind](width=D, heads=H, layers=2, remat=remat) for remat in ("none", "full")]
