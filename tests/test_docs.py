@@ -20,6 +20,7 @@ from xmodal_jax.evaluators import EVALUATORS
 from xmodal_jax.models.fusion import FUSIONS
 from xmodal_jax.systems.recipe import KEYS
 from xmodal_jax.tables import TABLES, sizes
+from xmodal_jax.tables.zoo import PRETRAINED_ON
 
 ROOT = pathlib.Path(__file__).parents[1]
 README, ARCHITECTURE, SETTINGS = ROOT / "README.md", ROOT / "docs/architecture.md", ROOT / "docs/settings.md"
@@ -96,11 +97,12 @@ def settings():
 
 def test_the_table_of_the_zoo_is_that_of_its_configs():
     """What each row is made of, in the order of the printed table."""
-    printed = {row[0].strip("`"): row[1:5] for row in rows((ROOT / "docs/zoo.md").read_text("utf-8")) if len(row) == 7}
+    printed = {row[0].strip("`"): row[1:] for row in rows((ROOT / "docs/zoo.md").read_text("utf-8")) if len(row) == 9}
     assert set(printed) == {"row", "---", *ROWS}
     for row in ROWS:
         config = config_of(f"configs/zoo.py:{row},scale=base")
-        assert printed[row] == [*sizes.described(config.model), ", ".join(sizes.active(config))], row
+        assert printed[row][:4] == [*sizes.described(config.model), ", ".join(sizes.active(config))], row
+        assert 0 < float(printed[row][6]) < 15.75 and printed[row][7] == PRETRAINED_ON[row], row
 
 
 def test_the_readme_fits_on_a_screen_and_a_half():
