@@ -104,12 +104,23 @@ def test_right_wrong_and_no_picture(monkeypatch):
     def loss(verbs, batch, key, config):
         shown = jnp.asarray(batch["image"])[:, 0, 0, 0]
         right = (shown == jnp.arange(1, 5)) | ((shown == 128) & (batch["match"] == 0))
-        return weighted(shown.astype(float), jnp.ones(4)), {"match_right": weighted(right, jnp.ones(4))}
+        metrics = {"match_right": weighted(right, jnp.ones(4)), "match_apart": weighted(jnp.full(4, 0.5), jnp.ones(4))}
+        return weighted(shown.astype(float), jnp.ones(4)), metrics
 
     monkeypatch.setitem(OBJECTIVES, "match", dataclasses.replace(OBJECTIVES["match"], loss=loss))
     results, _ = judge.run(types.SimpleNamespace(model=None, params={}))
     found = {name.rpartition("/")[2]: value for name, value in results.items()}
-    expected = {"loss": 2.5, "match_right": 1, "wrong": 0, "none": 0.25, "gain": 1, "gain_low": 1, "chance": 0.75, "count": 8}
+    expected = {
+        "match_apart": 0.5,
+        "loss": 2.5,
+        "match_right": 1,
+        "wrong": 0,
+        "none": 0.25,
+        "gain": 1,
+        "gain_low": 1,
+        "chance": 0.75,
+        "count": 8,
+    }
     assert found == pytest.approx(expected)
 
 

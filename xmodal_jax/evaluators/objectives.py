@@ -72,8 +72,7 @@ class ObjectivesEvaluator:
             results[f"{name}/count"] = len(labels)
             if not OBJECTIVES[name].told_by:
                 continue
-            metric = next(iter(right[0][name][1]))
-            of = {side: [found[name][1][metric] for found in kind] for side, kind in shown.items()}
+            of = {side: [found[name][1][f"{name}_right"] for found in kind] for side, kind in shown.items()}
             results[f"{name}/wrong"], results[f"{name}/none"] = pooled(of["wrong"]), pooled(of["none"])
             gains = [
                 pooled([of["right"][i] for i in portion]) - pooled([of["wrong"][i] for i in portion])

@@ -52,7 +52,7 @@ class Objective:
     computed in parts: represent (verbs, rows, config) -> tree of float arrays [rows, ...], and compare (verbs, that tree of
     the whole batch, config) -> (loss Sum, {metric: Sum}).
 
-    heads: of the model, that it asks for. labels: (batch, config) -> the classes that its first metric counts, -1 for none:
+    heads: of the model, that it asks for. labels: (batch, config) -> the classes that its metric NAME_right counts, -1: none;
     what a guess without a model can be measured by; told_by: the side, "image" or "caption", that these are told
     from, "" where there is but one.
     choose: (what `represent` gives of the whole batch, key, config) -> {name: int32 [B]}, numbers of other rows; `loss` then
