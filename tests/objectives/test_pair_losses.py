@@ -7,6 +7,7 @@ from scipy.optimize import linprog
 from scipy.special import log_softmax
 
 from tests.objectives.test_objectives import close
+from xmodal_jax.data.pair_examples import PAIR, TEXT
 from xmodal_jax.errors import UserError
 from xmodal_jax.models.backbones.encoded import Encoded
 from xmodal_jax.models.interactions.fused import Fused
@@ -287,6 +288,11 @@ def test_match_with_hard_negatives(case, rng, raw):
             right.append(told.argmax() == wanted)
     np.testing.assert_allclose(float(loss.mean()), np.mean(values), rtol=1e-5)
     np.testing.assert_allclose(float(metrics["match_hard_right"].mean()), np.mean(right), rtol=1e-6)
+    batch["alone"] = np.array([TEXT] + [PAIR] * (B - 1))
+    told = OBJECTIVES["match_hard"].labels(batch, {})
+    assert told.tolist() == [-1] + [1] * (B - 1) + 2 * ([-1] + [0] * (B - 1))
+    loss, _ = OBJECTIVES["match_hard"].loss(verbs, batch, None, {}, chosen)
+    np.testing.assert_allclose(float(loss.mean()), np.mean(values[3:]), rtol=1e-5)
 
 
 def exact(cost):

@@ -8,11 +8,10 @@ rows, and carries no gradient.
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from xmodal_jax.objectives.contrast import represent as vectors
 from xmodal_jax.objectives.inputs import has_second, see
-from xmodal_jax.objectives.sums import Sum, weighted
+from xmodal_jax.objectives.sums import Sum, classified
 from xmodal_jax.objectives.views import text
 
 NEVER = -1e9
@@ -38,6 +37,13 @@ def choose(rows, key, config):
     return {"image": draw(scores, first), "text": draw(scores.T, second)}
 
 
+def labels(batch, config=None):
+    """1 of the right pairs, then 0 of those with a wrong picture and with a wrong text, int [3 B]; -1 without a picture."""
+    del config
+    there = has_second(batch)
+    return jnp.concatenate([jnp.where(there, wanted, -1) for wanted in (1, 0, 0)])
+
+
 def match_hard(verbs, batch, key, config, chosen):
     """Metric: match_hard_right (pairs, right and wrong, that are told rightly)."""
     del key, config
@@ -46,7 +52,5 @@ def match_hard(verbs, batch, key, config, chosen):
     pairs = (own[0], own[1]), (own[0], others[1]), (others[0], own[1])
     words, places = (jax.tree.map(lambda *parts: jnp.concatenate(parts), *side) for side in zip(*pairs, strict=True))
     logits = verbs.predict("match", verbs.fuse(words, places, "both").pooled)  # [3 B, 2]
-    wanted = jnp.repeat(jnp.array([1, 0, 0]), len(logits) // 3)
-    rows = jnp.tile(has_second(batch), 3)
-    loss = weighted(optax.softmax_cross_entropy_with_integer_labels(logits, wanted), rows)
-    return Sum(loss.total / 3, loss.weight / 3), {"match_hard_right": weighted(logits.argmax(-1) == wanted, rows)}
+    loss, right = classified(logits, labels(batch), "match_hard_right")
+    return Sum(loss.total / 3, loss.weight / 3), right
