@@ -98,6 +98,16 @@ def test_contrast_by_loops(case, settings):
     assert kept["valid"].tolist() == [True] * 5 and kept["group"].tolist() == [3, 8, 3, 8, 1]
 
 
+def test_without_a_queue_held_out_pairs_are_told_from_each_other(case):
+    rows, _ = case
+    of = {}
+    for negatives in ("queue", "batch"):
+        verbs = Recalling(None)
+        of[negatives] = contrast.compare(verbs, rows, {"negatives": negatives, "summed": True})[0]
+        assert not verbs.kept
+    assert float(of["queue"].total) == float(of["batch"].total) > 0.1
+
+
 @pytest.mark.parametrize("filled", [False, True])
 def test_the_nearest_text_by_loops(case, filled):
     """Of those that are there; as long as there is none, a text is its own neighbour."""

@@ -95,7 +95,7 @@ def one_way(rows, memory, query, key, scale, share, negatives):
         keys, valid = jnp.concatenate([keys, memory[key]]), jnp.concatenate([valid, memory["valid"]])
         groups, own = jnp.concatenate([groups, memory["group"]]), jnp.pad(own, ((0, 0), (0, len(memory[key]))))
     usable = valid[None] & ~in_group(rows["group"], groups)
-    if negatives == "queue":
+    if negatives == "queue" and memory is not None:  # held-out pairs meet no queue, and are told from each other
         usable &= jnp.arange(len(keys))[None] >= len(rows["u"])
     scores = jnp.where(usable | own, scale * rows[query] @ keys.T, NEVER)  # [B, B + Q]
     told = own.astype(jnp.float32)
