@@ -107,8 +107,16 @@ def test_right_wrong_and_no_picture(monkeypatch):
         metrics = {"match_right": weighted(right, jnp.ones(4)), "match_apart": weighted(jnp.full(4, 0.5), jnp.ones(4))}
         return weighted(shown.astype(float), jnp.ones(4)), metrics
 
+    def compare(verbs, rows, config):
+        return weighted(rows, jnp.ones(4)), {"contrastive_right": weighted(rows > 2, jnp.ones(4))}
+
+    changes = {"represent": lambda verbs, batch, config: jnp.asarray(batch["image"])[:, 0, 0, 0], "compare": compare}
+    judge.objectives["contrastive"] = {}
+    monkeypatch.setitem(OBJECTIVES, "contrastive", dataclasses.replace(OBJECTIVES["contrastive"], **changes))
     monkeypatch.setitem(OBJECTIVES, "match", dataclasses.replace(OBJECTIVES["match"], loss=loss))
     results, _ = judge.run(types.SimpleNamespace(model=None, params={}))
+    compared = {name.rpartition("/")[2]: results.pop(name) for name in [*results] if "contrastive" in name}
+    assert compared == {"loss": 2.5, "contrastive_right": 0.5, "chance": 0.25}
     found = {name.rpartition("/")[2]: value for name, value in results.items()}
     expected = {
         "match_apart": 0.5,

@@ -20,7 +20,7 @@ class ObjectivesEvaluator:
     right picture. Of objectives that tell classes also /wrong (the picture is another pair's), /none (it is grey), both of the
     same masks (of `next_codes` the text is another's, or empty); /gain and /gain_low, the mean of right - wrong and the lower
     end of its 95 % interval, over portions of the pairs; /chance, the share of the commonest class, which is the best guess
-    that is always the same; /count.
+    that is always the same (of those that compare rows, one of a portion's); /count.
 
     Args:
       count: held-out pairs, 0: all; rows: of a portion, the batch in which contrastive losses compare.
@@ -66,6 +66,8 @@ class ObjectivesEvaluator:
             results[f"{name}/loss"] = pooled(losses)
             for metric in metrics[0]:
                 results[f"{name}/{metric}"] = pooled([found[metric] for found in metrics])
+            if OBJECTIVES[name].compare and f"{name}_right" in metrics[0]:
+                results[f"{name}/chance"] = 1 / len(self.batches[0]["image"])
         for name in told:
             labels = self.labels(name)
             results[f"{name}/chance"] = np.bincount(labels).max() / len(labels) if len(labels) else np.nan
