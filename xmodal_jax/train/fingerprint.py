@@ -27,8 +27,8 @@ def of(source, files=()):
     records = [([os.path.basename(path)], [path]) for path in files]
     if record is not None:
         records = itertools.chain(map(record, range(len(source))), records)
-    rows = [(number(value), number([known(path) for path in read])) for value, read in records]
-    found = np.array(rows, np.uint64).reshape(-1, 2)
+    numbers = (told for value, read in records for told in (number(value), number([known(path) for path in read])))
+    found = np.fromiter(numbers, np.uint64).reshape(-1, 2)
     return found if record is not None else np.concatenate([np.zeros((len(source), 2), np.uint64), found])
 
 
