@@ -266,7 +266,7 @@ ROWS = {
             "texts": (0.2, ("text_words",), ("^image/", "^interaction/.*(attention|image)")),
             "pairs": (0.6, ("contrastive", "match_hard", "words"), ()),
         },
-        tiny={"examples": {"codes": 64}},
+        tiny={"examples": {"codes": 64}, "objectives": {"match_hard": {"hardness": 0.25}}},
     ),
     "blip": dict(  # Li et al., 2022
         text=("bert", {"layers": 6}), image=("vit", {"layers": 12}), interaction=("cross", {"layers": 6}), shared_width=256,

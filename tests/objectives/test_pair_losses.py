@@ -251,13 +251,15 @@ def test_settings_that_there_are_not(case, name, key):
         OBJECTIVES[name](*case, None, {key: "odd"})
 
 
-def test_hard_negatives(rng):
+@pytest.mark.parametrize("hardness", [1.0, 0.25])
+def test_hard_negatives(rng, hardness):
     """They are drawn as often as their softmax says, never the own pair, one of its group, or a row without a picture."""
     u, v, group = rng.normal(size=(B, D)), rng.normal(size=(B, D)), np.array([1, 2, -1, 1, 3], np.float32)
     rows = {"u": u, "v": v, "scale": np.full(B, 0.8), "present": np.array([1, 1, 1, 1, 0.0]), "group": group}
     keys = jax.random.split(jax.random.PRNGKey(int(rng.integers(1000))), 4000)
-    draws = jax.vmap(lambda key: match_hard.choose(rows, key, {}))(keys)
-    for name, scores in (("image", 0.8 * u @ v.T), ("text", 0.8 * v @ u.T)):
+    settings = {"hardness": hardness} if hardness != 1 else {}
+    draws = jax.vmap(lambda key: match_hard.choose(rows, key, settings))(keys)
+    for name, scores in (("image", hardness * 0.8 * u @ v.T), ("text", hardness * 0.8 * v @ u.T)):
         for b in range(B):
             usable = [c for c in range(B - 1) if c != b and not group[c] == group[b] >= 0]
             counts = np.bincount(np.asarray(draws[name])[:, b], minlength=B)

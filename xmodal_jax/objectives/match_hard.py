@@ -1,9 +1,9 @@
 """Are a text and a picture a pair, where the wrong ones are hard to tell (ALBEF, Li et al., 2021)?
 
     L = 1/3 mean_b [-log p(pair | u_b, v_b) - log p(none | u_b, v_j) - log p(none | u_k, v_b)]
-j and k are drawn from the batch, by softmax of the scaled similarities s u_b . v_c of the contrastive vectors; neither the own
-pair nor one of the same group, nor a row without a picture. The draw is the argmax of scores with Gumbel noise of the batch's
-rows, and carries no gradient.
+j and k are drawn from the batch, by softmax of h s u_b . v_c, the scaled similarities of the contrastive vectors, neither the
+own pair nor one of the same group, nor a row without a picture; h: `hardness`, 1 as published, at 0 all are alike. The draw is
+the argmax of scores with Gumbel noise of the batch's rows, and carries no gradient.
 """
 
 import jax
@@ -25,7 +25,7 @@ def represent(verbs, batch, config):
 
 def choose(rows, key, config):
     """Of the rows of the whole batch -> {"image", "text": int32 [B]}, where each row's wrong picture and wrong text stand."""
-    scores = rows["scale"][0] * rows["u"] @ rows["v"].T  # [B text, B image]
+    scores = config.get("hardness", 1.0) * rows["scale"][0] * rows["u"] @ rows["v"].T  # [B text, B image]
     own = jnp.eye(len(scores), dtype=bool)
     alike = own | ((rows["group"][:, None] == rows["group"]) & (rows["group"] >= 0))
     usable = ~alike & (rows["present"] > 0)[None]
