@@ -72,8 +72,10 @@ def learned(row):
 def told(config, losses):
     """What `learned` tells of the losses so far."""
     out = []
-    for name, first, last in zip(config.objectives, losses[0], np.mean(losses[-10:], 0), strict=True):
+    for name, first, most, last in zip(config.objectives, losses[0], np.max(losses, 0), np.mean(losses[-10:], 0), strict=True):
         least = floor(name, config.objectives[name])
+        if config.objectives[name].get("negatives") == "queue":  # which is empty at the start: nothing to tell apart
+            first = most
         out.append((name, first, last, least, None if least is None else (last - least) / (first - least)))
     return out
 
