@@ -13,7 +13,7 @@ ROWS = (
     "distill_vlm",
 )  # fmt: skip
 FOUR, TEXTS = "COCO, VG, CC, SBU", "Wikipedia and books"
-PRETRAINED_ON = {  # as the papers say
+PRETRAINED_ON = {  # from memory of the papers
     "visualbert": "COCO", "vl_bert": f"CC; {TEXTS}", "uniter": FOUR, "oscar": f"{FOUR}, Flickr30k, VQA, GQA, VG-QA",
     "interbert": "COCO, CC, SBU", "pixel_bert": "COCO, VG", "unified_vlp": "CC",
     "unimo": f"{FOUR}; {TEXTS}; Open Images, COCO unlabelled", "vilt": FOUR, "simvlm": "ALIGN's 1.8 B pairs; C4",

@@ -22,6 +22,7 @@ ADDED = {  # settings that runs from before they existed do not list, at the val
     "examples.pictures": "", "examples.region_replaced": 0.0, "model.image": None, "model.interaction.blocks": "bert",
     "model.interaction.class_token": False, "model.image.waves": 64, "model.image.normed": False,
     "objectives.dictionary.commitment": 0.25, "objectives.alignment.steps": 50,
+    "objectives.match_hard.hardness": 1.0,
     "model.coverage": False, "model.pointer": False, "model.attributes": False, "model.registers": 0,
     "model.text_residual": False, "objectives.text_regress.layers": 1, "objectives.image_regress.layers": 1,
 }  # fmt: skip
